@@ -1,0 +1,149 @@
+"""What every experiment's command line shares."""
+
+from collections.abc import Callable, Iterable, Iterator
+import contextlib
+import importlib.metadata
+import os
+import pathlib
+import platform
+import sys
+import time
+from typing import Any, TypeVar
+
+from absl import app
+from absl import flags
+from absl import logging
+import tqdm
+
+from _study import load_study
+from _study import Study
+import ooc_jax
+
+_T = TypeVar('_T')
+
+_MODEL = flags.DEFINE_string(
+    'model', 'smollm2', 'Name of a file of configs/: what is studied.'
+)
+_WEIGHTS = flags.DEFINE_string(
+    'weights',
+    None,
+    'A local copy of the model, instead of the hub: a .gguf or .safetensors'
+    ' file, or a folder.',
+)
+_OUT = flags.DEFINE_string(
+    'out', None, 'Results folder; the default is under results/.'
+)
+# Flags that override a setting of the config file. None means: not given.
+_OVERRIDES = {
+    'revision': flags.DEFINE_string(
+        'revision', None, 'Branch, tag or commit of the hub repository.'
+    ),
+    'dictionary': flags.DEFINE_string(
+        'dictionary', None, "The directions: 'mlp', 'tokens' or 'random'."
+    ),
+    'layers': flags.DEFINE_string(
+        'layers', None, "'all', or numbers and ranges: 0,5,10-20."
+    ),
+    'k': flags.DEFINE_integer('k', None, 'Top tokens a feature.'),
+    'convention': flags.DEFINE_string(
+        'convention', None, f'One of {", ".join(ooc_jax.circuits.CONVENTIONS)}.'
+    ),
+    'centered': flags.DEFINE_boolean(
+        'centered', None, 'Subtract the mean row of the unembedding.'
+    ),
+    'precision': flags.DEFINE_string(
+        'precision', None, f'One of {", ".join(ooc_jax.circuits.PRECISIONS)}.'
+    ),
+    'token_space': flags.DEFINE_string(
+        'token_space',
+        None,
+        f'Of the cosine: one of {", ".join(ooc_jax.measures.TOKEN_SPACES)}.',
+    ),
+    'rule': flags.DEFINE_string(
+        'rule',
+        None,
+        f'Measures that must pass: {", ".join(ooc_jax.measures.RULES)}.',
+    ),
+    'thresholds': flags.DEFINE_string(
+        'thresholds',
+        None,
+        "'quantile', 'quantile:0.9' or"
+        " 'fixed:levenshtein=0.6,cosine=0.2,entropy=3'.",
+    ),
+    'examples': flags.DEFINE_integer(
+        'examples', None, 'How many features to show at the end.'
+    ),
+    'seed': flags.DEFINE_integer('seed', None, 'Of the bootstrap.'),
+}
+
+
+def study_from_flags() -> tuple[Study, str | None]:
+  """The study that the command line describes, and a local copy if given."""
+  overrides = {name: holder.value for name, holder in _OVERRIDES.items()}
+  return load_study(_MODEL.value, overrides), _WEIGHTS.value
+
+
+def out_folder(experiment: str, study: Study) -> pathlib.Path:
+  """`--out`, or a folder named after the experiment and what is studied."""
+  if _OUT.value is not None:
+    return pathlib.Path(_OUT.value).expanduser()
+  names = [experiment, _MODEL.value, study.dictionary]
+  return pathlib.Path('results') / '-'.join(
+      name.replace('/', '_').strip('.') for name in names
+  )
+
+
+def provenance() -> dict[str, str]:
+  """Versions that the numbers depend on."""
+  packages = ('jax', 'jaxlib', 'flax', 'numpy', 'ooc_jax')
+  return {
+      'python': platform.python_version(),
+      **{name: importlib.metadata.version(name) for name in packages},
+  }
+
+
+def progress(items: Iterable[_T], total: int, unit: str) -> Iterator[_T]:
+  """A bar on a terminal, a log line an item elsewhere."""
+  if sys.stderr.isatty():
+    yield from tqdm.tqdm(items, total=total, unit=unit, leave=False)
+    return
+  start = time.monotonic()
+  for done, item in enumerate(items, 1):
+    yield item
+    seconds = time.monotonic() - start
+    logging.info('%s %s: %d of %d, %.0f s', unit, item, done, total, seconds)
+
+
+@contextlib.contextmanager
+def _errors_without_traceback() -> Iterator[None]:
+  try:
+    yield
+  except ooc_jax.InputError as error:
+    print(f'error: {error}', file=sys.stderr)
+    sys.exit(2)
+  except KeyboardInterrupt:
+    print(
+        '\ninterrupted; the same command continues where this one stopped.',
+        file=sys.stderr,
+    )
+    sys.exit(130)
+  except BrokenPipeError:
+    # The reader of our output left (`| head`): nothing is wrong here.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(0)
+
+
+def start(main: Callable[[], Any]) -> None:
+  """Parses flags and runs `main`; what a user can cause is one sentence."""
+
+  def checked(argv: list[str]) -> None:
+    with _errors_without_traceback():
+      if len(argv) > 1:
+        raise ooc_jax.InputError(
+            f'Unexpected arguments {argv[1:]}; settings are given as'
+            ' --name=value.'
+        )
+      main()
+
+  logging.set_verbosity(logging.INFO)
+  app.run(checked)

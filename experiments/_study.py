@@ -1,0 +1,163 @@
+"""The settings of a study: a file of `configs/`, overridden by flags."""
+
+from collections.abc import Mapping
+import dataclasses
+import difflib
+import importlib.util
+import pathlib
+import re
+from typing import Any
+
+import ooc_jax
+
+_CONFIGS = pathlib.Path(__file__).resolve().parent.parent / 'configs'
+_ALIASES = {'gemma2': 'gemma2_2b', 'llama3': 'llama3_1_8b'}
+_LAYERS = re.compile(r'(\d{1,6})(?:-(\d{1,6}))?')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Study:
+  """Everything that defines a run; all of it is written into its results.
+
+  Attributes:
+    model: Name of the registry, hub id, folder or file.
+    revision: Of a hub repository.
+    dictionary: What `load_dictionary` takes.
+    layers: 'all', or numbers and ranges: '0,5,10-20'.
+    k: Top tokens a feature.
+    convention: How a direction is read; see `output_lens`.
+    centered: Whether the mean unembedding row is subtracted.
+    precision: See `output_lens`.
+    undertrained_cosine: Level of `undertrained_tokens`; None keeps them.
+    token_space: Of the cosine measure; see `token_space`.
+    rule: How many of the three measures must pass; see `semantic`.
+    thresholds: 'quantile', 'quantile:0.9', or
+      'fixed:levenshtein=0.6,cosine=0.2,entropy=3'.
+    examples: How many features are shown at the end.
+    seed: Of the bootstrap.
+  """
+
+  model: str
+  revision: str | None = None
+  dictionary: str = 'mlp'
+  layers: str = 'all'
+  k: int = 20
+  convention: str = 'normed'
+  centered: bool = False
+  precision: str = 'exact'
+  undertrained_cosine: float | None = ooc_jax.circuits.UNDERTRAINED_COSINE
+  token_space: str = 'whitened'
+  rule: str = 'any'
+  thresholds: str = 'quantile'
+  examples: int = 12
+  seed: int = 0
+
+  def __post_init__(self):
+    self._check('convention', ooc_jax.circuits.CONVENTIONS)
+    self._check('precision', ooc_jax.circuits.PRECISIONS)
+    self._check('token_space', ooc_jax.measures.TOKEN_SPACES)
+    self._check('rule', ooc_jax.measures.RULES)
+    for name, least in (('k', 2), ('examples', 0), ('seed', 0)):
+      value = getattr(self, name)
+      if type(value) is not int or value < least:
+        raise ooc_jax.InputError(
+            f'{name}={value!r} must be a whole number, at least {least}.'
+        )
+    parse_thresholds(self.thresholds)
+
+  def _check(self, name: str, known: tuple[str, ...]) -> None:
+    value = getattr(self, name)
+    if value not in known:
+      raise ooc_jax.InputError(
+          f'{name}={value!r} is unknown{_nearest(str(value), known)}'
+      )
+
+
+def load_study(name: str, overrides: Mapping[str, Any]) -> Study:
+  """Reads `configs/NAME.py` and applies what the command line gave.
+
+  Args:
+    name: 'smollm2'; 'gemma2' and 'llama3' are short for their smallest.
+    overrides: Field of `Study` -> value; None means not given.
+
+  Raises:
+    InputError: There is no such file, or a setting is unknown or wrong.
+  """
+  known = tuple(sorted(p.stem for p in _CONFIGS.glob('[a-z]*.py')))
+  stem = _ALIASES.get(name, name)
+  if stem not in known:
+    raise ooc_jax.InputError(
+        f'There is no config {name!r} in {_CONFIGS.name}/{_nearest(name, known)}'
+    )
+  spec = importlib.util.spec_from_file_location(stem, _CONFIGS / f'{stem}.py')
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  settings = module.get_config()
+  fields = tuple(f.name for f in dataclasses.fields(Study))
+  for key in settings:
+    if key not in fields:
+      raise ooc_jax.InputError(
+          f'configs/{stem}.py: unknown setting {key!r}{_nearest(key, fields)}'
+      )
+  given = {k: v for k, v in overrides.items() if v is not None}
+  return Study(**{**settings, **given})
+
+
+def parse_layers(text: str, num_layers: int) -> list[int]:
+  """'all' or '0,5,10-20' as rising layer numbers without repeats.
+
+  Raises:
+    InputError: The text is not of that form, or names a layer that is not
+      there.
+  """
+  if text == 'all':
+    return list(range(num_layers))
+  layers: set[int] = set()
+  for item in text.split(','):
+    match = _LAYERS.fullmatch(item.strip())
+    if not match:
+      raise ooc_jax.InputError(
+          f"layers={text!r}: {item!r} is no layer; write 'all' or '0,5,10-20'."
+      )
+    first = int(match[1])
+    last = first if match[2] is None else int(match[2])
+    if not first <= last < num_layers:
+      raise ooc_jax.InputError(
+          f'layers={text!r}: the model has layers 0 to {num_layers - 1}, and'
+          f' {item!r} is not among them.'
+      )
+    layers |= set(range(first, last + 1))
+  return sorted(layers)
+
+
+def parse_thresholds(text: str) -> tuple[str, Any]:
+  """('quantile', q) or ('fixed', Thresholds).
+
+  Raises:
+    InputError: The text is of neither form.
+  """
+  kind, _, rest = text.partition(':')
+  try:
+    if kind == 'quantile':
+      quantile = float(rest or '0.75')
+      if 0 < quantile < 1:
+        return kind, quantile
+    elif kind == 'fixed':
+      pairs = [item.split('=') for item in rest.split(',')]
+      values = {name.strip(): float(number) for name, number in pairs}
+      return kind, ooc_jax.measures.fixed_thresholds(values)
+  except ooc_jax.InputError:
+    raise
+  except ValueError:
+    pass
+  raise ooc_jax.InputError(
+      f"thresholds={text!r} is not understood; write 'quantile', 'quantile:0.9'"
+      " (between 0 and 1) or 'fixed:levenshtein=0.6,cosine=0.2,entropy=3'."
+  )
+
+
+def _nearest(name: str, known: tuple[str, ...]) -> str:
+  close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+  if close:
+    return f'; did you mean {close[0]!r}?'
+  return f'; known are {", ".join(known)}.'

@@ -1,0 +1,52 @@
+"""Explains features of language models from the weights alone.
+
+The method is "out of context" (arXiv 2601.22447): directions of a dictionary
+are contracted with embedding, unembedding and attention weights; no text and
+no activation is needed.
+"""
+
+from ooc_jax import checkpoints
+from ooc_jax import circuits
+from ooc_jax import dictionaries
+from ooc_jax import measures
+from ooc_jax import model
+from ooc_jax._errors import InputError
+from ooc_jax.checkpoints import load_model
+from ooc_jax.checkpoints import save_model
+from ooc_jax.circuits import input_lens
+from ooc_jax.circuits import Lens
+from ooc_jax.circuits import output_lens
+from ooc_jax.dictionaries import Dictionary
+from ooc_jax.dictionaries import load_dictionary
+from ooc_jax.measures import Coherence
+from ooc_jax.measures import coherence
+from ooc_jax.model import forward
+from ooc_jax.model import Model
+from ooc_jax.model import ModelConfig
+from ooc_jax.model import run_with_taps
+from ooc_jax.model import Site
+from ooc_jax.model import Transformer
+
+__all__ = (
+    'Coherence',
+    'Dictionary',
+    'InputError',
+    'Lens',
+    'Model',
+    'ModelConfig',
+    'Site',
+    'Transformer',
+    'checkpoints',
+    'circuits',
+    'coherence',
+    'dictionaries',
+    'forward',
+    'input_lens',
+    'load_dictionary',
+    'load_model',
+    'measures',
+    'model',
+    'output_lens',
+    'run_with_taps',
+    'save_model',
+)

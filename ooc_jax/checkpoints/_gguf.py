@@ -1,0 +1,114 @@
+"""Reads GGUF files; the `gguf` package (extra `gguf`) dequantises."""
+
+from collections.abc import Mapping
+import math
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from ooc_jax._errors import InputError
+from ooc_jax.checkpoints._gguf_header import MAGIC
+from ooc_jax.checkpoints._gguf_header import read_header
+from ooc_jax.checkpoints._source import TensorInfo
+
+# Dequantised at a time: few enough for the cache, and the package holds copies.
+_ELEMENTS = 2**18
+
+
+def is_gguf(path: pathlib.Path) -> bool:
+  """Whether `path` is named or starts like a GGUF file."""
+  if path.suffix.lower() == '.gguf':
+    return True
+  if not path.is_file():
+    return False
+  with path.open('rb') as f:
+    return f.read(len(MAGIC)) == MAGIC
+
+
+class GGUFSource:
+  """A GGUF file, memory-mapped; tensors are dequantised as they are read.
+
+  Attributes:
+    metadata: Its keys, as plain Python values.
+  """
+
+  def __init__(self, path: pathlib.Path):
+    """Reads the metadata and the tensor table.
+
+    Raises:
+      InputError: The package is missing, or the file is missing, cut or no
+        GGUF file.
+    """
+    try:
+      import gguf  # An extra: not everyone reads GGUF.
+    except ImportError:
+      raise InputError(
+          f"Reading {path} needs the gguf package: pip install 'ooc_jax[gguf]'."
+      ) from None
+    self._gguf = gguf
+    self._path = path
+    try:
+      self._data = np.memmap(path, np.uint8, mode='r')
+      self.metadata: dict[str, Any]
+      self.metadata, self._tensors = read_header(memoryview(self._data))
+    except FileNotFoundError:
+      raise InputError(f'{path} does not exist; check the path.') from None
+    except OSError as error:
+      raise InputError(
+          f'{path} cannot be read: {error.strerror or error}.'
+      ) from None
+    except ValueError as error:  # Also no bytes at all, and no UTF-8.
+      raise InputError(
+          f'{path} is no whole GGUF file: {error}; download it again.'
+      ) from None
+
+  @property
+  def where(self) -> str:
+    return str(self._path)
+
+  @property
+  def files(self) -> tuple[pathlib.Path, ...]:
+    return (self._path,)
+
+  def tensors(self) -> Mapping[str, TensorInfo]:
+    return {
+        name: TensorInfo(row.shape, self._kind_name(row.kind))
+        for name, row in self._tensors.items()
+    }
+
+  def read(self, name: str) -> np.ndarray:
+    """One tensor, float32, in memory of its own."""
+    row = self._tensors[name]
+    try:
+      kind = self._gguf.GGMLQuantizationType(row.kind)
+      block, block_bytes = self._gguf.GGML_QUANT_SIZES[kind]
+      size, width = math.prod(row.shape), row.shape[-1]
+      if width % block:
+        raise ValueError(f'its rows of {width} are no multiple of {block}')
+      stored = self._data[row.start : row.start + size // block * block_bytes]
+      if len(stored) * block < size * block_bytes:
+        raise ValueError('the file is too short for it')
+      out = np.empty(size, np.float32)
+      step = _ELEMENTS // block
+      # A damaged scale overflows; what is not finite is refused later.
+      with np.errstate(all='ignore'):
+        for i in range(0, size // block, step):
+          part = stored[i * block_bytes : (i + step) * block_bytes]
+          # As one row: the package handles 16 rows at a time, however short.
+          out[i * block : (i + step) * block] = self._gguf.quants.dequantize(
+              np.asarray(part).reshape(1, -1), kind
+          ).ravel()
+    except (ValueError, IndexError, ZeroDivisionError, NotImplementedError) as e:
+      raise InputError(
+          f'{self._path}: tensor {name!r} of type {self._kind_name(row.kind)}'
+          f' and shape {list(row.shape)} cannot be read ({e}); take another'
+          ' quantisation or download it again.'
+      ) from None
+    return out.reshape(row.shape)
+
+  def _kind_name(self, kind: int) -> str:
+    try:
+      return self._gguf.GGMLQuantizationType(kind).name
+    except ValueError:
+      return str(kind)

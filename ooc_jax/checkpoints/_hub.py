@@ -1,0 +1,112 @@
+"""Fetches the files of a hub repository that a load needs, and no others."""
+
+from collections.abc import Callable, Collection
+import pathlib
+
+import huggingface_hub
+from huggingface_hub import errors
+
+from ooc_jax._errors import InputError
+from ooc_jax.checkpoints._safetensors import shard_names
+from ooc_jax.checkpoints._source import read_json
+
+_INDEX = 'model.safetensors.index.json'
+
+
+def fetch_config(repo: str, revision: str | None) -> pathlib.Path:
+  """Downloads config and tokenizer of `repo` into the hub's cache.
+
+  HF_TOKEN, HF_HOME, HF_ENDPOINT and HF_HUB_OFFLINE are respected.
+
+  Args:
+    repo: 'owner/name'.
+    revision: Branch, tag or commit; None is the default branch.
+
+  Returns:
+    The folder of the snapshot, which is named by its commit.
+
+  Raises:
+    InputError: The repository, a file or the hub cannot be reached.
+  """
+  config = _fetch(repo, 'config.json', revision)
+  try:
+    _fetch(repo, 'tokenizer.json', config.parent.name)
+  except _MissingFile:
+    pass  # A model without tokenizer can still be contracted.
+  return config.parent
+
+
+def fetch_weights(
+    repo: str,
+    folder: pathlib.Path,
+    wanted: Collection[str],
+    canonical_name: Callable[[str], str],
+) -> None:
+  """Downloads the files that hold the tensors `wanted`, and no others.
+
+  Args:
+    repo: 'owner/name'.
+    folder: From `fetch_config`; its commit is the one that is read.
+    wanted: Names of the tensors that will be read.
+    canonical_name: Maps a name in the index to the form used in `wanted`.
+
+  Raises:
+    InputError: A file cannot be had.
+  """
+  commit = folder.name
+  try:
+    index = _fetch(repo, _INDEX, commit)
+  except _MissingFile:
+    try:
+      _fetch(repo, 'model.safetensors', commit)
+    except _MissingFile as error:
+      raise InputError(
+          f'{repo} has no safetensors weights ({error}); take a repository or'
+          ' a revision that has model.safetensors.'
+      ) from None
+    return
+  weight_map = shard_names(read_json(index), f'{repo}/{_INDEX}')
+  for name in sorted({
+      shard
+      for tensor, shard in weight_map.items()
+      if canonical_name(tensor) in wanted
+  }):
+    _fetch(repo, name, commit)
+
+
+class _MissingFile(InputError):
+  """The repository exists and has no such file."""
+
+
+def _fetch(repo: str, name: str, revision: str | None) -> pathlib.Path:
+  at = f'{repo} at {revision}' if revision else repo
+  try:
+    return pathlib.Path(
+        huggingface_hub.hf_hub_download(repo, name, revision=revision)
+    )
+  except errors.GatedRepoError:
+    raise InputError(
+        f'{repo} is gated: accept its terms on its page'
+        f' (https://huggingface.co/{repo}) and set HF_TOKEN to a token of that'
+        ' account.'
+    ) from None
+  except errors.RepositoryNotFoundError:
+    raise InputError(
+        f'The hub has no model {repo!r}, or it is private; check the name, and'
+        ' set HF_TOKEN if it needs one.'
+    ) from None
+  except errors.RevisionNotFoundError:
+    raise InputError(f'{repo} has no revision {revision!r}.') from None
+  except errors.RemoteEntryNotFoundError:
+    raise _MissingFile(f'{at} has no file {name}') from None
+  except errors.LocalEntryNotFoundError:
+    raise InputError(
+        f'{name} of {at} is not in the local cache and the hub cannot be'
+        ' reached; connect, unset HF_HUB_OFFLINE, or give a local copy'
+        ' (--weights=FILE_OR_FOLDER).'
+    ) from None
+  except (errors.HfHubHTTPError, OSError, ValueError) as error:
+    raise InputError(
+        f'{name} of {at} cannot be downloaded:'
+        f' {" ".join(str(error).split())[:300]}.'
+    ) from None

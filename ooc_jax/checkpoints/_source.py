@@ -1,0 +1,80 @@
+"""What every checkpoint format offers to the converter."""
+
+from collections.abc import Mapping
+import dataclasses
+import json
+import pathlib
+import re
+from typing import Any, Protocol
+
+import numpy as np
+
+from ooc_jax._errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorInfo:
+  """Shape and element type of a stored tensor, known without reading it.
+
+  Both are None where the tensor is in a shard that was not opened.
+  """
+
+  shape: tuple[int, ...] | None
+  dtype: str | None
+
+
+class TensorSource(Protocol):
+  """A checkpoint opened for reading, one tensor at a time."""
+
+  @property
+  def where(self) -> str:
+    """The file or folder, for errors."""
+    ...
+
+  @property
+  def files(self) -> tuple[pathlib.Path, ...]:
+    """Every file that is read, for provenance."""
+    ...
+
+  def tensors(self) -> Mapping[str, TensorInfo]:
+    """All tensors, by name."""
+    ...
+
+  def read(self, name: str) -> np.ndarray:
+    """One tensor, with its stored dtype or float32 if it was quantised."""
+    ...
+
+
+# Deep nesting makes the parser raise RecursionError; huge files are no config.
+_MAX_JSON_BYTES = 64 * 2**20
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+  """Reads a JSON object.
+
+  Raises:
+    InputError: The file is missing, unreadable, too large or no JSON object.
+  """
+  try:
+    size = path.stat().st_size
+    if size > _MAX_JSON_BYTES:
+      raise InputError(
+          f'{path} has {size} bytes, too many for a JSON settings file; check'
+          ' that it is the right file.'
+      )
+    text = path.read_text(encoding='utf-8')
+    value = json.loads(text)
+  except FileNotFoundError:
+    raise InputError(
+        f'{path} does not exist; check the path, or download it again.'
+    ) from None
+  except (OSError, UnicodeDecodeError) as error:
+    raise InputError(f'{path} cannot be read: {error}.') from None
+  except (json.JSONDecodeError, RecursionError) as error:
+    looks = ' (it looks like HTML)' if re.match(r'\s*<', text) else ''
+    raise InputError(
+        f'{path} is not JSON{looks}: {error}; download it again.'
+    ) from None
+  if not isinstance(value, dict):
+    raise InputError(f'{path} holds no JSON object; download it again.')
+  return value

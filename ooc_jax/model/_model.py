@@ -1,0 +1,145 @@
+"""A loaded model: configuration, parameters and tokenizer."""
+
+from collections.abc import Collection
+import functools
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from ooc_jax._errors import InputError
+from ooc_jax.model._config import ModelConfig
+from ooc_jax.model._taps import no_tap
+from ooc_jax.model._taps import Tap
+from ooc_jax.model._tokenizer import Tokenizer
+from ooc_jax.model._transformer import Transformer
+
+PARTS = ('embedding', 'unembedding', 'attention', 'mlp', 'norms')
+
+
+@flax.struct.dataclass
+class Model:
+  """A pytree of the parameters, with static configuration and tokenizer.
+
+  Attributes:
+    config: The hyperparameters.
+    params: Nested dict, the `params` collection of `Transformer(config)`, or
+      as much of it as `parts` asked for.
+    tokenizer: None where the checkpoint has none.
+    files: Paths of the files that were read, for provenance.
+  """
+
+  config: ModelConfig = flax.struct.field(pytree_node=False)
+  params: Any
+  tokenizer: Tokenizer | None = flax.struct.field(
+      pytree_node=False, default=None
+  )
+  files: tuple[str, ...] = flax.struct.field(pytree_node=False, default=())
+
+
+def part_of(path: Collection[str]) -> str:
+  """Which of `PARTS` the parameter at `path` belongs to."""
+  names = tuple(path)
+  if names[-1] == 'weight':
+    # q/k norms are needed wherever the attention is, and nowhere else.
+    return 'attention' if 'attention' in names else 'norms'
+  return names[-2] if len(names) > 1 else names[0]
+
+
+def parts_needed(config: ModelConfig, parts: Collection[str]) -> frozenset[str]:
+  """`parts` checked, with a tied model's unembedding read as its embedding.
+
+  Raises:
+    InputError: A name is none of `PARTS`.
+  """
+  if isinstance(parts, str) or set(parts) - set(PARTS):
+    raise InputError(f'parts={parts!r} must be a collection of {PARTS}.')
+  needed = set(parts)
+  if config.tied and 'unembedding' in needed:
+    needed = needed - {'unembedding'} | {'embedding'}
+  return frozenset(needed)
+
+
+def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+  """Shape of every parameter, by its path joined with '/'."""
+  tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
+  tree = jax.eval_shape(Transformer(config).init, jax.random.key(0), tokens)
+  flat = flax.traverse_util.flatten_dict(tree['params'], sep='/')
+  return {name: tuple(leaf.shape) for name, leaf in flat.items()}
+
+
+def parameter(model: Model, path: str) -> Array:
+  """The parameter at `path` ('layer_3/mlp/gate').
+
+  Raises:
+    InputError: It was not loaded, with the part to ask for.
+  """
+  node = model.params
+  names = path.split('/')
+  for name in names:
+    if not isinstance(node, dict) or name not in node:
+      raise InputError(
+          f'{path} was not loaded; call load_model with'
+          f' {part_of(names)!r} in parts.'
+      )
+    node = node[name]
+  return node
+
+
+def norm_gain(model: Model, path: str) -> Float[Array, 'D']:
+  """True gain of the norm at `path`, float32: 1 + weight in Gemma."""
+  weight = parameter(model, f'{path}/weight').astype(jnp.float32)
+  return weight + model.config.norm_offset
+
+
+@functools.partial(jax.jit, static_argnames=('config', 'dtype'))
+def _logits(
+    params: Any,
+    tokens: Int[Array, 'B T'],
+    config: ModelConfig,
+    dtype: Any,
+) -> Float[Array, 'B T V']:
+  return Transformer(config, dtype=dtype).apply({'params': params}, tokens)
+
+
+def forward(
+    model: Model,
+    tokens: Int[Array, 'B T'],
+    *,
+    dtype: Any = jnp.float32,
+    tap: Tap = no_tap,
+) -> Float[Array, 'B T V']:
+  """Logits of the next token at every position.
+
+  Args:
+    model: With all its parts.
+    tokens: [B, T] token ids, int32; positions count from 0.
+    dtype: Of the computation: float32 at highest precision, or bfloat16.
+    tap: Reads or replaces activations; see `run_with_taps`.
+
+  Returns:
+    Float32 logits [B, T, V], after the final softcap where there is one.
+
+  Raises:
+    InputError: A part was not loaded, or a token id is not in the model.
+  """
+  for path in parameter_shapes(model.config):
+    parameter(model, path)
+  if not isinstance(tokens, jax.core.Tracer):
+    vocab_size = model.config.vocab_size
+    tokens = jnp.asarray(tokens, jnp.int32)
+    # An id past the end would be clamped to the last row without a word.
+    if tokens.size and not (
+        0 <= int(tokens.min()) and int(tokens.max()) < vocab_size
+    ):
+      raise InputError(
+          f'tokens hold ids from {int(tokens.min())} to {int(tokens.max())},'
+          f' but the model has ids 0 to {vocab_size - 1}.'
+      )
+  if tap is no_tap:
+    return _logits(model.params, tokens, model.config, dtype)
+  # A tap may close over anything, so it is not cached as a static argument.
+  module = Transformer(model.config, dtype=dtype)
+  return module.apply({'params': model.params}, tokens, tap=tap)

@@ -1,0 +1,73 @@
+"""Rotary position embedding over rotate-half pairs (i, i + H/2).
+
+Axis letters: B batch, T position, N heads, H head width, P = H/2 pairs.
+"""
+
+import math
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+import numpy as np
+
+from ooc_jax.model._config import Llama3Scaling
+from ooc_jax.model._config import Rope
+
+
+def rope_frequencies(rope: Rope, head_dim: int) -> np.ndarray:
+  """Radians per position of every rotary pair.
+
+  Args:
+    rope: The embedding's settings.
+    head_dim: H, even.
+
+  Returns:
+    Float64 [H/2], as the reference code computes them before it rounds to
+    float32: `base ** (-2i/H)`, then the scaling (Llama 3.1: interpolation
+    between kept and divided frequencies, `rope_type` "llama3" of
+    transformers).
+  """
+  exponents = np.arange(0, head_dim, 2, dtype=np.float64) / head_dim
+  frequencies = rope.base**-exponents / rope.linear_factor
+  if rope.divisors is not None:
+    frequencies = frequencies / np.asarray(rope.divisors, np.float64)
+  if rope.llama3 is not None:
+    frequencies = _llama3(frequencies, rope.llama3)
+  return frequencies
+
+
+def _llama3(frequencies: np.ndarray, scaling: Llama3Scaling) -> np.ndarray:
+  turns = scaling.original_context * frequencies / (2 * math.pi)
+  low, high = scaling.low_frequency_factor, scaling.high_frequency_factor
+  # 0 below `low` turns over the original context, 1 above `high`.
+  keep = np.clip((turns - low) / (high - low), 0.0, 1.0)
+  return keep * frequencies + (1 - keep) * frequencies / scaling.factor
+
+
+def apply_rope(
+    x: Float[Array, 'B T N H'],
+    positions: Int[Array, 'B T'],
+    frequencies: Float[np.ndarray, 'P'],
+) -> Float[Array, 'B T N H']:
+  """Rotates pairs (i, i + H/2) of `x` by position times frequency.
+
+  Angles are float32 whatever `x` is: bfloat16 cannot hold position 4097.
+
+  Args:
+    x: Queries or keys.
+    positions: Position of each token.
+    frequencies: From `rope_frequencies`.
+
+  Returns:
+    The rotated `x`, in its dtype.
+  """
+  angles_BTP = positions[..., None].astype(jnp.float32) * jnp.asarray(
+      frequencies, jnp.float32
+  ).reshape(1, 1, -1)
+  cos = jnp.cos(angles_BTP)[:, :, None, :]
+  sin = jnp.sin(angles_BTP)[:, :, None, :]
+  first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+  rotated = jnp.concatenate(
+      [first * cos - second * sin, second * cos + first * sin], axis=-1
+  )
+  return rotated.astype(x.dtype)
+

@@ -1,0 +1,37 @@
+"""What a run leaves: schema, atomic resumable store, safe text."""
+
+from ooc_jax.results._files import atomic_file
+from ooc_jax.results._files import atomic_write
+from ooc_jax.results._files import read_json
+from ooc_jax.results._files import sha256_file
+from ooc_jax.results._files import write_json
+from ooc_jax.results._schema import SCHEMA_VERSION
+from ooc_jax.results._schema import Example
+from ooc_jax.results._schema import LayerSummary
+from ooc_jax.results._schema import Share
+from ooc_jax.results._schema import Summary
+from ooc_jax.results._schema import features_table
+from ooc_jax.results._store import ResultsFolder
+from ooc_jax.results._text import display_width
+from ooc_jax.results._text import figure_text
+from ooc_jax.results._text import printable
+from ooc_jax.results._text import quoted
+
+__all__ = (
+    'Example',
+    'LayerSummary',
+    'ResultsFolder',
+    'SCHEMA_VERSION',
+    'Share',
+    'Summary',
+    'atomic_file',
+    'atomic_write',
+    'display_width',
+    'features_table',
+    'figure_text',
+    'printable',
+    'quoted',
+    'read_json',
+    'sha256_file',
+    'write_json',
+)

@@ -1,0 +1,102 @@
+"""Taking a folder for a run: one process, one run, nobody else's files."""
+
+from collections.abc import Mapping
+import contextlib
+import errno
+import fcntl
+import os
+import pathlib
+from typing import Any
+
+from absl import logging
+
+from ooc_jax._errors import InputError
+from ooc_jax.results import _config
+from ooc_jax.results._files import sync_folder
+from ooc_jax.results._files import temporaries
+from ooc_jax.results._files import write_json
+from ooc_jax.results._text import printable
+
+FEATURES = 'features'
+FIGURES = 'figures'
+
+# Such file systems know no locks: a run is worth more than the guard.
+_NO_LOCKS = frozenset(
+    {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EBADF}
+)
+
+
+def lock_folder(path: pathlib.Path) -> int:
+  """Locks a folder against other processes.
+
+  The lock is on the folder itself, so it leaves no file, and the kernel opens
+  it when the process dies, by whatever signal.
+
+  Args:
+    path: The folder.
+
+  Returns:
+    A file descriptor; closing it unlocks the folder.
+
+  Raises:
+    InputError: Another process holds the lock.
+    OSError: The folder cannot be opened.
+  """
+  lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+  try:
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError as error:
+    os.close(lock)
+    raise InputError(
+        f'Another process is writing to {printable(str(path))}: wait for it, or'
+        ' give another --out.'
+    ) from error
+  except OSError as error:
+    if error.errno not in _NO_LOCKS:
+      os.close(lock)
+      raise
+    logging.warning(
+        '%s is on a file system without locks: do not run twice at once.',
+        printable(str(path)),
+    )
+  return lock
+
+
+def claim_folder(
+    path: pathlib.Path, config: Mapping[str, Any]
+) -> Mapping[str, Any]:
+  """Makes an empty folder ours, or checks that it has been of the same run.
+
+  Also removes what a killed run left half written.
+
+  Args:
+    path: The folder, locked.
+    config: The `new_config` of this run.
+
+  Returns:
+    The config that is recorded in the folder.
+
+  Raises:
+    InputError: It has another run, or files that are not ours.
+    OSError: It cannot be listed, or a leftover cannot be removed.
+  """
+  left = temporaries(path)
+  recorded = None
+  if os.path.lexists(path / _config.CONFIG):
+    recorded = _config.read_config(path)
+    _config.check_same_run(path, config, recorded)
+  elif set(os.listdir(path)) - set(map(os.path.basename, left)):
+    raise InputError(
+        f'{printable(str(path))} is not empty and not a results folder: give'
+        ' another --out.'
+    )
+  for folder in (path / FEATURES, path / FIGURES):
+    left += temporaries(folder)
+  for temporary in left:
+    os.unlink(temporary)
+  if recorded is not None:
+    return recorded
+  write_json(path / _config.CONFIG, config)
+  with contextlib.suppress(OSError):  # The parent may not be ours to read.
+    sync_folder(path.parent)
+  return config

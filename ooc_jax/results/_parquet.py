@@ -1,0 +1,77 @@
+"""Parquet files: written atomically, damage found on reading."""
+
+from collections.abc import Generator
+import contextlib
+import pathlib
+from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ooc_jax._errors import InputError
+from ooc_jax.results._files import atomic_file
+from ooc_jax.results._files import refusal
+from ooc_jax.results._text import printable
+
+
+def write_parquet(path: pathlib.Path, table: pa.Table) -> None:
+  """Writes `table` to `path`, whole or not at all.
+
+  Args:
+    path: The file to write or to replace.
+    table: The content.
+
+  Raises:
+    InputError: See `atomic_file`.
+  """
+  with atomic_file(path) as file:
+    # With checksums a reader finds a damaged page instead of wrong numbers.
+    pq.write_table(table, file, compression='zstd', write_page_checksum=True)
+
+
+def read_parquet(path: pathlib.Path) -> pa.Table:
+  """Reads a table and verifies its checksums.
+
+  Args:
+    path: The file.
+
+  Returns:
+    The table.
+
+  Raises:
+    InputError: It is missing, unreadable, damaged or no parquet file.
+  """
+  with _reading(path) as file:
+    return pq.ParquetFile(file, page_checksum_verification=True).read()
+
+
+def check_parquet(path: pathlib.Path) -> None:
+  """Checks the frame of a file, which one cut short does not have.
+
+  Args:
+    path: The file.
+
+  Raises:
+    InputError: It is missing, unreadable, cut or no parquet file.
+  """
+  with _reading(path) as file:
+    pq.read_metadata(file)
+
+
+@contextlib.contextmanager
+def _reading(path: pathlib.Path) -> Generator[BinaryIO, None, None]:
+  try:
+    with open(path, 'rb') as file:
+      yield file
+  except FileNotFoundError as error:
+    raise InputError(
+        f'{printable(str(path))} is not there: finish the run first.'
+    ) from error
+  except (pa.ArrowException, OSError) as error:
+    if isinstance(error, OSError) and error.errno is not None:
+      raise InputError(refusal('read', path, error)) from error
+    reason = printable(str(error).splitlines()[0])
+    raise InputError(
+        f'{printable(str(path))} is damaged or no parquet file ({reason}):'
+        ' delete it and run again.'
+    ) from error

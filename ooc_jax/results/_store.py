@@ -1,0 +1,249 @@
+"""The folder a run leaves: written by one process, resumed, never mixed."""
+
+from collections.abc import Mapping
+import os
+import pathlib
+import re
+import typing
+from typing import Any
+
+import pyarrow as pa
+
+from ooc_jax._errors import InputError
+from ooc_jax.results import _config
+from ooc_jax.results._claim import FEATURES
+from ooc_jax.results._claim import FIGURES
+from ooc_jax.results._claim import claim_folder
+from ooc_jax.results._claim import lock_folder
+from ooc_jax.results._figure import save_figure
+from ooc_jax.results._files import atomic_file
+from ooc_jax.results._files import read_json
+from ooc_jax.results._files import refusal
+from ooc_jax.results._files import sync_folder
+from ooc_jax.results._files import write_json
+from ooc_jax.results._parquet import check_parquet
+from ooc_jax.results._parquet import read_parquet
+from ooc_jax.results._parquet import write_parquet
+from ooc_jax.results._schema import SCHEMA_VERSION
+from ooc_jax.results._text import printable
+
+if typing.TYPE_CHECKING:
+  import matplotlib.figure
+
+_SUMMARY = 'summary.json'
+_LAYER = re.compile(r'layer=([0-9]{2,})\.parquet')
+_NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.=+-]{0,99}')
+
+
+class ResultsFolder:
+  """Results of one run, in a folder that only one process writes to.
+
+  Every file appears whole or not at all, so a process may be killed at any
+  moment; opening the folder again with the same settings resumes it, and the
+  files at the end are the same bytes as those of an uninterrupted run.
+
+  Attributes:
+    path: The folder.
+    config: What its `config.json` records.
+  """
+
+  def __init__(
+      self, path: pathlib.Path, config: Mapping[str, Any], lock: int | None
+  ):
+    """For `open` and `view`, which are the ways to get one."""
+    self.path = path
+    self.config = config
+    self._lock = lock
+
+  @classmethod
+  def open(
+      cls,
+      path: str | os.PathLike[str],
+      settings: Mapping[str, Any],
+      *,
+      provenance: Mapping[str, Any],
+      weights: Mapping[str, str] | None = None,
+  ) -> 'ResultsFolder':
+    """Creates a results folder, or resumes the one of the same run.
+
+    The folder is locked until `close` or the end of the process. On network
+    file systems the lock may hold on one machine only.
+
+    Args:
+      path: The folder. Its parents are created.
+      settings: JSON values that define the run.
+      provenance: Versions and the like. Recorded on creation; others on resume
+        are logged, and the recorded ones kept.
+      weights: Name of every weight file read -> its SHA-256.
+
+    Returns:
+      The folder, a context manager that closes itself.
+
+    Raises:
+      InputError: The folder has another run, schema or weights; is not empty
+        and not ours; is in use; has a damaged layer; cannot be written.
+      TypeError: A setting is no JSON value.
+    """
+    path = pathlib.Path(path)
+    config = _config.new_config(settings, weights or {}, provenance)
+    lock = None
+    try:
+      path.mkdir(parents=True, exist_ok=True)
+      lock = lock_folder(path)
+      folder = cls(path, claim_folder(path, config), lock)
+      for layer in folder.layers():
+        folder.has_layer(layer)  # Refuses a damaged one now, not at the end.
+    except BaseException as error:
+      if lock is not None:
+        os.close(lock)
+      if isinstance(error, OSError):
+        raise InputError(refusal('use', path, error)) from error
+      raise
+    return folder
+
+  @classmethod
+  def view(cls, path: str | os.PathLike[str]) -> 'ResultsFolder':
+    """Opens a results folder to read it: no lock, and writing is an error.
+
+    Args:
+      path: The folder; a run may be writing to it.
+
+    Returns:
+      The folder.
+
+    Raises:
+      InputError: It is not a results folder of this schema.
+    """
+    path = pathlib.Path(path)
+    return cls(path, _config.read_config(path), None)
+
+  def close(self) -> None:
+    """Gives the lock back. Reading goes on working, writing does not."""
+    if self._lock is not None:
+      os.close(self._lock)
+      self._lock = None
+
+  def __enter__(self) -> 'ResultsFolder':
+    return self
+
+  def __exit__(self, *exc_info: object) -> None:
+    self.close()
+
+  def layers(self) -> list[int]:
+    """The layers that are done, in order."""
+    folder = self.path / FEATURES
+    try:
+      names = set(os.listdir(folder))
+    except FileNotFoundError:
+      return []
+    except OSError as error:
+      raise InputError(refusal('read', folder, error)) from error
+    layers = [int(m[1]) for name in names if (m := _LAYER.fullmatch(name))]
+    return sorted(x for x in layers if _layer_file(x) in names)
+
+  def has_layer(self, layer: int) -> bool:
+    """Whether `layer` is done.
+
+    Args:
+      layer: Its number.
+
+    Returns:
+      True or False.
+
+    Raises:
+      InputError: Its file is there but cut short, or no parquet file.
+    """
+    path = self.path / FEATURES / _layer_file(layer)
+    if not os.path.lexists(path):
+      return False
+    check_parquet(path)
+    return True
+
+  def write_layer(self, layer: int, table: pa.Table) -> None:
+    """Writes, or replaces, the table of one layer: see `features_table`."""
+    write_parquet(self._place(FEATURES, _layer_file(layer)), table)
+
+  def read_layer(self, layer: int) -> pa.Table:
+    """Reads the table of one layer; `InputError` if missing or damaged."""
+    return read_parquet(self.path / FEATURES / _layer_file(layer))
+
+  def write_table(self, name: str, table: pa.Table) -> None:
+    """Writes, or replaces, `NAME.parquet`."""
+    write_parquet(self._place(None, _checked(name) + '.parquet'), table)
+
+  def read_table(self, name: str) -> pa.Table:
+    """Reads `NAME.parquet`; `InputError` if missing or damaged."""
+    return read_parquet(self.path / (_checked(name) + '.parquet'))
+
+  def write_summary(self, summary: Mapping[str, Any]) -> None:
+    """Writes, or replaces, `summary.json`.
+
+    Args:
+      summary: A `Summary`; `schema` is added. NaN becomes null.
+
+    Raises:
+      InputError: It cannot be written.
+      TypeError: Something in it is no JSON value.
+    """
+    write_json(
+        self._place(None, _SUMMARY), {**summary, 'schema': SCHEMA_VERSION}
+    )
+
+  def read_summary(self) -> dict[str, Any]:
+    """Reads `summary.json`.
+
+    Returns:
+      A `Summary`, as far as nobody edited it by hand.
+
+    Raises:
+      InputError: It is missing, damaged, or of another schema.
+    """
+    path = self.path / _SUMMARY
+    if not os.path.lexists(path):
+      raise InputError(
+          f'{printable(str(path))} is not there: finish the run first.'
+      )
+    summary = read_json(path)
+    if not isinstance(summary, dict) or summary.get('schema') != SCHEMA_VERSION:
+      raise InputError(
+          f'{printable(str(path))} is no summary of schema {SCHEMA_VERSION}:'
+          ' delete it and run again.'
+      )
+    return summary
+
+  def write_figure(self, name: str, figure: 'matplotlib.figure.Figure') -> None:
+    """Writes `figures/NAME.png` and `.pdf`, the same bytes every time."""
+    _checked(name)
+    for suffix in ('png', 'pdf'):
+      with atomic_file(self._place(FIGURES, f'{name}.{suffix}')) as file:
+        save_figure(figure, file, suffix)
+
+  def _place(self, folder: str | None, name: str) -> pathlib.Path:
+    """Where to write `name`; makes the folder in the results folder."""
+    if self._lock is None:
+      raise RuntimeError(f'{self.path} is open for reading only.')
+    if folder is None:
+      return self.path / name
+    place = self.path / folder
+    try:
+      if not place.is_dir():
+        place.mkdir()
+        sync_folder(self.path)
+    except OSError as error:
+      raise InputError(refusal('create', place, error)) from error
+    return place / name
+
+
+def _checked(name: str) -> str:
+  if not _NAME.fullmatch(name):
+    raise InputError(
+        f"'{printable(name)}' cannot name a file of results: use up to 100"
+        ' letters, digits and _.=+-, the first a letter or a digit.'
+    )
+  return name
+
+
+def _layer_file(layer: int) -> str:
+  if layer < 0:
+    raise ValueError(f'layer={layer} is negative.')
+  return f'layer={layer:02d}.parquet'

@@ -1,0 +1,49 @@
+"""Install script."""
+
+import pathlib
+
+import setuptools
+
+_GGUF = ['gguf>=0.17']
+
+setuptools.setup(
+    name='ooc_jax',
+    version='0.1.0',
+    description='Weight-based, out-of-context explanation of SAE features.',
+    long_description=pathlib.Path(__file__).with_name('README.md').read_text(),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    packages=setuptools.find_packages(include=['ooc_jax', 'ooc_jax.*']),
+    python_requires='>=3.11',
+    install_requires=[
+        'absl-py>=2.1',
+        'einops>=0.8',
+        'flax>=0.12',
+        'huggingface_hub>=1.0',
+        'jax>=0.10',
+        'jaxtyping>=0.3',
+        'matplotlib>=3.9',
+        'numpy>=2.0',
+        'orbax-checkpoint>=0.12',
+        'pyarrow>=18',
+        'rapidfuzz>=3.10',
+        'safetensors>=0.6',
+        'tokenizers>=0.22',
+        'tqdm>=4.66',
+    ],
+    extras_require={
+        'cuda': ['jax[cuda13]>=0.10'],
+        'gguf': _GGUF,
+        'parity': ['torch==2.13.0', 'transformers>=5.0', 'pytest>=8'],
+        'test': [
+            'beartype==0.23.1',
+            'hypothesis>=6.100',
+            'pyink==26.5.1',
+            'pyrefly==1.4.1',
+            'pytest>=8',
+            'ruff==0.17.6',
+            *_GGUF,
+        ],
+        'tpu': ['jax[tpu]>=0.10'],
+    },
+)

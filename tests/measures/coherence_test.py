@@ -1,0 +1,87 @@
+"""The three measures together, on a vocabulary with planted features."""
+
+import types
+
+from absl.testing import absltest
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ooc_jax import measures
+from ooc_jax._errors import InputError
+
+# Forms of one word; one meaning in other words; neither.
+_FORMS = ['walk', 'walks', 'walked', 'walker', 'walking']
+_MEANING = ['red', 'blue', 'green', 'pink', 'ochre']
+_NEITHER = ['sun', 'jury', 'often', 'lamp', 'eight']
+
+
+def _planted():
+  rng = np.random.default_rng(0)
+  strings = _FORMS + _MEANING + _NEITHER
+  strings += [f'{chr(97 + i % 26)}{i}' for i in range(400)]
+  table = rng.normal(size=(len(strings), 41))
+  # Forms of a word lie together too, as they do in real unembeddings.
+  for first in (0, 5):
+    table[first : first + 5] += 2.0 * rng.normal(size=41)
+  space = measures.token_space(
+      jnp.asarray(table, jnp.float32), np.ones(len(strings), bool)
+  )
+  lens = types.SimpleNamespace(
+      top_ids=jnp.arange(15).reshape(3, 5),
+      entropy=jnp.array([2.5, 7.25, 9.0]),
+  )
+  return lens, strings, space
+
+
+class LensCoherenceTest(absltest.TestCase):
+
+  def test_each_measure_finds_what_it_is_for(self):
+    scores = measures.lens_coherence(*_planted())
+    forms, meaning, neither = scores.levenshtein
+    self.assertLess(forms, 0.4)
+    self.assertGreater(min(meaning, neither), 0.7)
+    forms, meaning, neither = scores.cosine
+    self.assertGreater(min(forms, meaning), 0.5)
+    self.assertLess(neither, 0.1)
+    np.testing.assert_array_equal(scores.entropy, [2.5, 7.25, 9.0])
+
+  def test_fields_are_the_measures_themselves(self):
+    lens, strings, space = _planted()
+    scores = measures.lens_coherence(lens, strings, space)
+    np.testing.assert_allclose(
+        scores.levenshtein,
+        measures.mean_pairwise_edit_distance(lens.top_ids, strings),
+        rtol=1e-7,
+    )
+    np.testing.assert_array_equal(
+        scores.cosine, measures.mean_pairwise_cosine(lens.top_ids, space.table)
+    )
+
+  def test_is_a_pytree_of_float32_on_the_host(self):
+    scores = measures.lens_coherence(*_planted())
+    leaves = jax.tree.leaves(scores)
+    self.assertLen(leaves, len(measures.LOW_IS_COHERENT))
+    for leaf in leaves:
+      self.assertIsInstance(leaf, np.ndarray)
+      self.assertEqual(leaf.dtype, np.float32)
+    halves = jax.tree.map(lambda x: x[:2], scores)
+    self.assertIsInstance(halves, measures.Coherence)
+    self.assertEqual(halves.cosine.shape, (2,))
+    shapes = jax.tree.map(np.shape, scores)
+    self.assertEqual(shapes.entropy, (3,))
+
+  def test_space_of_another_model(self):
+    lens, strings, space = _planted()
+    small = measures.TokenSpace(space.table[:9], space.kind)
+    with self.assertRaisesRegex(InputError, '9 rows in the space'):
+      measures.lens_coherence(lens, strings, small)
+
+  def test_strings_of_another_model(self):
+    lens, strings, space = _planted()
+    with self.assertRaisesRegex(InputError, '9 token strings'):
+      measures.lens_coherence(lens, strings[:9], space)
+
+
+if __name__ == '__main__':
+  absltest.main()

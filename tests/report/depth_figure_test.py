@@ -1,0 +1,276 @@
+"""The depth figure: what is drawn is what the summary says."""
+
+import io
+import pathlib
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import matplotlib
+from matplotlib import image
+import numpy as np
+
+from ooc_jax import report
+from ooc_jax import results
+from ooc_jax._errors import InputError
+
+_BLUE = np.array([0x00, 0x72, 0xB2]) / 255
+
+
+def _row(layer, share):
+  return {
+      'layer': layer,
+      'features': 1536,
+      'semantic': {'share': share, 'low': share - 0.03, 'high': share + 0.02},
+      'measures': {
+          'levenshtein': share / 2,
+          'cosine': share / 3,
+          'entropy': share / 5,
+      },
+      'median': {'levenshtein': 0.7, 'cosine': 0.1, 'entropy': 4.0},
+      'undertrained': 0.01,
+  }
+
+
+_SUMMARY = {
+    'experiment': 'output_prediction',
+    'num_layers': 11,
+    'layers': [_row(10, 0.3), _row(2, 0.05), _row(5, 0.125)],  # Any order.
+}
+
+
+def _curve(label='tiny', num_layers=11):
+  return report.DepthCurve(
+      label=label,
+      layers=(2, 5, 10),
+      num_layers=num_layers,
+      share=(0.05, 0.125, 0.3),
+      low=(0.02, 0.095, 0.27),
+      high=(0.07, 0.145, 0.32),
+      measures={'cosine': (0.01, 0.02, 0.04)},
+  )
+
+
+class DepthCurveTest(parameterized.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    self.path = pathlib.Path(self.create_tempdir().full_path) / 'out'
+
+  def _write(self, summary, settings=None):
+    with results.ResultsFolder.open(
+        self.path, settings or {'model': 'tiny-llama3'}, provenance={}
+    ) as out:
+      out.write_summary(summary)
+
+  def test_reads_the_summary(self):
+    self._write(_SUMMARY)
+    curve = report.depth_curve(self.path)
+    self.assertEqual(curve.label, 'tiny-llama3')
+    self.assertEqual(curve.layers, (2, 5, 10))
+    self.assertEqual(curve.num_layers, 11)
+    self.assertEqual(curve.share, (0.05, 0.125, 0.3))
+    np.testing.assert_allclose(curve.low, (0.02, 0.095, 0.27), rtol=1e-12)
+    np.testing.assert_allclose(curve.high, (0.07, 0.145, 0.32), rtol=1e-12)
+    self.assertEqual(list(curve.measures), ['levenshtein', 'cosine', 'entropy'])
+    self.assertEqual(curve.measures['entropy'], (0.01, 0.025, 0.06))
+
+  def test_names_of_a_run(self):
+    self._write(_SUMMARY, {'k': 1})
+    self.assertEqual(report.depth_curve(str(self.path)).label, 'out')
+    self.assertEqual(report.depth_curve(self.path, 'mine').label, 'mine')
+
+  def test_null_is_a_gap(self):
+    rows = [_row(0, 0.1), _row(1, 0.2)]
+    rows[0]['semantic'] = {'share': None, 'low': None, 'high': None}
+    del rows[1]['measures']['cosine']
+    self._write({**_SUMMARY, 'layers': rows})
+    curve = report.depth_curve(self.path)
+    np.testing.assert_array_equal(curve.share, (np.nan, 0.2))
+    self.assertEqual(list(curve.measures), ['levenshtein', 'entropy'])
+
+  @parameterized.parameters(
+      {'layers': []},
+      {'layers': [{}]},
+      {'layers': 3},
+      {'layers': [_row(0, 0.1), _row(0, 0.2)]},
+      {'layers': [_row(11, 0.1)]},
+      {'num_layers': None},
+      {'layers': [_row('x', 0.1)]},
+  )
+  def test_a_summary_that_lacks_something_is_refused(self, **changed):
+    self._write(_SUMMARY | changed)
+    with self.assertRaisesRegex(InputError, 'lack what the figure needs'):
+      report.depth_curve(self.path)
+
+  def test_what_is_no_results_folder_is_refused(self):
+    with self.assertRaises(InputError):
+      report.depth_curve(self.path)
+    self._write(_SUMMARY)
+    (self.path / 'summary.json').unlink()
+    with self.assertRaisesRegex(InputError, 'finish the run first'):
+      report.depth_curve(self.path)
+
+  def test_columns_of_other_lengths_are_an_error(self):
+    with self.assertRaisesRegex(
+        ValueError, 'loudness is no measure; high has 1 numbers for 2 layers'
+    ):
+      report.DepthCurve(
+          label='',
+          layers=(0, 1),
+          num_layers=2,
+          share=(0.0, 0.0),
+          low=(0.0, 0.0),
+          high=(0.0,),
+          measures={'loudness': (0.0, 0.0)},
+      )
+
+
+class DepthFigureTest(parameterized.TestCase):
+
+  def test_one_run_against_its_layers(self):
+    figure = report.depth_figure([_curve()])
+    (axes,) = figure.axes
+    line, measure = axes.lines
+    np.testing.assert_allclose(line.get_xdata(), [2, 5, 10])
+    np.testing.assert_allclose(line.get_ydata(), [5, 12.5, 30])
+    np.testing.assert_allclose(measure.get_ydata(), [1, 2, 4])
+    self.assertLess(measure.get_linewidth(), line.get_linewidth())
+    self.assertEqual(axes.get_ylim()[0], 0)
+    self.assertGreater(axes.get_ylim()[1], 32)
+    self.assertEqual(axes.get_xlabel(), 'Layer')
+    self.assertIn('tiny', axes.get_title(loc='left'))
+    np.testing.assert_allclose(_band(axes, 0), [[2, 7], [9.5, 14.5], [27, 32]])
+    self.assertEqual(_legend(figure), ['semantic', '95% interval', 'cosine'])
+
+  def test_several_runs_against_relative_depth(self):
+    figure = report.depth_figure([_curve('a'), _curve('b', num_layers=21)])
+    (axes,) = figure.axes
+    first, second = axes.lines  # And no single measures.
+    np.testing.assert_allclose(first.get_xdata(), [0.2, 0.5, 1.0])
+    np.testing.assert_allclose(second.get_xdata(), [0.1, 0.25, 0.5])
+    self.assertNotEqual(first.get_color(), second.get_color())
+    self.assertNotEqual(first.get_marker(), second.get_marker())
+    self.assertFalse(first.is_dashed())
+    self.assertTrue(second.is_dashed())
+    self.assertIn('Relative depth', axes.get_xlabel())
+    self.assertEqual(_legend(figure), ['a', 'b', '95% interval'])
+
+  def test_pixels_are_where_the_numbers_are(self):
+    figure = report.depth_figure([_curve()])
+    pixels = _pixels(figure)
+    self.assertEqual(pixels.shape, (680, 1100, 3))
+    (axes,) = figure.axes
+
+    def at(x, y):
+      column, row = axes.transData.transform((x, y))
+      return pixels[679 - int(row), int(column)]
+
+    np.testing.assert_allclose(at(5, 12.5), _BLUE, atol=0.01)  # A marker.
+    band = 0.18 * _BLUE + 0.82
+    np.testing.assert_allclose(at(5, 11), band, atol=0.01)
+    np.testing.assert_array_equal(at(5, 16), 1)  # Above it: white.
+    np.testing.assert_array_equal(at(5, 8), 1)  # Below it.
+
+  def test_the_same_bytes_again_whatever_the_user_has_set(self):
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    theirs = {
+        'text.usetex': True,
+        'lines.linewidth': 9,
+        'font.family': ['monospace'],
+        'axes.facecolor': 'red',
+        'legend.frameon': True,
+        'figure.dpi': 30,
+    }
+    with results.ResultsFolder.open(folder, {}, provenance={}) as out:
+      out.write_figure('1', report.depth_figure([_curve('a'), _curve('b')]))
+      with matplotlib.rc_context(theirs):
+        out.write_figure('2', report.depth_figure([_curve('a'), _curve('b')]))
+        self.assertEqual(matplotlib.rcParams['lines.linewidth'], 9)
+    for suffix in ('png', 'pdf'):
+      first, second = (
+          (folder / 'figures' / f'{i}.{suffix}').read_bytes() for i in (1, 2)
+      )
+      self.assertEqual(first, second, suffix)
+      self.assertGreater(len(first), 5000)
+
+  def test_hostile_and_long_names(self):
+    names = [
+        '_hidden',
+        '$\\frac{1}{0}$',
+        '\x1b[31m\n\u202e漢',
+        'x' * 70 + 'end',
+    ]
+    figure = report.depth_figure([_curve(name) for name in names])
+    labels = _legend(figure)
+    self.assertEqual(labels[:2], [' _hidden', r'\$\\frac{1}{0}\$'])
+    self.assertEqual(labels[2], r'\x1b[31m\n\u202e\u6f22')
+    self.assertLen(labels[3], 28)
+    self.assertEndsWith(labels[3], 'xend')
+    _pixels(figure)
+    _pixels(report.depth_figure([_curve()], title='$x^{$ \x1b'))
+
+  @parameterized.parameters(1, 2, 7)
+  def test_nothing_is_drawn_outside_or_over_the_axes(self, runs):
+    names = [f'a rather long name of a run, number {i}' for i in range(runs)]
+    figure = report.depth_figure([_curve(name) for name in names])
+    _pixels(figure)
+    (axes,) = figure.axes
+    (legend,) = figure.legends
+    box = legend.get_window_extent()
+    self.assertGreaterEqual(box.x0, 0)
+    self.assertLessEqual(box.x1, 1100)
+    self.assertGreaterEqual(box.y0, 0)
+    self.assertLess(box.y1, axes.xaxis.label.get_window_extent().y0)
+    self.assertGreater(axes.get_window_extent().height, 200)
+
+  def test_no_semantic_feature_and_one_layer(self):
+    zero = (0.0, 0.0)
+    flat = report.DepthCurve(
+        label='z', layers=(0, 3), num_layers=4, share=zero, low=zero, high=zero
+    )
+    (axes,) = report.depth_figure([flat]).axes
+    self.assertEqual(axes.get_ylim(), (0, 1))
+    gap = (float('nan'),)
+    for values, num_layers in (((0.2,), 1), ((0.2,), 9), (gap, 9)):
+      one = report.DepthCurve(
+          label='o',
+          layers=(0,),
+          num_layers=num_layers,
+          share=values,
+          low=values,
+          high=(0.4,),
+      )
+      for curves in ([one], [one, one]):
+        figure = report.depth_figure(curves)
+        _pixels(figure)
+        self.assertTrue(np.all(np.isfinite(figure.axes[0].get_xlim())))
+
+  def test_no_curve_is_an_error(self):
+    with self.assertRaisesRegex(ValueError, 'at least one'):
+      report.depth_figure([])
+
+
+def _band(axes, index):
+  """Lower and upper end at each x."""
+  vertices = axes.collections[index].get_paths()[0].vertices
+  return [
+      [ys.min(), ys.max()]
+      for x in np.unique(vertices[:, 0])
+      for ys in [vertices[vertices[:, 0] == x, 1]]
+  ]
+
+
+def _legend(figure):
+  (legend,) = figure.legends
+  return [text.get_text() for text in legend.get_texts()]
+
+
+def _pixels(figure):
+  data = io.BytesIO()
+  figure.savefig(data, format='png')
+  data.seek(0)
+  return image.imread(data)[..., :3]
+
+
+if __name__ == '__main__':
+  absltest.main()
