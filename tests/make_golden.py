@@ -35,7 +35,7 @@ _LLAMA3 = {
 # so sharp that float32 rounding grows from layer to layer. Gemma 2 has a cap
 # against that, and Gemma 3 norms them anyway.
 _SHARP = {
-    'llama': 1.1,
+    'llama': 1.0,
     'gemma2': 1.8,
     'gemma3_text': 1.1,
     'gemma3': 1.1,
@@ -100,7 +100,7 @@ def _models() -> dict[str, transformers.PreTrainedModel]:
       num_attention_heads=6,
       num_key_value_heads=2,
       head_dim=10,
-      query_pre_attn_scalar=16,
+      query_pre_attn_scalar=33,
       sliding_window=64,
       attn_implementation='eager',
   )
@@ -113,7 +113,7 @@ def _models() -> dict[str, transformers.PreTrainedModel]:
           'num_attention_heads': 8,
           'num_key_value_heads': 2,
           'head_dim': 12,
-          'query_pre_attn_scalar': 18,
+          'query_pre_attn_scalar': 51,
           'sliding_window': 64,
           'sliding_window_pattern': 3,
           'rope_parameters': _LINEAR_ON_GLOBAL,
@@ -161,7 +161,7 @@ def randomise(model: transformers.PreTrainedModel, seed: int) -> None:
     if 'norm' in name:
       values = 0.4 * values + (0.3 if is_gemma else 1.0)
     elif 'embed_tokens' in name:
-      values *= 0.4
+      values *= 0.2
     elif parameter.ndim == 2:
       sharp = 'q_proj' in name or 'k_proj' in name
       values *= (_SHARP[kind] if sharp else 1.1) / np.sqrt(parameter.shape[1])

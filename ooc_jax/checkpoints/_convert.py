@@ -8,13 +8,13 @@ import jax
 from jax.sharding import Mesh
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec
-import jax.numpy as jnp
 import numpy as np
 
 from ooc_jax._errors import InputError
-from ooc_jax.checkpoints._rules import conversion_problems
 from ooc_jax.checkpoints._rules import Rule
+from ooc_jax.checkpoints._rules import conversion_problems
 from ooc_jax.checkpoints._source import TensorSource
+from ooc_jax.checkpoints._source import printable
 from ooc_jax.model import ModelConfig
 from ooc_jax.model import parameter_shapes
 from ooc_jax.model import part_of
@@ -30,9 +30,11 @@ _SPECS = {
     'down': ('feature', None),
 }
 _MOST_PROBLEMS = 12
-
-# Jitted: one fused pass, where eager code would hold a mask of its size.
-_all_finite = jax.jit(lambda x: jnp.isfinite(x).all())
+# No model comes near; a made-up size must not become an array of that size.
+_SIZES = ('vocab_size', 'embed_dim', 'mlp_dim', 'num_heads', 'head_dim')
+_MOST_OF_A_SIZE = 2**24
+# Elements tested for NaN at a time: no mask as large as an embedding.
+_BLOCK = 2**18
 
 
 def parameter_sharding(
@@ -44,21 +46,10 @@ def parameter_sharding(
   """
   axes = _SPECS.get(name.rsplit('/', 1)[-1], ())
   spec = [
-      axis
-      if axis in mesh.axis_names and size % mesh.shape[axis] == 0
-      else None
+      axis if axis in mesh.axis_names and size % mesh.shape[axis] == 0 else None
       for axis, size in zip(axes, shape, strict=False)
   ]
   return NamedSharding(mesh, PartitionSpec(*spec))
-
-
-def place(x: np.ndarray, name: str, dtype: Any, mesh: Mesh | None) -> jax.Array:
-  """Puts a host array on the device, or spreads it over the mesh."""
-  # One copy at most: a transposed view is made contiguous by the cast.
-  x = np.ascontiguousarray(x, dtype=dtype if dtype is not None else x.dtype)
-  if mesh is None:
-    return jnp.asarray(x)
-  return jax.device_put(x, parameter_sharding(mesh, name, x.shape))
 
 
 def convert(
@@ -93,38 +84,98 @@ def convert(
     InputError: Tensors are missing, unread or misshapen, or one that is read
       holds NaN or infinity.
   """
-  aliases = aliases or {}
-  stored = {
-      aliases.get(name, name): info
-      for name, info in source.tensors().items()
-      if name not in ignored
-  }
-  back = {ours: theirs for theirs, ours in aliases.items()}
   rules = tuple(rules)
-  problems = conversion_problems(
-      rules,
-      {name: info.shape for name, info in stored.items()},
-      parameter_shapes(config),
-  )
-  if problems:
+  name_of = _stored_names(source, ignored, aliases or {})
+  if problems := _problems(config, rules, source, name_of):
     more = len(problems) - _MOST_PROBLEMS
-    listed = '; '.join(problems[:_MOST_PROBLEMS])
+    listed = printable('; '.join(problems[:_MOST_PROBLEMS]), 2000)
     raise InputError(
         f'{source.where} does not hold the model that its config describes:'
         f' {listed}{f"; and {more} more" if more > 0 else ""}.'
     )
   needed = parts_needed(config, parts)
-  params = {}
-  for rule in rules:
-    if part_of(rule.ours.split('/')) not in needed:
-      continue
-    name = back.get(rule.theirs, rule.theirs)
-    x = rule.convert(source.read(name))
-    array = place(x, rule.ours, dtype, mesh)
-    if not _all_finite(array):
-      raise InputError(
-          f'{source.where}: tensor {name!r} holds NaN or infinity; download'
-          ' the checkpoint again.'
-      )
-    params[rule.ours] = array
+  params = {
+      rule.ours: _read(rule, source, name_of[rule.theirs], dtype, mesh)
+      for rule in rules
+      if part_of(rule.ours.split('/')) in needed
+  }
   return flax.traverse_util.unflatten_dict(params, sep='/')
+
+
+def _stored_names(
+    source: TensorSource,
+    ignored: Collection[str],
+    aliases: Mapping[str, str],
+) -> dict[str, str]:
+  """Name that the rules use -> name in the checkpoint."""
+  names: dict[str, str] = {}
+  for name in source.tensors():
+    if name in ignored:
+      continue
+    plain = aliases.get(name, name)
+    if plain in names:
+      raise InputError(
+          printable(
+              f'{source.where} holds {plain} twice, as {names[plain]!r} and'
+              f' {name!r}; take a checkpoint with one of them.'
+          )
+      )
+    names[plain] = name
+  return names
+
+
+def _problems(
+    config: ModelConfig,
+    rules: tuple[Rule, ...],
+    source: TensorSource,
+    name_of: Mapping[str, str],
+) -> list[str]:
+  """Everything in which the checkpoint and the config disagree."""
+  sizes = [
+      f'its config has {name} {getattr(config, name)}'
+      for name in _SIZES
+      if getattr(config, name) > _MOST_OF_A_SIZE
+  ]
+  names = conversion_problems(
+      rules,
+      dict.fromkeys(name_of),
+      {rule.ours: () for rule in rules},
+  )
+  # Shapes are traced from the model, which takes an hour for 100000 layers.
+  if sizes or len(names) >= _MOST_PROBLEMS:
+    return sizes + names
+  infos = source.tensors()
+  return conversion_problems(
+      rules,
+      {plain: infos[name].shape for plain, name in name_of.items()},
+      parameter_shapes(config),
+  )
+
+
+def _read(
+    rule: Rule, source: TensorSource, name: str, dtype: Any, mesh: Mesh | None
+) -> jax.Array:
+  """One parameter, holding at most one more array of its size at a time."""
+  x = source.read(name)
+  stored = x.dtype
+  dtype = jax.dtypes.canonicalize_dtype(stored if dtype is None else dtype)
+  with np.errstate(over='ignore', invalid='ignore'):  # Told below.
+    x = np.ascontiguousarray(rule.convert(x), dtype)
+  if not _all_finite(x):
+    cast = f' as {dtype}' if dtype != stored else ''
+    raise InputError(
+        f'{source.where}: tensor {name!r} holds NaN or infinity{cast};'
+        f' {"take a wider dtype, or " if cast else ""}download the checkpoint'
+        ' again.'
+    )
+  if mesh is None:
+    return jax.device_put(x)
+  return jax.device_put(x, parameter_sharding(mesh, rule.ours, x.shape))
+
+
+def _all_finite(x: np.ndarray) -> bool:
+  flat = x.reshape(-1)
+  return all(
+      np.isfinite(flat[i : i + _BLOCK]).all()
+      for i in range(0, flat.size, _BLOCK)
+  )

@@ -99,7 +99,7 @@ class GGUFSource:
           out[i * block : (i + step) * block] = self._gguf.quants.dequantize(
               np.asarray(part).reshape(1, -1), kind
           ).ravel()
-    except (ValueError, IndexError, ZeroDivisionError, NotImplementedError) as e:
+    except (ValueError, LookupError, NotImplementedError) as e:
       raise InputError(
           f'{self._path}: tensor {name!r} of type {self._kind_name(row.kind)}'
           f' and shape {list(row.shape)} cannot be read ({e}); take another'

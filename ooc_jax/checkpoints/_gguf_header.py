@@ -125,7 +125,9 @@ class _Cursor:
       return self.string()
     if kind == _ARRAY:
       kind, count = self.integer('<I'), self.integer('<Q')
-      return self.strings(count) if kind == _STRING else self.numbers(kind, count)
+      return (
+          self.strings(count) if kind == _STRING else self.numbers(kind, count)
+      )
     return self.numbers(kind, 1)[0]
 
   def strings(self, count: int) -> list[str]:

@@ -11,6 +11,7 @@ from ooc_jax.checkpoints._safetensors import shard_names
 from ooc_jax.checkpoints._source import read_json
 
 _INDEX = 'model.safetensors.index.json'
+_SINGLE = 'model.safetensors'
 
 
 def fetch_config(repo: str, revision: str | None) -> pathlib.Path:
@@ -54,11 +55,14 @@ def fetch_weights(
     InputError: A file cannot be had.
   """
   commit = folder.name
+  # Already there, by our hand or another program's: works offline.
+  if (folder / _SINGLE).is_file():
+    return
   try:
     index = _fetch(repo, _INDEX, commit)
   except _MissingFile:
     try:
-      _fetch(repo, 'model.safetensors', commit)
+      _fetch(repo, _SINGLE, commit)
     except _MissingFile as error:
       raise InputError(
           f'{repo} has no safetensors weights ({error}); take a repository or'
@@ -92,21 +96,34 @@ def _fetch(repo: str, name: str, revision: str | None) -> pathlib.Path:
     ) from None
   except errors.RepositoryNotFoundError:
     raise InputError(
-        f'The hub has no model {repo!r}, or it is private; check the name, and'
-        ' set HF_TOKEN if it needs one.'
+        f'There is no file or folder {repo!r} here, and the hub has no such'
+        ' model, or it is private; check the name, and set HF_TOKEN if it'
+        ' needs one.'
     ) from None
   except errors.RevisionNotFoundError:
-    raise InputError(f'{repo} has no revision {revision!r}.') from None
+    raise InputError(
+        f'{repo} has no revision {revision!r}; check it on its page'
+        f' (https://huggingface.co/{repo}).'
+    ) from None
   except errors.RemoteEntryNotFoundError:
     raise _MissingFile(f'{at} has no file {name}') from None
   except errors.LocalEntryNotFoundError:
+    if _known_missing(repo, name, revision):
+      raise _MissingFile(f'{at} has no file {name}') from None
     raise InputError(
         f'{name} of {at} is not in the local cache and the hub cannot be'
         ' reached; connect, unset HF_HUB_OFFLINE, or give a local copy'
         ' (--weights=FILE_OR_FOLDER).'
     ) from None
-  except (errors.HfHubHTTPError, OSError, ValueError) as error:
+  except Exception as error:  # The network's libraries raise many types.
     raise InputError(
         f'{name} of {at} cannot be downloaded:'
-        f' {" ".join(str(error).split())[:300]}.'
+        f' {" ".join(str(error).split())[:300].rstrip(".")}; try again, or give'
+        ' a local copy (--weights=FILE_OR_FOLDER).'
     ) from None
+
+
+def _known_missing(repo: str, name: str, revision: str | None) -> bool:
+  """Whether an earlier run was told that there is no such file."""
+  found = huggingface_hub.try_to_load_from_cache(repo, name, revision=revision)
+  return found is not None and not isinstance(found, str)

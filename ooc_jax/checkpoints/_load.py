@@ -2,17 +2,20 @@
 
 from collections.abc import Collection
 import importlib.util
+import math
 import os
 import pathlib
 import re
 from typing import Any
 
-from jax.sharding import Mesh
+import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from ooc_jax._errors import InputError
 from ooc_jax.checkpoints._convert import convert
 from ooc_jax.checkpoints._gguf import GGUFSource
+from ooc_jax.checkpoints._gguf import is_gguf
 from ooc_jax.checkpoints._hub import fetch_config
 from ooc_jax.checkpoints._hub import fetch_weights
 from ooc_jax.checkpoints._orbax import MANIFEST
@@ -22,14 +25,14 @@ from ooc_jax.checkpoints._rules import gguf_rules
 from ooc_jax.checkpoints._rules import huggingface_rules
 from ooc_jax.checkpoints._safetensors import SafetensorsSource
 from ooc_jax.checkpoints._source import read_json
-from ooc_jax.model import config_from_gguf
-from ooc_jax.model import config_from_hf
+from ooc_jax.model import PARTS
 from ooc_jax.model import Model
 from ooc_jax.model import ModelConfig
-from ooc_jax.model import part_of
-from ooc_jax.model import PARTS
-from ooc_jax.model import parts_needed
 from ooc_jax.model import Tokenizer
+from ooc_jax.model import config_from_gguf
+from ooc_jax.model import config_from_hf
+from ooc_jax.model import part_of
+from ooc_jax.model import parts_needed
 
 _HUB_ID = re.compile(r'[A-Za-z0-9][\w.-]*/[\w.-]+')
 _ROPE_FREQUENCIES = 'rope_freqs.weight'
@@ -80,8 +83,8 @@ def load_model(
       not supported; the message says what, where and what to do.
   """
   parts = PARTS if parts is None else parts
-  dtype = None if dtype is None else jnp.dtype(dtype)
-  place = _locate(source)
+  dtype = _checked_dtype(dtype)
+  place = _locate(source, revision)
   if isinstance(place, str):
     folder = fetch_config(place, revision)
     config = config_from_hf(read_json(folder / 'config.json'), place)
@@ -93,19 +96,44 @@ def load_model(
         f'{place} is opened by a pickle reader only, which could run code;'
         ' convert it to safetensors.'
     )
-  if place.suffix == '.gguf':
+  if is_gguf(place):
     return _from_gguf(place, parts, dtype, mesh)
   if (place / MANIFEST).is_file():
     return restore_model(place, parts=parts, dtype=dtype, mesh=mesh)
   return _from_safetensors(place, parts, dtype, mesh)
 
 
-def _locate(source: str | os.PathLike[str]) -> pathlib.Path | str:
+def _checked_dtype(dtype: Any) -> Any:
+  known = ['float32', 'bfloat16', 'float16']
+  if jax.config.jax_enable_x64:
+    known.append('float64')
+  try:
+    if dtype is None or jnp.dtype(dtype).name in known:
+      return None if dtype is None else jnp.dtype(dtype)
+  except TypeError:
+    pass  # No dtype at all.
+  raise InputError(f'dtype={dtype!r} must be one of {", ".join(known)}.')
+
+
+def _locate(
+    source: str | os.PathLike[str], revision: str | None
+) -> pathlib.Path | str:
   """A path that exists, or a hub repository."""
-  path = pathlib.Path(source).expanduser()
-  if path.exists():
-    return path
   name = os.fspath(source)
+  try:
+    path = pathlib.Path(name).expanduser()
+    found = bool(name) and path.exists()
+  except (OSError, RuntimeError, ValueError) as error:  # '~nobody' and such.
+    raise InputError(
+        f'{name!r:.200} cannot be opened ({error!s:.200}); check the path.'
+    ) from None
+  if found:
+    if revision is not None:
+      raise InputError(
+          f'{name} is on this machine and has no revision {revision!r}; leave'
+          ' the revision out, or rename the file or folder to read the hub.'
+      )
+    return path
   suffix = path.suffix.lower()
   if suffix in ('.gguf', '.safetensors', *_PICKLES) or name.startswith(
       ('/', '.', '~')
@@ -114,7 +142,7 @@ def _locate(source: str | os.PathLike[str]) -> pathlib.Path | str:
   if _HUB_ID.fullmatch(name):
     return name
   entry = model_entry(name)
-  if entry.package is not None:
+  if entry.package is not None and revision is None:
     module, file = entry.package
     spec = importlib.util.find_spec(module)
     for folder in (spec.submodule_search_locations or ()) if spec else ():
@@ -137,6 +165,11 @@ def _from_gguf(
   divisors = None
   if _ROPE_FREQUENCIES in stored:
     divisors = source.read(_ROPE_FREQUENCIES).ravel().tolist()
+    if not all(math.isfinite(x) and x > 0 for x in divisors):
+      raise InputError(
+          f'{path}: tensor {_ROPE_FREQUENCIES!r} holds a number that is not'
+          ' above zero; download it again.'
+      )
   config = config_from_gguf(
       source.metadata,
       vocab_size=embedding.shape[0],
@@ -166,6 +199,8 @@ def _from_safetensors(
 ) -> Model:
   folder = path if path.is_dir() else path.parent
   config_file = folder / 'config.json'
+  if not config_file.is_file():
+    raise InputError(_no_config(folder))
   config = config_from_hf(read_json(config_file), str(config_file))
   wanted = _tensors_of(config, parts)
   source = SafetensorsSource(path, lambda n: _canonical_name(n) in wanted)
@@ -195,6 +230,16 @@ def _from_safetensors(
         tokenizer_file, vocab_size=config.vocab_size
     )
   return Model(config, params, tokenizer, files=_names(files))
+
+
+def _no_config(folder: pathlib.Path) -> str:
+  """Why a folder is none of ours, and what to give instead."""
+  if inside := sorted(f.name for f in folder.glob('*.gguf')):
+    return f'{folder} is a folder; give the file in it: {folder / inside[0]}.'
+  return (
+      f'{folder} has no config.json; give a folder with a Hugging Face'
+      ' checkpoint or one that save_model wrote, or a .gguf file.'
+  )
 
 
 def _canonical_name(name: str) -> str:

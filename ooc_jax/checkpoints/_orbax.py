@@ -16,9 +16,9 @@ from typing import Any
 
 import flax
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 from jax.sharding import SingleDeviceSharding
-import jax.numpy as jnp
 from orbax.checkpoint import v1 as ocp
 
 from ooc_jax._errors import InputError
@@ -27,11 +27,11 @@ from ooc_jax.checkpoints._source import read_json
 from ooc_jax.model import Llama3Scaling
 from ooc_jax.model import Model
 from ooc_jax.model import ModelConfig
+from ooc_jax.model import Rope
+from ooc_jax.model import Tokenizer
 from ooc_jax.model import parameter_shapes
 from ooc_jax.model import part_of
 from ooc_jax.model import parts_needed
-from ooc_jax.model import Rope
-from ooc_jax.model import Tokenizer
 
 MANIFEST = 'ooc_jax.json'
 _FORMAT = 1
@@ -102,7 +102,7 @@ def restore_model(
   Raises:
     InputError: The folder is incomplete or of another format.
   """
-  folder = pathlib.Path(folder).absolute()
+  folder = pathlib.Path(folder).expanduser().absolute()
   manifest = read_json(folder / MANIFEST)
   config, dtypes = _read_manifest(manifest, folder / MANIFEST)
   needed = parts_needed(config, parts)
@@ -130,8 +130,13 @@ def restore_model(
     ) from None
   flat = {names[k]: x for item in loaded.values() for k, x in item.items()}
   tokenizer = None
-  files = sorted(f for f in folder.rglob('*') if f.is_file())
+  read = [folder / MANIFEST]
+  for part in abstract:
+    read += sorted(
+        f for f in (folder / _PARAMS / part).rglob('*') if f.is_file()
+    )
   if (folder / _TOKENIZER).is_file():
+    read.append(folder / _TOKENIZER)
     tokenizer = Tokenizer.from_file(
         folder / _TOKENIZER, vocab_size=config.vocab_size
     )
@@ -139,7 +144,7 @@ def restore_model(
       config,
       flax.traverse_util.unflatten_dict(flat, sep='/'),
       tokenizer,
-      files=tuple(str(f) for f in files),
+      files=tuple(str(f) for f in read),
   )
 
 

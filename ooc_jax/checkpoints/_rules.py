@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 import dataclasses
 
 import einops
-import jax
 import numpy as np
 
 from ooc_jax.model import ModelConfig
@@ -152,13 +151,11 @@ def gguf_rules(config: ModelConfig) -> tuple[Rule, ...]:
 
 def converted_shape(rule: Rule, shape: Shape) -> Shape | None:
   """Shape of `ours` for a tensor of `shape`, or None if it does not fit."""
-  # Traced, not computed: an embedding is never copied to learn its shape.
+  # One zero seen as a whole tensor: no embedding is copied to learn a shape.
   try:
-    return jax.eval_shape(
-        lambda x: einops.rearrange(x, rule.layout, **rule.sizes),
-        jax.ShapeDtypeStruct(shape, np.int8),
-    ).shape
-  except einops.EinopsError:
+    zeros = np.broadcast_to(np.int8(0), shape)
+    return einops.rearrange(zeros, rule.layout, **rule.sizes).shape
+  except (einops.EinopsError, ValueError):
     return None
 
 

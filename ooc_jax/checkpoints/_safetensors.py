@@ -1,19 +1,21 @@
 """Reads Hugging Face safetensors: one file, or shards named by an index."""
 
 from collections.abc import Callable, Mapping
-import functools
 import pathlib
+import re
+from typing import Any
 
 import numpy as np
 import safetensors
 
 from ooc_jax._errors import InputError
-from ooc_jax.checkpoints._source import read_json
 from ooc_jax.checkpoints._source import TensorInfo
+from ooc_jax.checkpoints._source import read_json
 
 _DTYPES = ('F32', 'F16', 'BF16', 'F64')
 _INDEX = 'model.safetensors.index.json'
 _SINGLE = 'model.safetensors'
+_PLAIN_NAME = re.compile(r'[A-Za-z0-9_][A-Za-z0-9_.-]*\.safetensors')
 
 
 def shard_names(index: Mapping[str, object], where: str) -> dict[str, str]:
@@ -27,17 +29,11 @@ def shard_names(index: Mapping[str, object], where: str) -> dict[str, str]:
   if not isinstance(weight_map, dict) or not weight_map:
     raise InputError(f"{where}: there is no 'weight_map'; download it again.")
   for tensor, name in weight_map.items():
-    plain = (
-        isinstance(name, str)
-        and name.endswith('.safetensors')
-        and not any(c in name for c in '/\\\0:')
-        and name not in ('', '.', '..')
-    )
-    if not plain:
+    if not (isinstance(name, str) and _PLAIN_NAME.fullmatch(name)):
       raise InputError(
-          f'{where}: tensor {tensor!r} is said to be in {name!r}, which is no'
-          ' plain .safetensors file name of that folder; do not use this'
-          ' checkpoint.'
+          f'{where}: tensor {tensor!r:.200} is said to be in {name!r:.200},'
+          ' which is no plain .safetensors file name of that folder; do not'
+          ' use this checkpoint.'
       )
   return dict(weight_map)
 
@@ -64,15 +60,17 @@ class SafetensorsSource:
     self._file_of: dict[str, pathlib.Path] = {}
     self._infos: dict[str, TensorInfo] = {}
     self._files: list[pathlib.Path] = []
-    if path.is_file():
-      self._add(path)
-      return
+    self._needs = needs
+    # Opening parses the header: once a file, not once a tensor.
+    self._handles: dict[pathlib.Path, Any] = {}
     index, single = path / _INDEX, path / _SINGLE
-    if index.is_file():
-      self._files.append(index)
-      self._add_shards(index, needs)
-    elif single.is_file():
+    if not path.is_dir():
+      self._add(path)
+    elif single.is_file():  # With both, transformers takes this one too.
       self._add(single)
+    elif index.is_file():
+      self._files.append(index)
+      self._add_shards(index)
     else:
       raise InputError(_nothing_here(path))
 
@@ -88,26 +86,25 @@ class SafetensorsSource:
     return self._infos
 
   def read(self, name: str) -> np.ndarray:
+    """One tensor, in memory of its own."""
     path = self._file_of[name]
     try:
-      return self._open(path).get_tensor(name)
+      return self._handles[path].get_tensor(name)
     except (safetensors.SafetensorError, OSError, ValueError) as error:
       raise InputError(f'{path}: tensor {name!r}: {error}.') from None
 
-  def _add_shards(
-      self, index: pathlib.Path, needs: Callable[[str], bool]
-  ) -> None:
+  def _add_shards(self, index: pathlib.Path) -> None:
     weight_map = shard_names(read_json(index), str(index))
-    opened = {name for tensor, name in weight_map.items() if needs(tensor)}
+    opened = {
+        name for tensor, name in weight_map.items() if self._needs(tensor)
+    }
     for name in sorted(opened):
       self._add(index.parent / name)
     wrong = sorted(
         tensor
         for tensor, name in weight_map.items()
         if name in opened
-        and (
-            tensor not in self._file_of or self._file_of[tensor].name != name
-        )
+        and (tensor not in self._file_of or self._file_of[tensor].name != name)
     )
     if wrong:
       raise InputError(
@@ -118,7 +115,7 @@ class SafetensorsSource:
       self._infos.setdefault(tensor, TensorInfo(None, None))
 
   def _add(self, path: pathlib.Path) -> None:
-    handle = self._open(path)
+    handle = self._handles[path] = _open(path)
     for name in handle.keys():
       if name in self._infos:
         raise InputError(
@@ -127,28 +124,28 @@ class SafetensorsSource:
         )
       part = handle.get_slice(name)
       dtype = str(part.get_dtype())
-      if dtype not in _DTYPES:
+      if dtype not in _DTYPES and self._needs(name):
         raise InputError(
-            f'{path}: tensor {name!r} is {dtype}; supported are'
-            f' {", ".join(_DTYPES)}.'
+            f'{path}: tensor {name!r} is {dtype}, and only'
+            f' {", ".join(_DTYPES)} are read; take weights that are not'
+            ' quantised, or a GGUF file.'
         )
       self._infos[name] = TensorInfo(tuple(part.get_shape()), dtype)
       self._file_of[name] = path
     self._files.append(path)
 
-  # Opening parses the header: once a file, not once a tensor.
-  @functools.cache  # noqa: B019  The source lives as long as one load.
-  def _open(self, path: pathlib.Path):
-    try:
-      return safetensors.safe_open(str(path), framework='numpy')
-    except FileNotFoundError:
-      raise InputError(
-          f'{path} does not exist; download the checkpoint again.'
-      ) from None
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
-      raise InputError(
-          f'{path} is no whole safetensors file ({error}); download it again.'
-      ) from None
+
+def _open(path: pathlib.Path) -> Any:
+  try:
+    return safetensors.safe_open(str(path), framework='numpy')
+  except FileNotFoundError:
+    raise InputError(
+        f'{path} does not exist; download the checkpoint again.'
+    ) from None
+  except (safetensors.SafetensorError, OSError, ValueError) as error:
+    raise InputError(
+        f'{path} is no whole safetensors file ({error}); download it again.'
+    ) from None
 
 
 def _nothing_here(path: pathlib.Path) -> str:

@@ -5,7 +5,7 @@ import dataclasses
 import json
 import pathlib
 import re
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -23,6 +23,7 @@ class TensorInfo:
   dtype: str | None
 
 
+@runtime_checkable
 class TensorSource(Protocol):
   """A checkpoint opened for reading, one tensor at a time."""
 
@@ -57,20 +58,25 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
   """
   try:
     size = path.stat().st_size
-    if size > _MAX_JSON_BYTES:
-      raise InputError(
-          f'{path} has {size} bytes, too many for a JSON settings file; check'
-          ' that it is the right file.'
-      )
-    text = path.read_text(encoding='utf-8')
-    value = json.loads(text)
+    text = path.read_text(encoding='utf-8') if size <= _MAX_JSON_BYTES else None
   except FileNotFoundError:
     raise InputError(
         f'{path} does not exist; check the path, or download it again.'
     ) from None
   except (OSError, UnicodeDecodeError) as error:
-    raise InputError(f'{path} cannot be read: {error}.') from None
-  except (json.JSONDecodeError, RecursionError) as error:
+    reason = getattr(error, 'strerror', None) or 'it is not UTF-8 text'
+    raise InputError(
+        f'{path} cannot be read ({reason}); check the path, or download it'
+        ' again.'
+    ) from None
+  if text is None:
+    raise InputError(
+        f'{path} has {size} bytes, too many for a JSON settings file; check'
+        ' that it is the right file.'
+    )
+  try:
+    value = json.loads(text)
+  except (ValueError, RecursionError) as error:  # A number of 5000 digits.
     looks = ' (it looks like HTML)' if re.match(r'\s*<', text) else ''
     raise InputError(
         f'{path} is not JSON{looks}: {error}; download it again.'
@@ -78,3 +84,10 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
   if not isinstance(value, dict):
     raise InputError(f'{path} holds no JSON object; download it again.')
   return value
+
+
+def printable(text: str, most: int = 1000) -> str:
+  """`text` on one line and of bounded length: names in a file are not ours."""
+  if len(text) > most:
+    text = text[:most] + '...'
+  return ''.join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -69,10 +69,10 @@ class Lens:
 
 
 def unembedding_lens(
-    directions: Float[Array, 'F D'],
-    gain: Float[Array, 'D'],
-    unembedding: Float[Array, 'V D'],
-    mask: Bool[Array, 'V'],
+    directions: Float[Array | np.ndarray, 'F D'],
+    gain: Float[Array | np.ndarray, 'D'],
+    unembedding: Float[Array | np.ndarray, 'V D'],
+    mask: Bool[Array | np.ndarray, 'V'],
     *,
     k: int,
     precision: str = 'exact',
@@ -95,6 +95,9 @@ def unembedding_lens(
   Raises:
     InputError: Shapes do not fit, `k` is out of range, or `precision` unknown.
   """
+  directions, gain, unembedding, mask = map(
+      jnp.asarray, (directions, gain, unembedding, mask)
+  )
   _check(directions, unembedding, mask, k, precision)
   if gain.shape != (directions.shape[1],):
     raise InputError(

@@ -11,7 +11,6 @@ Axis letters: F features (of one block), V vocabulary (of one block), D width.
 import functools
 from typing import NamedTuple
 
-import flax
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -30,8 +29,7 @@ _GROUP = 32
 _LANES = 64
 
 
-@flax.struct.dataclass
-class Reading:
+class Reading(NamedTuple):
   """How logits are made from `directions @ table.T`, one number a feature.
 
   Attributes:

@@ -27,7 +27,7 @@ def grouped_topk(
   k = min(k, V)
   # Where most groups survive, the first stage only costs.
   if 2 * k * group >= V:
-    return jax.lax.top_k(x, k)
+    return tuple(jax.lax.top_k(x, k))
   x_FGg = x.reshape(F, V // group, group)
   _, best = jax.lax.top_k(x_FGg.max(axis=-1), k)
   # Rising group index keeps candidates in rising id, so ties resolve low.

@@ -64,11 +64,28 @@ def load_dictionary(
         encoder=dictionary.encoder.astype(dtype),
         decoder=dictionary.decoder.astype(dtype),
     )
-  if mesh is not None:
-    rows = NamedSharding(mesh, PartitionSpec('feature'))
-    whole = NamedSharding(mesh, PartitionSpec())
-    dictionary = jax.device_put(
-        dictionary,
-        jax.tree.map(lambda _: rows, dictionary).replace(decoder_bias=whole),
+  return dictionary if mesh is None else _spread(dictionary, mesh)
+
+
+def _spread(dictionary: Dictionary, mesh: Mesh) -> Dictionary:
+  """Puts the features over the `feature` axis of the mesh.
+
+  Raises:
+    InputError: The axis does not divide the features.
+  """
+  parts = mesh.shape['feature']
+  if dictionary.size % parts:
+    raise InputError(
+        f'{dictionary.size} features cannot be spread evenly over the'
+        f' {parts} devices of the feature axis; choose a mesh that divides'
+        ' them.'
     )
-  return dictionary
+  rows = NamedSharding(mesh, PartitionSpec('feature'))
+  whole = NamedSharding(mesh, PartitionSpec())
+  return dictionary.replace(
+      decoder_bias=jax.device_put(dictionary.decoder_bias, whole),
+      **{
+          name: jax.device_put(getattr(dictionary, name), rows)
+          for name in ('encoder', 'decoder', 'encoder_bias', 'threshold')
+      },
+  )

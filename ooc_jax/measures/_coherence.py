@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 import numpy as np
 
 from ooc_jax._errors import InputError
+from ooc_jax.circuits import Lens
 from ooc_jax.circuits import readable_mask
 from ooc_jax.circuits import unembedding_table
 from ooc_jax.measures import _checks
@@ -70,7 +71,7 @@ def model_token_space(model: Model, kind: str = 'whitened') -> TokenSpace:
 
 
 def coherence(
-    model: Model, lens: Any, *, space: TokenSpace | None = None
+    model: Model, lens: Lens, *, space: TokenSpace | None = None
 ) -> Coherence:
   """Measures how well the top tokens of each feature go together.
 

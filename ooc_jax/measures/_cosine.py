@@ -30,7 +30,7 @@ def mean_pairwise_cosine(
     top_ids: Int[Array | np.ndarray, 'F k'],
     table: Float[Array, 'V D'],
     *,
-    block_size: int = 256,
+    block_size: int = 64,
 ) -> Float[Array, 'F']:
   """Mean over pairs of top tokens of the cosine of their rows of `table`.
 

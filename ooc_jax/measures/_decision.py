@@ -175,5 +175,5 @@ def semantic(
     InputError: The rule is unknown, or a measure is not finite.
   """
   _checks.check_known(rule, RULES, 'rule')
-  votes = sum(x.astype(int) for x in passes(coherence, thresholds).values())
+  votes = np.sum(list(passes(coherence, thresholds).values()), axis=0)
   return votes >= _VOTES[rule]

@@ -1,6 +1,7 @@
 """How alike the top tokens of a feature are as strings."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from jaxtyping import Array, Float, Int
 import numpy as np
@@ -8,6 +9,9 @@ from rapidfuzz import process
 from rapidfuzz.distance import Levenshtein
 
 from ooc_jax.measures import _checks
+
+# Any: its overloads are not those that the stubs of `cdist` ask for.
+_SCORER: Any = Levenshtein.normalized_distance
 
 
 def mean_pairwise_edit_distance(
@@ -39,9 +43,6 @@ def mean_pairwise_edit_distance(
     # each string is prepared once, and nothing larger than k x k is held.
     # Passing the same list twice lets rapidfuzz compute one triangle only.
     totals[feature] = process.cdist(
-        words,
-        words,
-        scorer=Levenshtein.normalized_distance,
-        dtype=np.float64,
+        words, words, scorer=_SCORER, dtype=np.float64
     ).sum()
   return totals / (num_top * (num_top - 1))

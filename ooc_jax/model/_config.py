@@ -4,8 +4,15 @@ import dataclasses
 import math
 
 from ooc_jax._errors import InputError
+from ooc_jax.model._config_values import is_positive
+from ooc_jax.model._config_values import shown
 
 FAMILIES = ('llama', 'gemma2', 'gemma3')
+# Far above any real model. A size that comes from a hostile file must not
+# fill the memory, or keep the tracer busy, before its weights are looked at.
+MAX_LAYERS = 1000
+_MAX_SIZE = 2**24
+_MAX_HEAD_DIM = 2**16
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,13 +29,21 @@ class Llama3Scaling:
   high_frequency_factor: float
   original_context: int
 
-  def __post_init__(self):
-    if not self.low_frequency_factor < self.high_frequency_factor:
-      raise InputError(
-          'rope_scaling of the config: low_freq_factor'
-          f' {self.low_frequency_factor} must be below high_freq_factor'
-          f' {self.high_frequency_factor}; check the file.'
+  def problems(self) -> list[str]:
+    """What is wrong with the values, as phrases."""
+    values = dataclasses.asdict(self)
+    problems = [
+        f'{name} of the RoPE scaling is {shown(value)}, not above zero'
+        for name, value in values.items()
+        if not is_positive(value)
+    ]
+    if not problems and self.low_frequency_factor >= self.high_frequency_factor:
+      problems.append(
+          f'low_frequency_factor {self.low_frequency_factor} of the RoPE'
+          ' scaling is not below high_frequency_factor'
+          f' {self.high_frequency_factor}'
       )
+    return problems
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,6 +62,28 @@ class Rope:
   linear_factor: float = 1.0
   llama3: Llama3Scaling | None = None
   divisors: tuple[float, ...] | None = None
+
+  def problems(self, head_dim: int) -> list[str]:
+    """What is wrong with the values, as phrases."""
+    problems = []
+    # Under 1, frequencies would grow along the head, and overflow.
+    if not is_positive(self.base) or self.base < 1:
+      problems.append(f'base {shown(self.base)} of RoPE is not 1 or more')
+    if not is_positive(self.linear_factor):
+      problems.append(
+          f'linear factor {shown(self.linear_factor)} of RoPE is not above'
+          ' zero'
+      )
+    if self.llama3 is not None:
+      problems += self.llama3.problems()
+    if self.divisors is not None:
+      if len(self.divisors) != head_dim // 2:
+        problems.append(
+            f'{len(self.divisors)} RoPE divisors for head_dim {head_dim}'
+        )
+      if not all(is_positive(x) for x in self.divisors):
+        problems.append('a RoPE divisor is not above zero')
+    return problems
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,20 +135,19 @@ class ModelConfig:
     for name in _POSITIVE:
       value = getattr(self, name)
       if type(value) is not int or value < 1:
-        problems.append(f'{name} is {value!r}, not a positive integer')
+        problems.append(f'{name} is {shown(value)}, not a positive integer')
+      elif value > _MOST.get(name, _MAX_SIZE):
+        problems.append(
+            f'{name} is {shown(value)}, over the limit of'
+            f' {_MOST.get(name, _MAX_SIZE)}'
+        )
     for name in ('norm_eps', 'attention_scale'):
-      if not _positive(getattr(self, name)):
-        problems.append(f'{name} is {getattr(self, name)!r}, not above zero')
+      if not is_positive(getattr(self, name)):
+        problems.append(f'{name} is {shown(getattr(self, name))}, not above zero')
     for name in ('attention_softcap', 'final_softcap'):
       value = getattr(self, name)
-      if value is not None and not _positive(value):
-        problems.append(f'{name} is {value!r}, neither null nor above zero')
-    for name in ('rope', 'local_rope'):
-      rope = getattr(self, name)
-      if rope is not None and not (
-          _positive(rope.base) and _positive(rope.linear_factor)
-      ):
-        problems.append(f'{name} has a base or factor not above zero')
+      if value is not None and not is_positive(value):
+        problems.append(f'{name} is {shown(value)}, neither null nor above zero')
     if not problems:
       problems += self._mismatches()
     if problems:
@@ -130,13 +166,12 @@ class ModelConfig:
       problems.append(
           f'{len(self.windows)} attention windows for {self.num_layers} layers'
       )
-    if any(w is not None and w < 1 for w in self.windows):
-      problems.append('a sliding window is below one token')
-    divisors = self.rope.divisors
-    if divisors is not None and len(divisors) != self.head_dim // 2:
-      problems.append(
-          f'{len(divisors)} RoPE divisors for head_dim {self.head_dim}'
-      )
+    for window in sorted(set(self.windows) - {None}, key=str):
+      if type(window) is not int or not 1 <= window < 2**31:
+        problems.append(f'a sliding window is {shown(window)}, not a token count')
+    problems += self.rope.problems(self.head_dim)
+    if self.local_rope is not None:
+      problems += self.local_rope.problems(self.head_dim)
     return problems
 
   @property
@@ -184,10 +219,4 @@ _POSITIVE = (
 )
 
 
-def _positive(value: object) -> bool:
-  return (
-      isinstance(value, (int, float))
-      and not isinstance(value, bool)
-      and math.isfinite(value)
-      and value > 0
-  )
+_MOST = {'num_layers': MAX_LAYERS, 'head_dim': _MAX_HEAD_DIM}

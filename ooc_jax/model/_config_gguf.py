@@ -8,8 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ooc_jax._errors import InputError
+from ooc_jax.model._config import MAX_LAYERS
 from ooc_jax.model._config import ModelConfig
 from ooc_jax.model._config import Rope
+from ooc_jax.model._config_values import is_number
+from ooc_jax.model._config_values import shown
 
 # Of the keys under `{arch}.`, those that change no number here.
 _IGNORED = frozenset({
@@ -23,10 +26,16 @@ _READ = frozenset({
     'rope.freq_base', 'rope.scaling.type', 'rope.scaling.factor',
 })  # fmt: skip
 _READ_GEMMA = {
-    'attention.sliding_window', 'attn_logit_softcapping',
-    'final_logit_softcapping', 'attention.sliding_window_pattern',
-    'rope.freq_base_swa', 'rope.local.freq_base',
+    'attention.sliding_window', 'attention.sliding_window_pattern',
+    'final_logit_softcapping',
 }  # fmt: skip
+_READ_BY = {
+    'llama': _READ,
+    'gemma2': _READ | _READ_GEMMA | {'attn_logit_softcapping'},
+    'gemma3': _READ
+    | _READ_GEMMA
+    | {'rope.freq_base_swa', 'rope.local.freq_base'},
+}
 _ARCHITECTURES = ('llama', 'gemma2', 'gemma3')
 # llama.cpp does not store the query scale; it knows the 27B models by depth
 # and uses (D / N)^-1/2 there, H^-1/2 elsewhere.
@@ -61,8 +70,8 @@ def config_from_gguf(
   family = metadata.get('general.architecture')
   if family not in _ARCHITECTURES:
     raise InputError(
-        f'{where}: architecture {family!r} is not supported; supported are'
-        f' {list(_ARCHITECTURES)}.'
+        f'{where}: architecture {shown(family)} is not supported; supported'
+        f' are {list(_ARCHITECTURES)}.'
     )
   prefix = f'{family}.'
   ours = {
@@ -70,8 +79,7 @@ def config_from_gguf(
       for k, v in metadata.items()
       if k.startswith(prefix)
   }
-  known = _READ | _IGNORED | (_READ_GEMMA if family != 'llama' else set())
-  if unknown := sorted(set(ours) - known):
+  if unknown := sorted(set(ours) - _READ_BY[family] - _IGNORED):
     raise InputError(
         f'{where}: unknown keys {[prefix + k for k in unknown]}; they may'
         ' change the numbers, so this model is refused.'
@@ -79,19 +87,21 @@ def config_from_gguf(
 
   def get(key: str, default: Any = None) -> Any:
     value = ours.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if not is_number(value):
       raise InputError(
-          f'{where}: {prefix + key} is {value!r}, not one number; only models'
-          ' whose layers are all alike are supported.'
+          f'{where}: {prefix + key} is {shown(value)}, not one number; only'
+          ' models whose layers are all alike are supported.'
       )
     return value
 
   embed_dim, num_heads = get('embedding_length'), get('attention.head_count')
   num_layers = get('block_count')
   if not (type(num_heads) is int and num_heads > 0):
-    raise InputError(f'{where}: {prefix}attention.head_count is {num_heads!r}.')
-  if not (type(num_layers) is int and 0 < num_layers <= 100_000):
-    raise InputError(f'{where}: {prefix}block_count is {num_layers!r}.')
+    raise InputError(f'{where}: {prefix}attention.head_count is {shown(num_heads)}, not a'
+        ' positive integer.')
+  if not (type(num_layers) is int and 0 < num_layers <= MAX_LAYERS):
+    raise InputError(f'{where}: {prefix}block_count is {shown(num_layers)}, not from 1 to'
+        f' {MAX_LAYERS}.')
   head_dim = get('attention.key_length', embed_dim // num_heads)
   if get('attention.value_length', head_dim) != head_dim:
     raise InputError(
@@ -121,7 +131,13 @@ def config_from_gguf(
     # Not stored by older files; 10000 is a constant of the architecture.
     base = get('rope.freq_base_swa', get('rope.local.freq_base', 10_000.0))
     local_rope = Rope(base=float(base))
-  capped = family == 'gemma2'
+  # Gemma 2 has both caps, also where an old file does not say so; of Gemma 3
+  # only the final one is ever stored.
+  attention_softcap = final_softcap = None
+  if family == 'gemma2':
+    attention_softcap = float(get('attn_logit_softcapping', 50.0))
+  if family == 'gemma2' or 'final_logit_softcapping' in ours:
+    final_softcap = float(get('final_logit_softcapping', 30.0))
   try:
     return ModelConfig(
         family=family,
@@ -135,37 +151,38 @@ def config_from_gguf(
         norm_eps=float(get('attention.layer_norm_rms_epsilon')),
         tied=tied,
         attention_scale=float(scale_dim) ** -0.5,
-        attention_softcap=float(get('attn_logit_softcapping', 50.0))
-        if capped
-        else None,
-        final_softcap=float(get('final_logit_softcapping', 30.0))
-        if capped
-        else None,
+        attention_softcap=attention_softcap,
+        final_softcap=final_softcap,
         rope=rope,
         local_rope=local_rope,
-        windows=_windows(family, num_layers, get),
+        windows=_windows(family, num_layers, get, where),
     )
   except InputError as error:
     raise InputError(f'{where}: {error}') from None
 
 
 def _linear_factor(ours: Mapping[str, Any], get: Any, where: str) -> float:
-  kind = ours.get('rope.scaling.type', 'none')
-  if kind == 'none':
-    return 1.0
-  if kind != 'linear':
+  # As llama.cpp has it: a factor without a type is linear, and 0 is no factor.
+  factor = float(get('rope.scaling.factor', 0.0))
+  kind = ours.get('rope.scaling.type', 'linear')
+  if kind not in ('none', 'linear'):
     raise InputError(
-        f'{where}: RoPE scaling of type {kind!r} is not supported; supported'
-        " are 'linear' and the tensor 'rope_freqs.weight'."
+        f'{where}: RoPE scaling of type {shown(kind)} is not supported;'
+        " supported are 'linear' and the tensor 'rope_freqs.weight'."
     )
-  return float(get('rope.scaling.factor'))
+  return 1.0 if kind == 'none' or factor == 0.0 else factor
 
 
-def _windows(family: str, num_layers: int, get: Any) -> tuple[int | None, ...]:
+def _windows(
+    family: str, num_layers: int, get: Any, where: str
+) -> tuple[int | None, ...]:
   if family == 'llama':
     return (None,) * num_layers
   window = get('attention.sliding_window', 4096 if family == 'gemma2' else None)
   period = get('attention.sliding_window_pattern', _PERIOD[family])
   if type(period) is not int or period < 1:
-    raise InputError(f'GGUF file: sliding_window_pattern is {period!r}.')
+    raise InputError(
+        f'{where}: {family}.attention.sliding_window_pattern is {period!r}, not'
+        ' a positive integer.'
+    )
   return tuple(window if (i + 1) % period else None for i in range(num_layers))

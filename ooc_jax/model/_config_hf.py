@@ -7,14 +7,14 @@ changes numbers without changing a shape.
 """
 
 from collections.abc import Mapping
-import dataclasses
-import json
 from typing import Any
 
 from ooc_jax._errors import InputError
-from ooc_jax.model._config import Llama3Scaling
+from ooc_jax.model._config import MAX_LAYERS
 from ooc_jax.model._config import ModelConfig
-from ooc_jax.model._config import Rope
+from ooc_jax.model._config_hf_rope import read_ropes
+from ooc_jax.model._config_values import Reader
+from ooc_jax.model._config_values import shown
 
 _FAMILY = {
     'llama': 'llama',
@@ -69,30 +69,35 @@ _READ_BY = {
         '_sliding_window_pattern',
     },
 }
+# What transformers takes for a key that is left out. Files of Gemma 3 4B and up
+# do leave out what equals these; other files hold all their sizes.
+_SHARED_BY_GEMMA = {
+    'num_key_value_heads': 4,
+    'head_dim': 256,
+    'query_pre_attn_scalar': 256,
+    'rms_norm_eps': 1e-6,
+    'sliding_window': 4096,
+}
+_DEFAULTS = {
+    'llama': {'rms_norm_eps': 1e-6},
+    'gemma2': _SHARED_BY_GEMMA,
+    'gemma3': _SHARED_BY_GEMMA
+    | {
+        'vocab_size': 262_208,
+        'hidden_size': 2304,
+        'intermediate_size': 9216,
+        'num_hidden_layers': 26,
+        'num_attention_heads': 8,
+    },
+}
+_GEMMA2_SOFTCAPS = {
+    'attn_logit_softcapping': 50.0,
+    'final_logit_softcapping': 30.0,
+}
 _SILU = {'silu', 'swish'}
 # The hub's Gemma-1 and early Gemma-2 files say 'gelu' in `hidden_act` and mean
 # the tanh form, which `hidden_activation` names; only the latter is trusted.
 _GELU_TANH = {'gelu_pytorch_tanh'}
-
-
-@dataclasses.dataclass(frozen=True)
-class _Reader:
-  """A config with the name of its file, for errors."""
-
-  hf: Mapping[str, Any]
-  where: str
-
-  def fail(self, what: str) -> InputError:
-    return InputError(f'{self.where}: {what}.')
-
-  def number(self, key: str, default: Any = None) -> Any:
-    value = self.hf.get(key)
-    value = default if value is None else value
-    if value is None:
-      raise self.fail(f'{key!r} is missing; this is no complete model config')
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-      raise self.fail(f'{key!r} is {value!r}, not a number')
-    return value
 
 
 def config_from_hf(
@@ -111,57 +116,44 @@ def config_from_hf(
   Raises:
     InputError: A key is unknown, missing or has a value not implemented.
   """
-  outer = _Reader(hf, where)
-  nested = hf.get('text_config')
-  if nested is not None:
-    if not isinstance(nested, Mapping):
-      raise outer.fail("'text_config' is not an object")
-    _refuse_unknown(outer, _IGNORED | {'text_config', 'tie_word_embeddings'})
-    # Only what the hub's nested files leave out is taken from outside.
-    inherited = {
-        k: hf[k] for k in ('model_type', 'tie_word_embeddings') if k in hf
-    }
-    hf = {**inherited, **nested}
-  reader = _Reader(hf, where)
-  family = _FAMILY.get(hf.get('model_type'))
+  hf = _text_config(Reader(hf, where))
+  kind = hf.get('model_type')
+  family = _FAMILY.get(kind) if isinstance(kind, str) else None
   if family is None:
-    raise reader.fail(
-        f'model_type {hf.get("model_type")!r} is not supported; supported are'
+    raise Reader(hf, where).fail(
+        f'model_type {shown(kind)} is not supported; supported are'
         f' {sorted(_FAMILY)}'
     )
+  reader = Reader(hf, where, _DEFAULTS[family])
   _refuse_unknown(reader, _IGNORED | set(_REQUIRED) | _READ_BY[family])
   _check_activation(reader, family)
-  embed_dim = reader.number('hidden_size')
   num_heads = reader.number('num_attention_heads')
-  num_layers = reader.number('num_hidden_layers')
   if family == 'llama':
-    if not num_heads:
-      raise reader.fail("'num_attention_heads' is zero")
-    head_dim = reader.number('head_dim', embed_dim // num_heads)
+    head_dim = reader.number('head_dim', _default_head_dim(reader))
     scalar = head_dim
-    windows = (None,) * num_layers if _is_count(num_layers) else ()
+    windows = (None,) * _count_layers(reader)
   else:
-    head_dim = reader.number('head_dim', 256)
-    scalar = reader.number('query_pre_attn_scalar', 256)
-    windows = _windows(reader, family, num_layers)
+    head_dim = reader.number('head_dim')
+    scalar = reader.number('query_pre_attn_scalar')
+    windows = _windows(reader, family)
   if scalar <= 0:
-    raise reader.fail(f'the query scale {scalar} is not above zero')
-  rope, local_rope = _ropes(reader, family)
+    raise reader.fail(f'the query scale is {shown(scalar)}, not above zero')
+  rope, local_rope = read_ropes(reader, family)
   try:
     return ModelConfig(
         family=family,
         vocab_size=reader.number('vocab_size'),
-        embed_dim=embed_dim,
+        embed_dim=reader.number('hidden_size'),
         mlp_dim=reader.number('intermediate_size'),
-        num_layers=num_layers,
+        num_layers=len(windows),
         num_heads=num_heads,
         num_kv_heads=reader.number('num_key_value_heads', num_heads),
         head_dim=head_dim,
-        norm_eps=reader.number('rms_norm_eps', 1e-6),
+        norm_eps=reader.number('rms_norm_eps'),
         tied=_tied(reader, family),
         attention_scale=float(scalar) ** -0.5,
-        attention_softcap=_softcap(reader, family, 'attn', 50.0),
-        final_softcap=_softcap(reader, family, 'final', 30.0),
+        attention_softcap=_softcap(reader, family, 'attn_logit_softcapping'),
+        final_softcap=_softcap(reader, family, 'final_logit_softcapping'),
         rope=rope,
         local_rope=local_rope,
         windows=windows,
@@ -170,19 +162,60 @@ def config_from_hf(
     raise reader.fail(str(error).rstrip('.')) from None
 
 
-def _is_count(value: Any) -> bool:
-  # A cap, so that a hostile config cannot make a tuple of 1e12 windows.
-  return type(value) is int and 0 < value <= 100_000
+def _text_config(outer: Reader) -> Mapping[str, Any]:
+  """The settings of the text model, which multimodal files nest."""
+  nested = outer.hf.get('text_config')
+  if nested is None:
+    return outer.hf
+  if not isinstance(nested, Mapping):
+    raise outer.fail("'text_config' is not an object")
+  _refuse_unknown(outer, _IGNORED | {'text_config', 'tie_word_embeddings'})
+  if outer.hf.get('model_type') != 'gemma3':
+    raise outer.fail(
+        f'model_type {shown(outer.hf.get("model_type"))} is not supported'
+        " around a 'text_config'; supported is 'gemma3'"
+    )
+  # The hub's files say inside or outside whether the tables are tied.
+  tied = [
+      hf['tie_word_embeddings']
+      for hf in (outer.hf, nested)
+      if hf.get('tie_word_embeddings') is not None
+  ]
+  if tied and tied[0] != tied[-1]:
+    raise outer.fail(
+        "'tie_word_embeddings' differs inside and outside of 'text_config'"
+    )
+  return {'model_type': 'gemma3', 'tie_word_embeddings': (tied or [None])[0]} | {
+      k: v for k, v in nested.items() if v is not None
+  }
 
 
-def _refuse_unknown(reader: _Reader, known: set[str] | frozenset[str]) -> None:
+def _count_layers(reader: Reader) -> int:
+  num_layers = reader.number('num_hidden_layers')
+  if type(num_layers) is not int or not 0 < num_layers <= MAX_LAYERS:
+    raise reader.fail(
+        f"'num_hidden_layers' is {shown(num_layers)}, not a whole number from 1"
+        f' to {MAX_LAYERS}'
+    )
+  return num_layers
+
+
+def _default_head_dim(reader: Reader) -> int | None:
+  embed_dim = reader.number('hidden_size')
+  num_heads = reader.number('num_attention_heads')
+  if type(embed_dim) is int and type(num_heads) is int and num_heads > 0:
+    return None if embed_dim % num_heads else embed_dim // num_heads
+  return None
+
+
+def _refuse_unknown(reader: Reader, known: set[str] | frozenset[str]) -> None:
   hf = reader.hf
   problems = []
   unknown = sorted(str(key) for key in hf if key not in known)
   if unknown:
     problems.append(f'unknown keys {unknown}')
   problems += [
-      f'{k} = {json.dumps(hf[k], default=str)[:80]}'
+      f'{k} = {shown(hf[k])}'
       for k, required in _REQUIRED.items()
       if k in hf and hf[k] is not None and hf[k] != required
   ]
@@ -193,7 +226,7 @@ def _refuse_unknown(reader: _Reader, known: set[str] | frozenset[str]) -> None:
     )
 
 
-def _check_activation(reader: _Reader, family: str) -> None:
+def _check_activation(reader: Reader, family: str) -> None:
   hf = reader.hf
   if family == 'llama':
     name, known = hf.get('hidden_act') or 'silu', _SILU
@@ -201,37 +234,40 @@ def _check_activation(reader: _Reader, family: str) -> None:
     # `hidden_activation` wins; with neither, Gemma's default is the tanh form.
     name = hf.get('hidden_activation') or 'gelu_pytorch_tanh'
     known = _GELU_TANH
-  if name not in known:
+  if not isinstance(name, str) or name not in known:
     raise reader.fail(
-        f'activation {name!r} is not supported for {family}; supported:'
+        f'activation {shown(name)} is not supported for {family}; supported:'
         f' {sorted(known)}'
     )
 
 
-def _tied(reader: _Reader, family: str) -> bool:
+def _tied(reader: Reader, family: str) -> bool:
   tied = reader.hf.get('tie_word_embeddings')
   tied = family != 'llama' if tied is None else tied
   if not isinstance(tied, bool):
-    raise reader.fail(f"'tie_word_embeddings' is {tied!r}, not true or false")
+    raise reader.fail(f"'tie_word_embeddings' is {shown(tied)}, not true or false")
   return tied
 
 
-def _softcap(
-    reader: _Reader, family: str, which: str, gemma2_default: float
-) -> float | None:
-  key = f'{which}_logit_softcapping'
+def _softcap(reader: Reader, family: str, key: str) -> float | None:
   if family == 'gemma2' and key not in reader.hf:
-    return gemma2_default
-  return None if reader.hf.get(key) is None else float(reader.number(key))
+    return _GEMMA2_SOFTCAPS[key]
+  if reader.hf.get(key) is None:
+    return None
+  if family == 'gemma3' and key == 'attn_logit_softcapping':
+    raise reader.fail(
+        f'{key!r} is {shown(reader.hf[key])}; Gemma 3 has no cap on attention'
+        ' logits, and transformers ignores one, so this model is refused'
+    )
+  return float(reader.number(key))
 
 
-def _windows(
-    reader: _Reader, family: str, num_layers: int
-) -> tuple[int | None, ...]:
+def _windows(reader: Reader, family: str) -> tuple[int | None, ...]:
   """Per layer its window; sliding layers come first in each period."""
-  if not _is_count(num_layers):
-    raise reader.fail(f"'num_hidden_layers' is {num_layers!r}, not a count")
-  window = reader.number('sliding_window', 4096)
+  num_layers = _count_layers(reader)
+  if 'sliding_window' in reader.hf and reader.hf['sliding_window'] is None:
+    raise reader.fail("'sliding_window' is null, but Gemma has sliding layers")
+  window = reader.number('sliding_window')
   # Gemma-2-9B's file has the same number under both names.
   if reader.number('sliding_window_size', window) != window:
     raise reader.fail("'sliding_window' and 'sliding_window_size' differ")
@@ -243,7 +279,9 @@ def _windows(
           'sliding_window_pattern', reader.number('_sliding_window_pattern', 6)
       )
     if type(period) is not int or period < 1:
-      raise reader.fail(f'the sliding window pattern is {period!r}')
+      raise reader.fail(
+          f"'sliding_window_pattern' is {shown(period)}, not a positive integer"
+      )
     types = [
         'sliding_attention' if (i + 1) % period else 'full_attention'
         for i in range(num_layers)
@@ -253,85 +291,9 @@ def _windows(
       isinstance(t, str) and t in names for t in types
   ):
     raise reader.fail(f"'layer_types' holds more than {sorted(names)}")
-  return tuple(names[t] for t in types)
-
-
-def _ropes(reader: _Reader, family: str) -> tuple[Rope, Rope | None]:
-  """The global and, where it differs, the local rotary embedding."""
-  parameters = reader.hf.get('rope_parameters')
-  if parameters is not None and not isinstance(parameters, Mapping):
-    raise reader.fail("'rope_parameters' is not an object")
-  if parameters is not None:
-    clash = [
-        k for k in ('rope_theta', 'rope_local_base_freq') if k in reader.hf
-    ]
-    # Written together by some converters; equal values are harmless.
-    for key in clash:
-      if key == 'rope_theta' and reader.hf[key] == parameters.get(key):
-        continue
-      raise reader.fail(f"both 'rope_parameters' and {key!r} are given")
-  if family != 'gemma3':
-    if parameters is None:
-      base = reader.number('rope_theta', 10_000.0)
-      return _rope(reader, base, reader.hf.get('rope_scaling')), None
-    return _rope(reader, None, parameters), None
-  if parameters is None:
-    scaling = reader.hf.get('rope_scaling')
-    local = reader.number('rope_local_base_freq', 10_000.0)
-    return (
-        _rope(reader, reader.number('rope_theta', 1_000_000.0), scaling),
-        Rope(base=float(local)),
-    )
-  kinds = {'full_attention', 'sliding_attention'}
-  if set(parameters) != kinds:
+  if len(types) != num_layers:
     raise reader.fail(
-        f"'rope_parameters' has {sorted(map(str, parameters))}, not"
-        f' {sorted(kinds)}'
+        f"'layer_types' names {len(types)} layers, and 'num_hidden_layers' is"
+        f' {num_layers}'
     )
-  return (
-      _rope(reader, None, parameters['full_attention']),
-      _rope(reader, None, parameters['sliding_attention']),
-  )
-
-
-def _rope(reader: _Reader, base: float | None, scaling: Any) -> Rope:
-  """One rotary embedding; `base` None means it is inside `scaling`."""
-  if scaling is None:
-    scaling = {}
-  if not isinstance(scaling, Mapping):
-    raise reader.fail(f'RoPE settings {scaling!r} are not an object')
-  inner = _Reader(scaling, f'{reader.where}: RoPE settings')
-  if base is None:
-    base = inner.number('rope_theta')
-  kind = scaling.get('rope_type', scaling.get('type', 'default'))
-  fields = {
-      'default': (),
-      'linear': ('factor',),
-      'llama3': (
-          'factor',
-          'low_freq_factor',
-          'high_freq_factor',
-          'original_max_position_embeddings',
-      ),
-  }
-  if not isinstance(kind, str) or kind not in fields:
-    raise inner.fail(f'type {kind!r} is none of {sorted(fields)}')
-  unknown = set(scaling) - {'rope_type', 'type', 'rope_theta', *fields[kind]}
-  if unknown:
-    raise inner.fail(f'unknown keys {sorted(map(str, unknown))}')
-  values = [inner.number(name) for name in fields[kind]]
-  if any(value <= 0 for value in values):
-    raise inner.fail(f'{dict(zip(fields[kind], values))} must be above zero')
-  if kind == 'linear':
-    return Rope(base=float(base), linear_factor=float(values[0]))
-  if kind == 'llama3':
-    return Rope(
-        base=float(base),
-        llama3=Llama3Scaling(
-            factor=float(values[0]),
-            low_frequency_factor=float(values[1]),
-            high_frequency_factor=float(values[2]),
-            original_context=int(values[3]),
-        ),
-    )
-  return Rope(base=float(base))
+  return tuple(names[t] for t in types)

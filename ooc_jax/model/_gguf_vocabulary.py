@@ -68,6 +68,7 @@ _GPT2_SPLIT = _Split()
 _DIGITS_SPLIT = _Split(digits=True)
 _LLAMA3_SPLIT = _Split(regex=_LLAMA3, ignore_merges=True, add_bos=True)
 _SPLITS = {
+    # As transformers reads it; llama.cpp also cuts punctuation off spaces.
     'default': _GPT2_SPLIT,
     'gpt-2': _GPT2_SPLIT,
     'phi-2': _GPT2_SPLIT,
@@ -108,15 +109,15 @@ class GgufVocabulary:
 
   def decoder(self) -> tokenizers.Tokenizer:
     """The tokenizer without merges: it decodes but must not encode."""
-    return self._tokenizer([])
+    return self._tokenizer(())
 
   def encoder(self) -> tokenizers.Tokenizer:
     """The whole tokenizer."""
-    if self.scores is None:
-      return self._tokenizer(self.merges)
-    return self._tokenizer(
-        rebuild_merges(self.pieces, self.scores, self.kinds == Kind.NORMAL)
-    )
+    merges = self.merges
+    if self.scores is not None:
+      normal = self.kinds == Kind.NORMAL
+      merges = rebuild_merges(self.pieces, self.scores, normal)
+    return self._tokenizer(merges or ())
 
   def _tokenizer(
       self, merges: Sequence[tuple[str, str]]
@@ -141,8 +142,8 @@ class GgufVocabulary:
               byte_fallback=True,
           )
       )
-      spaces = [normalizers.Replace(' ', '▁')]
-      parts = [
+      spaces: list[normalizers.Normalizer] = [normalizers.Replace(' ', '▁')]
+      parts: list[decoders.Decoder] = [
           decoders.Replace('▁', ' '),
           decoders.ByteFallback(),
           decoders.Fuse(),
@@ -207,10 +208,10 @@ def rebuild_merges(
   scores = np.asarray(scores, np.float64)
   if np.unique(scores[mergeable]).size == 1:
     scores = -np.arange(len(pieces), dtype=np.float64)
-  ids = np.flatnonzero(mergeable)
+  ids = np.flatnonzero(mergeable).tolist()
   known = {pieces[i] for i in ids}
   pairs, owner = [], []
-  for i in ids.tolist():
+  for i in ids:
     piece = pieces[i]
     for cut in range(1, len(piece)):
       left, right = piece[:cut], piece[cut:]
@@ -304,7 +305,7 @@ def _flag(metadata: Mapping[str, Any], name: str, default: bool) -> bool:
 
 def _index(metadata: Mapping[str, Any], name: str, size: int) -> int:
   value = _get(metadata, name)
-  if not isinstance(value, numbers.Integral) or not 0 <= value < size:
+  if not isinstance(value, int | np.integer) or not 0 <= value < size:
     _refuse(name, f'is {value!r}, which is not the id of one of {size} tokens')
   return int(value)
 

@@ -157,14 +157,16 @@ class Tokenizer:
     Raises:
       InputError: An id has no token.
     """
-    ids = [int(i) for i in ids]
-    for i in ids:
+    numbers = [int(i) for i in ids]
+    for i in numbers:
       if not 0 <= i < self.size or self._pieces[i] is None:
         raise InputError(
             f'Id {i} has no text: the tokenizer has {self.vocabulary_size}'
             ' tokens; give ids of this model.'
         )
-    return self._decoder.decode(ids, skip_special_tokens=skip_special_tokens)
+    return self._decoder.decode(
+        numbers, skip_special_tokens=skip_special_tokens
+    )
 
   def token_strings(self) -> tuple[str, ...]:
     """[V] what each token says, by the tokenizer's own decoder.

@@ -3,16 +3,17 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from ooc_jax.model._config import ModelConfig
-from ooc_jax.model._layers import Attention
 from ooc_jax.model._layers import MLP
+from ooc_jax.model._layers import Attention
 from ooc_jax.model._layers import RMSNorm
 from ooc_jax.model._layers import softcap
-from ooc_jax.model._taps import no_tap
 from ooc_jax.model._taps import Site
 from ooc_jax.model._taps import Tap
+from ooc_jax.model._taps import no_tap
 
 
 class Layer(nn.Module):
@@ -55,7 +56,7 @@ class Transformer(nn.Module):
   """
 
   config: ModelConfig
-  dtype: jnp.dtype = jnp.float32
+  dtype: DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(

@@ -113,7 +113,13 @@ def _draw_measure(
 ) -> Any:
   _, color, dash = _MEASURES[name]
   (line,) = axes.plot(
-      x, 100 * np.asarray(values), color=color, linestyle=dash, linewidth=0.9
+      x,
+      100 * np.asarray(values),
+      color=color,
+      linestyle=dash,
+      linewidth=0.9,
+      # A line of one point has no length.
+      marker='_' if len(x) == 1 else '',
   )
   return line
 

@@ -337,12 +337,21 @@ class SentencePieceTest(parameterized.TestCase):
             add_bos_token=False,
         )
     )
-    text = 'ka  lo<b>renkan<bos>'
+    text = 'ka  lo<b>renkan<bos><unk>'
     ids = ours.encode(text)
-    self.assertEqual([i for i in ids if i >= n or i == 2], [n, n + 1, n + 2, 2])
+    self.assertEqual(
+        [i for i in ids if i >= n or i < 4], [n, n + 1, n + 2, 2, 3]
+    )
     self.assertEqual(ours.decode(ids), text)
     self.assertEqual(ours.token_strings()[n:], ('  ', '<b>', 'enka'))
     self.assertTrue(ours.mask()[n:].all())
+
+  def test_no_text_becomes_a_byte_piece(self):
+    """Though every step towards its spelling is a piece."""
+    steps = ['<', '0', 'x', '4', '1', '>', '<0', '<0x', '<0x4', '<0x41']
+    metadata = _sentencepiece_metadata([*_SPECIAL, *_BYTES, *steps])
+    ours = Tokenizer.from_gguf(metadata)
+    self.assertEqual(ours.encode('<0x41>'), [2, 269, 265])
 
   def test_no_text_becomes_an_unused_piece(self):
     kinds = [3, 3, 3, 2] + [6] * 256 + [1] * (len(self.pieces) - 260)

@@ -151,9 +151,11 @@ class TokenizerTest(parameterized.TestCase):
 
   def test_rows_without_a_letter_still_keep_their_space(self):
     """The anchor need not be a letter; a byte may not serve as one."""
-    rows = [('<0x42>', None), ('▁', None), ('▁12', None), ('7', None)]
+    rows = [(p, None) for p in ('<0x42>', '<0xE2>', '▁', '▁12', '7')]
     tokenizer = Tokenizer.from_file(self._write(_by_hand(rows, 'llama', True)))
-    self.assertEqual(tokenizer.token_strings(), ('B', ' ', ' 12', '7'))
+    self.assertEqual(
+        tokenizer.token_strings(), ('B', '\ufffd', ' ', ' 12', '7')
+    )
 
   def test_without_a_decoder_tokens_are_shown_as_they_are(self):
     content = _by_hand([('a', None), ('▁b', None)], 'llama') | {'decoder': None}

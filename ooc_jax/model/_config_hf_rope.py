@@ -1,0 +1,90 @@
+"""Reads the rotary settings of a Hugging Face config, in both dialects."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ooc_jax.model._config import Llama3Scaling
+from ooc_jax.model._config import Rope
+from ooc_jax.model._config_values import Reader
+from ooc_jax.model._config_values import shown
+
+
+def read_ropes(reader: Reader, family: str) -> tuple[Rope, Rope | None]:
+  """The global and, where it differs, the local rotary embedding."""
+  parameters = reader.hf.get('rope_parameters')
+  if parameters is not None and not isinstance(parameters, Mapping):
+    raise reader.fail("'rope_parameters' is not an object")
+  if parameters is not None:
+    clash = [
+        k for k in ('rope_theta', 'rope_local_base_freq') if k in reader.hf
+    ]
+    # Written together by some converters; equal values are harmless.
+    for key in clash:
+      if key == 'rope_theta' and reader.hf[key] == parameters.get(key):
+        continue
+      raise reader.fail(f"both 'rope_parameters' and {key!r} are given")
+  if family != 'gemma3':
+    if parameters is None:
+      base = reader.number('rope_theta', 10_000.0)
+      return _rope(reader, base, reader.hf.get('rope_scaling')), None
+    return _rope(reader, None, parameters), None
+  if parameters is None:
+    scaling = reader.hf.get('rope_scaling')
+    local = reader.number('rope_local_base_freq', 10_000.0)
+    return (
+        _rope(reader, reader.number('rope_theta', 1_000_000.0), scaling),
+        Rope(base=float(local)),
+    )
+  kinds = {'full_attention', 'sliding_attention'}
+  if set(parameters) != kinds:
+    raise reader.fail(
+        f"'rope_parameters' has {sorted(map(str, parameters))}, not"
+        f' {sorted(kinds)}'
+    )
+  return (
+      _rope(reader, None, parameters['full_attention']),
+      _rope(reader, None, parameters['sliding_attention']),
+  )
+
+
+def _rope(reader: Reader, base: float | None, scaling: Any) -> Rope:
+  """One rotary embedding; `base` None means it is inside `scaling`."""
+  if scaling is None:
+    scaling = {}
+  if not isinstance(scaling, Mapping):
+    raise reader.fail(f'RoPE settings {scaling!r} are not an object')
+  inner = Reader(scaling, f'{reader.where}: RoPE settings')
+  if base is None:
+    base = inner.number('rope_theta')
+  kind = scaling.get('rope_type', scaling.get('type', 'default'))
+  fields = {
+      'default': (),
+      'linear': ('factor',),
+      'llama3': (
+          'factor',
+          'low_freq_factor',
+          'high_freq_factor',
+          'original_max_position_embeddings',
+      ),
+  }
+  if not isinstance(kind, str) or kind not in fields:
+    raise inner.fail(f'type {kind!r} is none of {sorted(fields)}')
+  unknown = set(scaling) - {'rope_type', 'type', 'rope_theta', *fields[kind]}
+  if unknown:
+    raise inner.fail(f'unknown keys {sorted(map(str, unknown))}')
+  values = [inner.number(name) for name in fields[kind]]
+  if any(value <= 0 for value in values):
+    raise inner.fail(f'{dict(zip(fields[kind], values))} must be above zero')
+  if kind == 'linear':
+    return Rope(base=float(base), linear_factor=float(values[0]))
+  if kind == 'llama3':
+    return Rope(
+        base=float(base),
+        llama3=Llama3Scaling(
+            factor=float(values[0]),
+            low_frequency_factor=float(values[1]),
+            high_frequency_factor=float(values[2]),
+            original_context=int(values[3]),
+        ),
+    )
+  return Rope(base=float(base))
