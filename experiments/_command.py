@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 import contextlib
 import importlib.metadata
+import logging as standard_logging
 import os
 import pathlib
 import platform
@@ -10,13 +11,13 @@ import sys
 import time
 from typing import Any, TypeVar
 
+from _study import Study
+from _study import load_study
 from absl import app
 from absl import flags
 from absl import logging
 import tqdm
 
-from _study import load_study
-from _study import Study
 import ooc_jax
 
 _T = TypeVar('_T')
@@ -146,4 +147,6 @@ def start(main: Callable[[], Any]) -> None:
       main()
 
   logging.set_verbosity(logging.INFO)
+  # Embedding a font in a PDF is worth a hundred lines to it.
+  standard_logging.getLogger('fontTools').setLevel(standard_logging.WARNING)
   app.run(checked)

@@ -87,7 +87,8 @@ def load_study(name: str, overrides: Mapping[str, Any]) -> Study:
   stem = _ALIASES.get(name, name)
   if stem not in known:
     raise ooc_jax.InputError(
-        f'There is no config {name!r} in {_CONFIGS.name}/{_nearest(name, known)}'
+        f'There is no config {name!r} in'
+        f' {_CONFIGS.name}/{_nearest(name, known)}'
     )
   spec = importlib.util.spec_from_file_location(stem, _CONFIGS / f'{stem}.py')
   module = importlib.util.module_from_spec(spec)

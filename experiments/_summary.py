@@ -60,15 +60,13 @@ def summarize(
       }
       for layer, table in tables.items()
   ]
-  pooled = measures.Coherence(
-      **{
-          name: np.concatenate([getattr(c, name) for c in coherences.values()])
-          for name in _MEASURES
-      }
+  pooled = measures.Coherence(**{
+      name: np.concatenate([getattr(c, name) for c in coherences.values()])
+      for name in _MEASURES
+  })
+  every = pa.concat_tables(
+      [t.select(['undertrained', 'top_ids']) for t in tables.values()]
   )
-  every = pa.concat_tables([
-      t.select(['undertrained', 'top_ids']) for t in tables.values()
-  ])
   return {
       'layers': layers,
       'total': _row(pooled, every, thresholds, rule, seed),
@@ -95,8 +93,7 @@ def _row(
           for name, passes in measures.passes(coherence, thresholds).items()
       },
       'median': {
-          name: float(np.median(getattr(coherence, name)))
-          for name in _MEASURES
+          name: float(np.median(getattr(coherence, name))) for name in _MEASURES
       },
       'undertrained': float(table['undertrained'].to_numpy().mean() / k),
   }
@@ -105,7 +102,7 @@ def _row(
 def _examples(
     tables: Mapping[int, pa.Table], pooled: measures.Coherence, count: int
 ) -> list[results.Example]:
-  """The features of lowest mean rank in the three measures."""
+  """The features of lowest mean rank in the measures, one a top token."""
   ranks = np.zeros(pooled.cosine.size)
   for name, low in measures.LOW_IS_COHERENT.items():
     values = getattr(pooled, name) * (1 if low else -1)
@@ -117,7 +114,17 @@ def _examples(
       for layer, table in tables.items()
       for feature in range(table.num_rows)
   ]
-  chosen = [where[i] for i in np.argsort(ranks, kind='stable')[:count]]
+  chosen, shown = [], set()
+  for i in np.argsort(ranks, kind='stable'):
+    if len(chosen) == count:
+      break
+    layer, feature = where[i]
+    tokens = tables[layer]['top_tokens'][feature].as_py()
+    # Many features predict the same word: it is shown once.
+    word = tokens[0].strip().casefold()
+    if word not in shown:
+      shown.add(word)
+      chosen.append((layer, feature, tokens))
   return [
       {
           'layer': layer,
@@ -126,7 +133,7 @@ def _examples(
               name: float(tables[layer][name][feature].as_py())
               for name in _MEASURES
           },
-          'tokens': tables[layer]['top_tokens'][feature].as_py(),
+          'tokens': tokens,
       }
-      for layer, feature in chosen
+      for layer, feature, tokens in chosen
   ]

@@ -18,9 +18,9 @@ import time
 from typing import Any
 
 import _command
+from _study import Study
 from _study import parse_layers
 from _study import parse_thresholds
-from _study import Study
 import _summary
 import numpy as np
 import pyarrow as pa
@@ -144,7 +144,11 @@ class _Reader:
         'undertrained': self._suspects[top].sum(axis=1),
     }
     columns = {
-        name: derived[name] if name in derived else np.asarray(getattr(lens, name))
+        name: (
+            derived[name]
+            if name in derived
+            else np.asarray(getattr(lens, name))
+        )
         for name in _COLUMNS
     }
     return results.features_table(columns, descriptions=_COLUMNS)
@@ -192,9 +196,9 @@ def main() -> None:
     print(report.layer_line(row))
   limits = summary['thresholds']
   print(
-      f'\nSemantic: {study.rule} of edit distance < {limits["levenshtein"]:.3f},'
-      f' cosine > {limits["cosine"]:.3f}, entropy < {limits["entropy"]:.3f} nats'
-      f' ({study.thresholds}).'
+      f'\nSemantic: {study.rule} of edit distance <'
+      f' {limits["levenshtein"]:.3f}, cosine > {limits["cosine"]:.3f}, entropy'
+      f' < {limits["entropy"]:.3f} nats ({study.thresholds}).'
   )
   if summary['examples']:
     print('\nMost coherent features (lowest mean rank in the three measures):')

@@ -35,23 +35,27 @@ _COMMON = {
     'max_position_embeddings': 512,
 }
 CONFIGS = {
-    'llama': _COMMON
-    | {
-        'model_type': 'llama',
-        'hidden_act': 'silu',
-        'rope_theta': 5e5,
-        'tie_word_embeddings': False,
-    },
-    'gemma2': _COMMON
-    | {
-        'model_type': 'gemma2',
-        'hidden_activation': 'gelu_pytorch_tanh',
-        'query_pre_attn_scalar': 11,
-        'sliding_window': 16,
-        'final_logit_softcapping': 30.0,
-        'attn_logit_softcapping': 50.0,
-        'rope_theta': 1e4,
-    },
+    'llama': (
+        _COMMON
+        | {
+            'model_type': 'llama',
+            'hidden_act': 'silu',
+            'rope_theta': 5e5,
+            'tie_word_embeddings': False,
+        }
+    ),
+    'gemma2': (
+        _COMMON
+        | {
+            'model_type': 'gemma2',
+            'hidden_activation': 'gelu_pytorch_tanh',
+            'query_pre_attn_scalar': 11,
+            'sliding_window': 16,
+            'final_logit_softcapping': 30.0,
+            'attn_logit_softcapping': 50.0,
+            'rope_theta': 1e4,
+        }
+    ),
 }
 
 

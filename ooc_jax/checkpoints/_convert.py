@@ -30,9 +30,6 @@ _SPECS = {
     'down': ('feature', None),
 }
 _MOST_PROBLEMS = 12
-# No model comes near; a made-up size must not become an array of that size.
-_SIZES = ('vocab_size', 'embed_dim', 'mlp_dim', 'num_heads', 'head_dim')
-_MOST_OF_A_SIZE = 2**24
 # Elements tested for NaN at a time: no mask as large as an embedding.
 _BLOCK = 2**18
 
@@ -86,7 +83,13 @@ def convert(
   """
   rules = tuple(rules)
   name_of = _stored_names(source, ignored, aliases or {})
-  if problems := _problems(config, rules, source, name_of):
+  infos = source.tensors()
+  problems = conversion_problems(
+      rules,
+      {plain: infos[name].shape for plain, name in name_of.items()},
+      parameter_shapes(config),
+  )
+  if problems:
     more = len(problems) - _MOST_PROBLEMS
     listed = printable('; '.join(problems[:_MOST_PROBLEMS]), 2000)
     raise InputError(
@@ -122,34 +125,6 @@ def _stored_names(
       )
     names[plain] = name
   return names
-
-
-def _problems(
-    config: ModelConfig,
-    rules: tuple[Rule, ...],
-    source: TensorSource,
-    name_of: Mapping[str, str],
-) -> list[str]:
-  """Everything in which the checkpoint and the config disagree."""
-  sizes = [
-      f'its config has {name} {getattr(config, name)}'
-      for name in _SIZES
-      if getattr(config, name) > _MOST_OF_A_SIZE
-  ]
-  names = conversion_problems(
-      rules,
-      dict.fromkeys(name_of),
-      {rule.ours: () for rule in rules},
-  )
-  # Shapes are traced from the model, which takes an hour for 100000 layers.
-  if sizes or len(names) >= _MOST_PROBLEMS:
-    return sizes + names
-  infos = source.tensors()
-  return conversion_problems(
-      rules,
-      {plain: infos[name].shape for plain, name in name_of.items()},
-      parameter_shapes(config),
-  )
 
 
 def _read(

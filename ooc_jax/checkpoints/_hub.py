@@ -29,10 +29,10 @@ def fetch_config(repo: str, revision: str | None) -> pathlib.Path:
   Raises:
     InputError: The repository, a file or the hub cannot be reached.
   """
-  config = _fetch(repo, 'config.json', revision)
+  config = fetch_file(repo, 'config.json', revision)
   try:
-    _fetch(repo, 'tokenizer.json', config.parent.name)
-  except _MissingFile:
+    fetch_file(repo, 'tokenizer.json', config.parent.name)
+  except MissingFile:
     pass  # A model without tokenizer can still be contracted.
   return config.parent
 
@@ -59,11 +59,11 @@ def fetch_weights(
   if (folder / _SINGLE).is_file():
     return
   try:
-    index = _fetch(repo, _INDEX, commit)
-  except _MissingFile:
+    index = fetch_file(repo, _INDEX, commit)
+  except MissingFile:
     try:
-      _fetch(repo, _SINGLE, commit)
-    except _MissingFile as error:
+      fetch_file(repo, _SINGLE, commit)
+    except MissingFile as error:
       raise InputError(
           f'{repo} has no safetensors weights ({error}); take a repository or'
           ' a revision that has model.safetensors.'
@@ -75,14 +75,25 @@ def fetch_weights(
       for tensor, shard in weight_map.items()
       if canonical_name(tensor) in wanted
   }):
-    _fetch(repo, name, commit)
+    fetch_file(repo, name, commit)
 
 
-class _MissingFile(InputError):
+class MissingFile(InputError):
   """The repository exists and has no such file."""
 
 
-def _fetch(repo: str, name: str, revision: str | None) -> pathlib.Path:
+def fetch_file(repo: str, name: str, revision: str | None) -> pathlib.Path:
+  """One file of a repository, from the hub's cache or the hub.
+
+  Args:
+    repo: 'owner/name'.
+    name: Path of the file in the repository.
+    revision: Branch, tag or commit; None is the default branch.
+
+  Raises:
+    MissingFile: The repository has no such file.
+    InputError: The repository or the hub cannot be reached.
+  """
   at = f'{repo} at {revision}' if revision else repo
   try:
     return pathlib.Path(
@@ -106,10 +117,10 @@ def _fetch(repo: str, name: str, revision: str | None) -> pathlib.Path:
         f' (https://huggingface.co/{repo}).'
     ) from None
   except errors.RemoteEntryNotFoundError:
-    raise _MissingFile(f'{at} has no file {name}') from None
+    raise MissingFile(f'{at} has no file {name}') from None
   except errors.LocalEntryNotFoundError:
     if _known_missing(repo, name, revision):
-      raise _MissingFile(f'{at} has no file {name}') from None
+      raise MissingFile(f'{at} has no file {name}') from None
     raise InputError(
         f'{name} of {at} is not in the local cache and the hub cannot be'
         ' reached; connect, unset HF_HUB_OFFLINE, or give a local copy'

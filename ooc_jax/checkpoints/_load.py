@@ -2,7 +2,6 @@
 
 from collections.abc import Collection
 import importlib.util
-import math
 import os
 import pathlib
 import re
@@ -18,7 +17,7 @@ from ooc_jax.checkpoints._gguf import GGUFSource
 from ooc_jax.checkpoints._gguf import is_gguf
 from ooc_jax.checkpoints._hub import fetch_config
 from ooc_jax.checkpoints._hub import fetch_weights
-from ooc_jax.checkpoints._orbax import MANIFEST
+from ooc_jax.checkpoints._manifest import MANIFEST
 from ooc_jax.checkpoints._orbax import restore_model
 from ooc_jax.checkpoints._registry import model_entry
 from ooc_jax.checkpoints._rules import gguf_rules
@@ -165,11 +164,6 @@ def _from_gguf(
   divisors = None
   if _ROPE_FREQUENCIES in stored:
     divisors = source.read(_ROPE_FREQUENCIES).ravel().tolist()
-    if not all(math.isfinite(x) and x > 0 for x in divisors):
-      raise InputError(
-          f'{path}: tensor {_ROPE_FREQUENCIES!r} holds a number that is not'
-          ' above zero; download it again.'
-      )
   config = config_from_gguf(
       source.metadata,
       vocab_size=embedding.shape[0],

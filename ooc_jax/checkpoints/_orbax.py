@@ -1,13 +1,11 @@
 """Our own checkpoints: Orbax arrays, one item a part, and a manifest.
 
-A folder holds `ooc_jax.json` (format, config, dtypes), `tokenizer.json` and
-`params/`, where each of `ooc_jax.model.PARTS` is its own item, so that a load
-reads only what it needs. The only module that knows Orbax.
+A folder holds `ooc_jax.json`, `tokenizer.json` and `params/`, where each of
+`ooc_jax.model.PARTS` is its own item, so that a load reads only what it needs.
+The only module that knows Orbax.
 """
 
-from collections.abc import Collection, Mapping
-import dataclasses
-import json
+from collections.abc import Collection
 import os
 import pathlib
 import shutil
@@ -16,25 +14,22 @@ from typing import Any
 
 import flax
 import jax
-import jax.numpy as jnp
 from jax.sharding import Mesh
 from jax.sharding import SingleDeviceSharding
 from orbax.checkpoint import v1 as ocp
 
 from ooc_jax._errors import InputError
 from ooc_jax.checkpoints._convert import parameter_sharding
-from ooc_jax.checkpoints._source import read_json
-from ooc_jax.model import Llama3Scaling
+from ooc_jax.checkpoints._manifest import MANIFEST
+from ooc_jax.checkpoints._manifest import read_manifest
+from ooc_jax.checkpoints._manifest import write_manifest
+from ooc_jax.model import PARTS
 from ooc_jax.model import Model
-from ooc_jax.model import ModelConfig
-from ooc_jax.model import Rope
 from ooc_jax.model import Tokenizer
 from ooc_jax.model import parameter_shapes
 from ooc_jax.model import part_of
 from ooc_jax.model import parts_needed
 
-MANIFEST = 'ooc_jax.json'
-_FORMAT = 1
 _PARAMS = 'params'
 _TOKENIZER = 'tokenizer.json'
 
@@ -53,15 +48,16 @@ def save_model(model: Model, folder: str | os.PathLike[str]) -> None:
   if target.exists():
     raise InputError(f'{target} exists already; give a new folder.')
   flat = flax.traverse_util.flatten_dict(model.params, sep='/')
+  shapes = parameter_shapes(model.config)
+  if wrong := [k for k, x in flat.items() if x.shape != shapes.get(k)]:
+    raise InputError(
+        f'{target} is not written: {wrong[:5]} are not what the config of the'
+        ' model describes; check its params.'
+    )
   items: dict[str, dict[str, jax.Array]] = {}
   for name, array in flat.items():
     # Orbax nests by '/', and a part is a flat item.
     items.setdefault(part_of(name.split('/')), {})[_key(name)] = array
-  manifest = {
-      'format': _FORMAT,
-      'config': dataclasses.asdict(model.config),
-      'dtypes': {name: str(array.dtype) for name, array in flat.items()},
-  }
   try:
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = pathlib.Path(
@@ -69,9 +65,9 @@ def save_model(model: Model, folder: str | os.PathLike[str]) -> None:
     )
     try:
       ocp.save_checkpointables(temporary / _PARAMS, items)
-      (temporary / MANIFEST).write_text(json.dumps(manifest, indent=2) + '\n')
       if model.tokenizer is not None:
         model.tokenizer.save(temporary / _TOKENIZER)
+      write_manifest(temporary, model.config, flat)
       # mkdtemp is private to its user; a checkpoint is as open as any folder.
       temporary.chmod(0o755)
       temporary.rename(target)
@@ -87,7 +83,7 @@ def save_model(model: Model, folder: str | os.PathLike[str]) -> None:
 def restore_model(
     folder: str | os.PathLike[str],
     *,
-    parts: Collection[str],
+    parts: Collection[str] | None = None,
     dtype: Any = None,
     mesh: Mesh | None = None,
 ) -> Model:
@@ -95,48 +91,57 @@ def restore_model(
 
   Args:
     folder: Of `save_model`.
-    parts: Which of `ooc_jax.model.PARTS` to read.
+    parts: Which of `ooc_jax.model.PARTS` to read; None is all.
     dtype: Of the parameters; None keeps what is stored.
     mesh: Spreads them over devices.
 
+  Returns:
+    The model.
+
   Raises:
-    InputError: The folder is incomplete or of another format.
+    InputError: The folder is incomplete, damaged or of another format.
   """
   folder = pathlib.Path(folder).expanduser().absolute()
-  manifest = read_json(folder / MANIFEST)
-  config, dtypes = _read_manifest(manifest, folder / MANIFEST)
-  needed = parts_needed(config, parts)
+  manifest = read_manifest(folder)
+  config = manifest.config
+  needed = parts_needed(config, PARTS if parts is None else parts)
   abstract: dict[str, dict[str, jax.ShapeDtypeStruct]] = {}
   names = {}
   for name, shape in parameter_shapes(config).items():
     part = part_of(name.split('/'))
     if part not in needed:
       continue
-    if name not in dtypes:
-      raise InputError(f'{folder} was saved without its {part!r} part.')
+    if name not in manifest.arrays:
+      raise InputError(
+          f'{folder} was saved without its {part!r} part; convert the model'
+          ' again, or leave the part out.'
+      )
+    stored = manifest.arrays[name]
+    if stored.shape != shape:
+      raise InputError(
+          f'{folder}: {name} is {list(stored.shape)} and its config describes'
+          f' {list(shape)}; convert the model again.'
+      )
     sharding = SingleDeviceSharding(jax.devices()[0])
     if mesh is not None:
       sharding = parameter_sharding(mesh, name, shape)
     abstract.setdefault(part, {})[_key(name)] = jax.ShapeDtypeStruct(
-        shape, dtype if dtype is not None else dtypes[name], sharding=sharding
+        shape, stored.dtype if dtype is None else dtype, sharding=sharding
     )
     names[_key(name)] = name
+  files = [folder / MANIFEST]
+  files += manifest.whole_files(folder, [f'{_PARAMS}/{p}/' for p in abstract])
   try:
     loaded = ocp.load_checkpointables(folder / _PARAMS, abstract)
   except Exception as error:  # Orbax and TensorStore raise many types.
     raise InputError(
-        f'{folder} is damaged ({type(error).__name__}:'
-        f' {" ".join(str(error).split())[:300]}); convert the model again.'
-    ) from None
+        f'{folder} is damaged ({type(error).__name__}); convert the model'
+        ' again.'
+    ) from error
   flat = {names[k]: x for item in loaded.values() for k, x in item.items()}
   tokenizer = None
-  read = [folder / MANIFEST]
-  for part in abstract:
-    read += sorted(
-        f for f in (folder / _PARAMS / part).rglob('*') if f.is_file()
-    )
-  if (folder / _TOKENIZER).is_file():
-    read.append(folder / _TOKENIZER)
+  if tokenizer_file := manifest.whole_files(folder, [_TOKENIZER]):
+    files += tokenizer_file
     tokenizer = Tokenizer.from_file(
         folder / _TOKENIZER, vocab_size=config.vocab_size
     )
@@ -144,42 +149,9 @@ def restore_model(
       config,
       flax.traverse_util.unflatten_dict(flat, sep='/'),
       tokenizer,
-      files=tuple(str(f) for f in read),
+      files=tuple(str(f) for f in files),
   )
 
 
 def _key(name: str) -> str:
   return name.replace('/', '.')
-
-
-def _read_manifest(
-    manifest: Mapping[str, Any], path: pathlib.Path
-) -> tuple[ModelConfig, dict[str, jnp.dtype]]:
-  if manifest.get('format') != _FORMAT:
-    raise InputError(
-        f'{path} has format {manifest.get("format")!r}, this version reads'
-        f' {_FORMAT}; convert the model again.'
-    )
-  try:
-    fields = dict(manifest['config'])
-    for name in ('rope', 'local_rope'):
-      if fields[name] is not None:
-        fields[name] = _read_rope(fields[name])
-    fields['windows'] = tuple(fields['windows'])
-    config = ModelConfig(**fields)
-    dtypes = {k: jnp.dtype(v) for k, v in manifest['dtypes'].items()}
-  except InputError as error:
-    raise InputError(f'{path}: {error}') from None
-  except (KeyError, TypeError, ValueError, AttributeError) as error:
-    raise InputError(f'{path} is damaged: {error!r}.') from None
-  return config, dtypes
-
-
-def _read_rope(fields: Mapping[str, Any]) -> Rope:
-  llama3, divisors = fields['llama3'], fields['divisors']
-  return Rope(
-      base=fields['base'],
-      linear_factor=fields['linear_factor'],
-      llama3=None if llama3 is None else Llama3Scaling(**llama3),
-      divisors=None if divisors is None else tuple(divisors),
-  )

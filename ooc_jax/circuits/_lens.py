@@ -5,6 +5,7 @@ a model and a dictionary.
 """
 
 import math
+from typing import Any
 
 import flax
 import jax
@@ -13,8 +14,8 @@ from jaxtyping import Array, Bool, Float, Int
 import numpy as np
 
 from ooc_jax._errors import InputError
-from ooc_jax.circuits._stream import mean_kept_row
 from ooc_jax.circuits._stream import Reading
+from ooc_jax.circuits._stream import mean_kept_row
 from ooc_jax.circuits._stream import stream
 from ooc_jax.circuits._tables import embedding_table
 from ooc_jax.circuits._tables import final_gain
@@ -53,19 +54,20 @@ class Lens:
     mask: [V] the tokens that count.
   """
 
-  top_ids: Int[Array, 'F k']
-  top_logits: Float[Array, 'F k']
-  bottom_ids: Int[Array, 'F k']
-  bottom_logits: Float[Array, 'F k']
-  mean: Float[Array, 'F']
-  std: Float[Array, 'F']
-  skewness: Float[Array, 'F']
-  kurtosis: Float[Array, 'F']
-  entropy: Float[Array, 'F']
-  top_mass: Float[Array, 'F']
-  top_entropy: Float[Array, 'F']
-  active_share: Float[Array, 'F'] | None
-  mask: Bool[Array, 'V']
+  # Any: JAX also fills its pytrees with shapes, shardings and batches.
+  top_ids: Int[Array, 'F k'] | Any
+  top_logits: Float[Array, 'F k'] | Any
+  bottom_ids: Int[Array, 'F k'] | Any
+  bottom_logits: Float[Array, 'F k'] | Any
+  mean: Float[Array, 'F'] | Any
+  std: Float[Array, 'F'] | Any
+  skewness: Float[Array, 'F'] | Any
+  kurtosis: Float[Array, 'F'] | Any
+  entropy: Float[Array, 'F'] | Any
+  top_mass: Float[Array, 'F'] | Any
+  top_entropy: Float[Array, 'F'] | Any
+  active_share: Float[Array, 'F'] | Any
+  mask: Bool[Array, 'V'] | Any
 
 
 def unembedding_lens(
@@ -237,7 +239,9 @@ def _model_lens(
     row_scale = _inverse_row_norms(table)
   zero = jnp.zeros_like(norm)
   reading = Reading(
-      shift=(rows @ mean_kept_row(table, row_scale, mask)) if centered else zero,
+      shift=(rows @ mean_kept_row(table, row_scale, mask))
+      if centered
+      else zero,
       threshold=zero if threshold is None else threshold * factor,
   )
   lens = _lens(rows, table, row_scale, mask, reading, k, softcap)

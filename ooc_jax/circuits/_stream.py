@@ -87,9 +87,9 @@ def stream(
   padding = -F % block
   per_feature = (directions, reading)
   blocks = jax.tree.map(
-      lambda x: jnp.pad(
-          x, [(0, padding)] + [(0, 0)] * (x.ndim - 1)
-      ).reshape(-1, block, *x.shape[1:]),
+      lambda x: jnp.pad(x, [(0, padding)] + [(0, 0)] * (x.ndim - 1)).reshape(
+          -1, block, *x.shape[1:]
+      ),
       per_feature,
   )
   mean_row = _mean_row(table, row_scale, keep)
@@ -203,9 +203,12 @@ def _feature_block(
     logits = jnp.einsum(
         'fd,vd->fv', directions, rows, precision=jax.lax.Precision.HIGHEST
     )
-    return _absorb(
-        totals, logits, counts, start, reading, centre, weight, k, softcap
-    ), None
+    return (
+        _absorb(
+            totals, logits, counts, start, reading, centre, weight, k, softcap
+        ),
+        None,
+    )
 
   _, blocks = _vocab_blocks(table.shape[0])
   start = Totals(

@@ -8,9 +8,9 @@ from jaxtyping import Array, Bool, Float
 import numpy as np
 
 from ooc_jax._errors import InputError
-from ooc_jax.circuits._undertrained import RowBlocks
-from ooc_jax.circuits._undertrained import jit_step
-from ooc_jax.circuits._undertrained import mean_row
+from ooc_jax.circuits._row_blocks import RowBlocks
+from ooc_jax.circuits._row_blocks import jit_step
+from ooc_jax.circuits._row_blocks import mean_row
 from ooc_jax.measures import _checks
 
 TOKEN_SPACES = ('whitened', 'top_removed', 'centred')

@@ -71,8 +71,7 @@ class Rope:
       problems.append(f'base {shown(self.base)} of RoPE is not 1 or more')
     if not is_positive(self.linear_factor):
       problems.append(
-          f'linear factor {shown(self.linear_factor)} of RoPE is not above'
-          ' zero'
+          f'linear factor {shown(self.linear_factor)} of RoPE is not above zero'
       )
     if self.llama3 is not None:
       problems += self.llama3.problems()
@@ -143,11 +142,15 @@ class ModelConfig:
         )
     for name in ('norm_eps', 'attention_scale'):
       if not is_positive(getattr(self, name)):
-        problems.append(f'{name} is {shown(getattr(self, name))}, not above zero')
+        problems.append(
+            f'{name} is {shown(getattr(self, name))}, not above zero'
+        )
     for name in ('attention_softcap', 'final_softcap'):
       value = getattr(self, name)
       if value is not None and not is_positive(value):
-        problems.append(f'{name} is {shown(value)}, neither null nor above zero')
+        problems.append(
+            f'{name} is {shown(value)}, neither null nor above zero'
+        )
     if not problems:
       problems += self._mismatches()
     if problems:
@@ -168,7 +171,9 @@ class ModelConfig:
       )
     for window in sorted(set(self.windows) - {None}, key=str):
       if type(window) is not int or not 1 <= window < 2**31:
-        problems.append(f'a sliding window is {shown(window)}, not a token count')
+        problems.append(
+            f'a sliding window is {shown(window)}, not a token count'
+        )
     problems += self.rope.problems(self.head_dim)
     if self.local_rope is not None:
       problems += self.local_rope.problems(self.head_dim)

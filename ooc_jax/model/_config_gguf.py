@@ -32,9 +32,9 @@ _READ_GEMMA = {
 _READ_BY = {
     'llama': _READ,
     'gemma2': _READ | _READ_GEMMA | {'attn_logit_softcapping'},
-    'gemma3': _READ
-    | _READ_GEMMA
-    | {'rope.freq_base_swa', 'rope.local.freq_base'},
+    'gemma3': (
+        _READ | _READ_GEMMA | {'rope.freq_base_swa', 'rope.local.freq_base'}
+    ),
 }
 _ARCHITECTURES = ('llama', 'gemma2', 'gemma3')
 # llama.cpp does not store the query scale; it knows the 27B models by depth
@@ -97,11 +97,15 @@ def config_from_gguf(
   embed_dim, num_heads = get('embedding_length'), get('attention.head_count')
   num_layers = get('block_count')
   if not (type(num_heads) is int and num_heads > 0):
-    raise InputError(f'{where}: {prefix}attention.head_count is {shown(num_heads)}, not a'
-        ' positive integer.')
+    raise InputError(
+        f'{where}: {prefix}attention.head_count is {shown(num_heads)}, not a'
+        ' positive integer.'
+    )
   if not (type(num_layers) is int and 0 < num_layers <= MAX_LAYERS):
-    raise InputError(f'{where}: {prefix}block_count is {shown(num_layers)}, not from 1 to'
-        f' {MAX_LAYERS}.')
+    raise InputError(
+        f'{where}: {prefix}block_count is {shown(num_layers)}, not from 1 to'
+        f' {MAX_LAYERS}.'
+    )
   head_dim = get('attention.key_length', embed_dim // num_heads)
   if get('attention.value_length', head_dim) != head_dim:
     raise InputError(

@@ -10,90 +10,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from ooc_jax._errors import InputError
+from ooc_jax.model import _config_hf_keys as keys
 from ooc_jax.model._config import MAX_LAYERS
 from ooc_jax.model._config import ModelConfig
 from ooc_jax.model._config_hf_rope import read_ropes
 from ooc_jax.model._config_values import Reader
 from ooc_jax.model._config_values import shown
 
-_FAMILY = {
-    'llama': 'llama',
-    'gemma2': 'gemma2',
-    'gemma3_text': 'gemma3',
-    'gemma3': 'gemma3',
-}
-
-# Bookkeeping, training and generation settings: none changes a logit.
-_IGNORED = frozenset({
-    '_name_or_path', 'architectures', 'attention_dropout', 'auto_map',
-    'bad_words_ids', 'boi_token_index', 'bos_token_id', 'cache_implementation',
-    'chunk_size_feed_forward', 'decoder_start_token_id', 'dtype',
-    'eoi_token_index', 'eos_token_id', 'finetuning_task', 'id2label',
-    'image_token_index', 'initializer_range', 'is_decoder', 'is_encoder_decoder',
-    'is_llama_config', 'label2id', 'max_position_embeddings',
-    'mm_tokens_per_image', 'model_type', 'output_attentions',
-    'output_hidden_states', 'pad_token_id', 'prefix', 'pretraining_tp',
-    'problem_type', 'return_dict', 'sep_token_id',
-    'task_specific_params', 'tokenizer_class', 'torch_dtype',
-    'transformers.js_config', 'transformers_version', 'unsloth_fixed',
-    'use_cache', 'vision_config',
-})  # fmt: skip
-
-# Accepted with this value (or null) only; anything else is not implemented.
-_REQUIRED = {
-    'attention_bias': False,
-    'mlp_bias': False,
-    'use_bidirectional_attention': False,
-    'quantization_config': None,
-    'cross_attention_hidden_size': None,
-    'rope_interleaved': False,
-}
-_READ = frozenset({
-    'vocab_size', 'hidden_size', 'intermediate_size', 'num_hidden_layers',
-    'num_attention_heads', 'num_key_value_heads', 'head_dim', 'rms_norm_eps',
-    'hidden_act', 'hidden_activation', 'tie_word_embeddings', 'rope_theta',
-    'rope_scaling', 'rope_parameters',
-})  # fmt: skip
-_READ_GEMMA = _READ | {
-    'query_pre_attn_scalar', 'sliding_window', 'sliding_window_size',
-    'layer_types',
-    'attn_logit_softcapping', 'final_logit_softcapping',
-}  # fmt: skip
-_READ_BY = {
-    'llama': _READ,
-    'gemma2': _READ_GEMMA,
-    'gemma3': _READ_GEMMA
-    | {
-        'rope_local_base_freq',
-        'sliding_window_pattern',
-        '_sliding_window_pattern',
-    },
-}
-# What transformers takes for a key that is left out. Files of Gemma 3 4B and up
-# do leave out what equals these; other files hold all their sizes.
-_SHARED_BY_GEMMA = {
-    'num_key_value_heads': 4,
-    'head_dim': 256,
-    'query_pre_attn_scalar': 256,
-    'rms_norm_eps': 1e-6,
-    'sliding_window': 4096,
-}
-_DEFAULTS = {
-    'llama': {'rms_norm_eps': 1e-6},
-    'gemma2': _SHARED_BY_GEMMA,
-    'gemma3': _SHARED_BY_GEMMA
-    | {
-        'vocab_size': 262_208,
-        'hidden_size': 2304,
-        'intermediate_size': 9216,
-        'num_hidden_layers': 26,
-        'num_attention_heads': 8,
-    },
-}
-_GEMMA2_SOFTCAPS = {
-    'attn_logit_softcapping': 50.0,
-    'final_logit_softcapping': 30.0,
-}
 _SILU = {'silu', 'swish'}
 # The hub's Gemma-1 and early Gemma-2 files say 'gelu' in `hidden_act` and mean
 # the tanh form, which `hidden_activation` names; only the latter is trusted.
@@ -118,14 +41,16 @@ def config_from_hf(
   """
   hf = _text_config(Reader(hf, where))
   kind = hf.get('model_type')
-  family = _FAMILY.get(kind) if isinstance(kind, str) else None
+  family = keys.FAMILY.get(kind) if isinstance(kind, str) else None
   if family is None:
     raise Reader(hf, where).fail(
         f'model_type {shown(kind)} is not supported; supported are'
-        f' {sorted(_FAMILY)}'
+        f' {sorted(keys.FAMILY)}'
     )
-  reader = Reader(hf, where, _DEFAULTS[family])
-  _refuse_unknown(reader, _IGNORED | set(_REQUIRED) | _READ_BY[family])
+  reader = Reader(hf, where, keys.DEFAULTS[family])
+  _refuse_unknown(
+      reader, keys.IGNORED | set(keys.REQUIRED) | keys.READ_BY[family]
+  )
   _check_activation(reader, family)
   num_heads = reader.number('num_attention_heads')
   if family == 'llama':
@@ -169,13 +94,13 @@ def _text_config(outer: Reader) -> Mapping[str, Any]:
     return outer.hf
   if not isinstance(nested, Mapping):
     raise outer.fail("'text_config' is not an object")
-  _refuse_unknown(outer, _IGNORED | {'text_config', 'tie_word_embeddings'})
+  _refuse_unknown(outer, keys.IGNORED | {'text_config', 'tie_word_embeddings'})
   if outer.hf.get('model_type') != 'gemma3':
     raise outer.fail(
         f'model_type {shown(outer.hf.get("model_type"))} is not supported'
         " around a 'text_config'; supported is 'gemma3'"
     )
-  # The hub's files say inside or outside whether the tables are tied.
+  # Files say inside, outside or nowhere whether the tables are tied.
   tied = [
       hf['tie_word_embeddings']
       for hf in (outer.hf, nested)
@@ -185,8 +110,10 @@ def _text_config(outer: Reader) -> Mapping[str, Any]:
     raise outer.fail(
         "'tie_word_embeddings' differs inside and outside of 'text_config'"
     )
-  return {'model_type': 'gemma3', 'tie_word_embeddings': (tied or [None])[0]} | {
-      k: v for k, v in nested.items() if v is not None
+  return {
+      'model_type': 'gemma3',
+      **nested,
+      'tie_word_embeddings': tied[0] if tied else None,
   }
 
 
@@ -213,10 +140,10 @@ def _refuse_unknown(reader: Reader, known: set[str] | frozenset[str]) -> None:
   problems = []
   unknown = sorted(str(key) for key in hf if key not in known)
   if unknown:
-    problems.append(f'unknown keys {unknown}')
+    problems.append(f'unknown keys {[k[:60] for k in unknown[:10]]}')
   problems += [
       f'{k} = {shown(hf[k])}'
-      for k, required in _REQUIRED.items()
+      for k, required in keys.REQUIRED.items()
       if k in hf and hf[k] is not None and hf[k] != required
   ]
   if problems:
@@ -229,15 +156,14 @@ def _refuse_unknown(reader: Reader, known: set[str] | frozenset[str]) -> None:
 def _check_activation(reader: Reader, family: str) -> None:
   hf = reader.hf
   if family == 'llama':
-    name, known = hf.get('hidden_act') or 'silu', _SILU
+    name, known = hf.get('hidden_act'), {None} | _SILU
   else:
     # `hidden_activation` wins; with neither, Gemma's default is the tanh form.
-    name = hf.get('hidden_activation') or 'gelu_pytorch_tanh'
-    known = _GELU_TANH
-  if not isinstance(name, str) or name not in known:
+    name, known = hf.get('hidden_activation'), {None} | _GELU_TANH
+  if not isinstance(name, (str, type(None))) or name not in known:
     raise reader.fail(
         f'activation {shown(name)} is not supported for {family}; supported:'
-        f' {sorted(known)}'
+        f' {sorted(known - {None})}'
     )
 
 
@@ -245,13 +171,15 @@ def _tied(reader: Reader, family: str) -> bool:
   tied = reader.hf.get('tie_word_embeddings')
   tied = family != 'llama' if tied is None else tied
   if not isinstance(tied, bool):
-    raise reader.fail(f"'tie_word_embeddings' is {shown(tied)}, not true or false")
+    raise reader.fail(
+        f"'tie_word_embeddings' is {shown(tied)}, not true or false"
+    )
   return tied
 
 
 def _softcap(reader: Reader, family: str, key: str) -> float | None:
   if family == 'gemma2' and key not in reader.hf:
-    return _GEMMA2_SOFTCAPS[key]
+    return keys.GEMMA2_SOFTCAPS[key]
   if reader.hf.get(key) is None:
     return None
   if family == 'gemma3' and key == 'attn_logit_softcapping':

@@ -15,14 +15,12 @@ def read_ropes(reader: Reader, family: str) -> tuple[Rope, Rope | None]:
   if parameters is not None and not isinstance(parameters, Mapping):
     raise reader.fail("'rope_parameters' is not an object")
   if parameters is not None:
-    clash = [
-        k for k in ('rope_theta', 'rope_local_base_freq') if k in reader.hf
-    ]
-    # Written together by some converters; equal values are harmless.
-    for key in clash:
-      if key == 'rope_theta' and reader.hf[key] == parameters.get(key):
-        continue
-      raise reader.fail(f"both 'rope_parameters' and {key!r} are given")
+    # Both dialects at once: which one counts differs between readers. Only an
+    # equal value, which some converters write, is harmless.
+    for key in ('rope_theta', 'rope_scaling', 'rope_local_base_freq'):
+      given = reader.hf.get(key)
+      if given is not None and given != parameters.get(key):
+        raise reader.fail(f"both 'rope_parameters' and {key!r} are given")
   if family != 'gemma3':
     if parameters is None:
       base = reader.number('rope_theta', 10_000.0)
@@ -52,11 +50,17 @@ def _rope(reader: Reader, base: float | None, scaling: Any) -> Rope:
   if scaling is None:
     scaling = {}
   if not isinstance(scaling, Mapping):
-    raise reader.fail(f'RoPE settings {scaling!r} are not an object')
+    raise reader.fail(f'RoPE settings {shown(scaling)} are not an object')
   inner = Reader(scaling, f'{reader.where}: RoPE settings')
   if base is None:
     base = inner.number('rope_theta')
-  kind = scaling.get('rope_type', scaling.get('type', 'default'))
+  elif inner.number('rope_theta', base) != base:
+    raise inner.fail("'rope_theta' differs inside and outside")
+  # Older files say 'type', and some say both.
+  kinds = [scaling[k] for k in ('rope_type', 'type') if k in scaling]
+  kind = kinds[0] if kinds else 'default'
+  if any(k != kind for k in kinds):
+    raise inner.fail("'rope_type' and 'type' differ")
   fields = {
       'default': (),
       'linear': ('factor',),
@@ -68,13 +72,11 @@ def _rope(reader: Reader, base: float | None, scaling: Any) -> Rope:
       ),
   }
   if not isinstance(kind, str) or kind not in fields:
-    raise inner.fail(f'type {kind!r} is none of {sorted(fields)}')
+    raise inner.fail(f'type {shown(kind)} is none of {sorted(fields)}')
   unknown = set(scaling) - {'rope_type', 'type', 'rope_theta', *fields[kind]}
   if unknown:
     raise inner.fail(f'unknown keys {sorted(map(str, unknown))}')
   values = [inner.number(name) for name in fields[kind]]
-  if any(value <= 0 for value in values):
-    raise inner.fail(f'{dict(zip(fields[kind], values))} must be above zero')
   if kind == 'linear':
     return Rope(base=float(base), linear_factor=float(values[0]))
   if kind == 'llama3':

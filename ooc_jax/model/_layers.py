@@ -88,16 +88,24 @@ class Attention(nn.Module):
     k_BSKH = apply_rope(k_BSKH, positions, frequencies)
     B, T = positions.shape
     q_BTKGH = q_BTNH.reshape(B, T, K, c.group_size, H)
-    scores = jnp.einsum('BTKGH,BSKH->BKGTS', q_BTKGH, k_BSKH, precision=_HIGHEST)
     # bfloat16 scores lose the tail of the distribution: softmax in float32.
-    scores = scores.astype(jnp.float32) * c.attention_scale
+    scores = jnp.einsum(
+        'BTKGH,BSKH->BKGTS',
+        q_BTKGH,
+        k_BSKH,
+        precision=_HIGHEST,
+        preferred_element_type=jnp.float32,
+    )
+    scores = scores * c.attention_scale
     scores = softcap(scores, c.attention_softcap)
     mask_TS = jnp.asarray(attention_mask(T, c.windows[self.layer]))
     scores = jnp.where(mask_TS[None, None, None], scores, -jnp.inf)
     probs = jax.nn.softmax(scores, axis=-1).astype(x.dtype)
     out = jnp.einsum('BKGTS,BSKH->BTKGH', probs, v_BSKH, precision=_HIGHEST)
     out_BTNH = out.reshape(B, T, N, H)
-    return jnp.einsum('BTNH,NHD->BTD', out_BTNH, w['output'], precision=_HIGHEST)
+    return jnp.einsum(
+        'BTNH,NHD->BTD', out_BTNH, w['output'], precision=_HIGHEST
+    )
 
 
 class MLP(nn.Module):

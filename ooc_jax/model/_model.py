@@ -1,6 +1,7 @@
 """A loaded model: configuration, parameters and tokenizer."""
 
 from collections.abc import Collection
+import dataclasses
 import functools
 from typing import Any
 
@@ -8,11 +9,12 @@ import flax
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
+import numpy as np
 
 from ooc_jax._errors import InputError
 from ooc_jax.model._config import ModelConfig
-from ooc_jax.model._taps import no_tap
 from ooc_jax.model._taps import Tap
+from ooc_jax.model._taps import no_tap
 from ooc_jax.model._tokenizer import Tokenizer
 from ooc_jax.model._transformer import Transformer
 
@@ -64,10 +66,15 @@ def parts_needed(config: ModelConfig, parts: Collection[str]) -> frozenset[str]:
 
 def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
   """Shape of every parameter, by its path joined with '/'."""
+  # Layers are alike, so one is traced: 126 of them would take seconds.
+  one = dataclasses.replace(config, num_layers=1, windows=config.windows[:1])
   tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
-  tree = jax.eval_shape(Transformer(config).init, jax.random.key(0), tokens)
-  flat = flax.traverse_util.flatten_dict(tree['params'], sep='/')
-  return {name: tuple(leaf.shape) for name, leaf in flat.items()}
+  tree = jax.eval_shape(Transformer(one).init, jax.random.key(0), tokens)
+  layer = flax.traverse_util.flatten_dict(tree['params'].pop('layer_0'))
+  rest = flax.traverse_util.flatten_dict(tree['params'])
+  for i in range(config.num_layers):
+    rest |= {(f'layer_{i}', *path): leaf for path, leaf in layer.items()}
+  return {'/'.join(path): tuple(leaf.shape) for path, leaf in rest.items()}
 
 
 def parameter(model: Model, path: str) -> Array:
@@ -94,6 +101,12 @@ def norm_gain(model: Model, path: str) -> Float[Array, 'D']:
   return weight + model.config.norm_offset
 
 
+# Asked for at each forward pass, while a trace takes a tenth of a second.
+@functools.lru_cache(maxsize=16)
+def _parameter_names(config: ModelConfig) -> tuple[str, ...]:
+  return tuple(parameter_shapes(config))
+
+
 @functools.partial(jax.jit, static_argnames=('config', 'dtype'))
 def _logits(
     params: Any,
@@ -102,6 +115,19 @@ def _logits(
     dtype: Any,
 ) -> Float[Array, 'B T V']:
   return Transformer(config, dtype=dtype).apply({'params': params}, tokens)
+
+
+def _check_ids(tokens: Int[Array, 'B T'], vocab_size: int) -> None:
+  # An id past the end would be clamped to the last row without a word. In
+  # NumPy, as the caller may be tracing, where a jnp.min would be a tracer.
+  if not tokens.is_fully_addressable or not tokens.size:
+    return
+  ids = np.asarray(tokens)
+  if ids.min() < 0 or ids.max() >= vocab_size:
+    raise InputError(
+        f'tokens hold ids from {ids.min()} to {ids.max()}, but the model has'
+        f' ids 0 to {vocab_size - 1}.'
+    )
 
 
 def forward(
@@ -123,21 +149,19 @@ def forward(
     Float32 logits [B, T, V], after the final softcap where there is one.
 
   Raises:
-    InputError: A part was not loaded, or a token id is not in the model.
+    InputError: A part was not loaded, or tokens are no [B, T] integers or not
+      ids of the model.
   """
-  for path in parameter_shapes(model.config):
+  tokens = jnp.asarray(tokens)
+  for path in _parameter_names(model.config):
     parameter(model, path)
+  if not jnp.issubdtype(tokens.dtype, jnp.integer) or tokens.ndim != 2:
+    raise InputError(
+        f'tokens are {tokens.dtype} of shape {tokens.shape}; give integers of'
+        ' shape [B, T].'
+    )
   if not isinstance(tokens, jax.core.Tracer):
-    vocab_size = model.config.vocab_size
-    tokens = jnp.asarray(tokens, jnp.int32)
-    # An id past the end would be clamped to the last row without a word.
-    if tokens.size and not (
-        0 <= int(tokens.min()) and int(tokens.max()) < vocab_size
-    ):
-      raise InputError(
-          f'tokens hold ids from {int(tokens.min())} to {int(tokens.max())},'
-          f' but the model has ids 0 to {vocab_size - 1}.'
-      )
+    _check_ids(tokens, model.config.vocab_size)
   if tap is no_tap:
     return _logits(model.params, tokens, model.config, dtype)
   # A tap may close over anything, so it is not cached as a static argument.

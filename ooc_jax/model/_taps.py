@@ -57,7 +57,7 @@ def run_with_taps(
     What `fn` returned, and the saved activations.
 
   Raises:
-    InputError: `fn` never reached a requested site.
+    InputError: `fn` never reached a requested site, or reached it twice.
   """
   edits = edits or {}
   wanted = set(save) | set(edits)
@@ -66,6 +66,13 @@ def run_with_taps(
 
   def tap(site: Site, layer: int, x: Array) -> Array:
     key = (site, layer)
+    if key not in wanted:
+      return x
+    if key in seen:
+      raise InputError(
+          f'The forward pass reached {site} of layer {layer} twice; run one'
+          ' pass at a time.'
+      )
     seen.add(key)
     if key in edits:
       x = edits[key](x)
@@ -76,5 +83,8 @@ def run_with_taps(
   out = fn(*args, tap=tap)
   if missing := wanted - seen:
     names = sorted(f'{site} of layer {layer}' for site, layer in missing)
-    raise InputError(f'The forward pass never reached {", ".join(names)}.')
+    raise InputError(
+        f'The forward pass never reached {", ".join(names)}; check the site and'
+        ' the layer.'
+    )
   return out, saved

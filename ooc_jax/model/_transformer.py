@@ -36,7 +36,8 @@ class Layer(nn.Module):
       return RMSNorm(c.norm_eps, c.norm_offset, name=name)
 
     x = tap(Site.RESID_PRE, i, x)
-    out = Attention(c, i, name='attention')(norm('attention_norm')(x), positions)
+    normed = norm('attention_norm')(x)
+    out = Attention(c, i, name='attention')(normed, positions)
     if c.post_norms:
       out = norm('post_attention_norm')(out)
     x = tap(Site.RESID_MID, i, x + tap(Site.ATTN_OUT, i, out))

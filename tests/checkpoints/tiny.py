@@ -229,7 +229,7 @@ def write_gguf(
     raw: Mapping[str, gguf.GGMLQuantizationType] | None = None,
     vocabulary: bool = False,
 ) -> pathlib.Path:
-  """Writes a GGUF file.
+  """Writes a GGUF file as llama.cpp's converter does.
 
   Args:
     path: Of the file.
@@ -261,9 +261,10 @@ def write_gguf(
   if vocabulary:
     writer.add_tokenizer_model('gpt2')
     writer.add_tokenizer_pre('gpt-2')
-    writer.add_token_list([chr(ord('A') + i) for i in range(sizes.v)])
+    letters = [chr(ord('A') + i) for i in range(sizes.v - 1)]
+    writer.add_token_list([*letters, 'CA'])
     writer.add_token_types([gguf.TokenType.NORMAL] * sizes.v)
-    writer.add_array('tokenizer.ggml.merges', ['A B', 'C D'])
+    writer.add_array('tokenizer.ggml.merges', ['C A'])
   for name, x in stored.items():
     if raw is not None and name in raw:
       writer.add_tensor(name, x, raw_dtype=raw[name])

@@ -11,8 +11,8 @@ import jaxtyping
 import numpy as np
 import scipy.stats
 
-from ooc_jax import circuits
 from ooc_jax import InputError
+from ooc_jax import circuits
 from ooc_jax.checkpoints import load_model
 from ooc_jax.dictionaries import mlp_dictionary
 from ooc_jax.dictionaries import random_dictionary
@@ -97,7 +97,9 @@ class UnembeddingLensTest(parameterized.TestCase):
     rounded = jnp.asarray(table, jnp.bfloat16)
     args = [jnp.asarray(x) for x in (directions, gain)]
     kwargs = {'k': 4, 'precision': 'exact'}
-    lens = circuits.unembedding_lens(*args, rounded, jnp.asarray(keep), **kwargs)
+    lens = circuits.unembedding_lens(
+        *args, rounded, jnp.asarray(keep), **kwargs
+    )
     logits = (directions.astype(np.float64) * gain) @ np.asarray(
         rounded, np.float64
     ).T
@@ -181,7 +183,9 @@ class UnembeddingLensTest(parameterized.TestCase):
           precision='exact',
       )
 
-    plain, turned = lens(folded, table), lens(folded @ rotation, table @ rotation)
+    plain, turned = lens(folded, table), lens(
+        folded @ rotation, table @ rotation
+    )
     np.testing.assert_array_equal(plain.top_ids, turned.top_ids)
     np.testing.assert_array_equal(plain.bottom_ids, turned.bottom_ids)
     for name in _STATISTICS:
@@ -205,9 +209,7 @@ class UnembeddingLensTest(parameterized.TestCase):
     )
     for name in ('mean', 'std', 'skewness', 'kurtosis'):
       self.assertEqual(float(getattr(lens, name)[0]), 0.0, name)
-    self.assertAlmostEqual(
-        float(lens.entropy[0]), np.log(keep.sum()), places=5
-    )
+    self.assertAlmostEqual(float(lens.entropy[0]), np.log(keep.sum()), places=5)
 
   @parameterized.named_parameters(
       ('k_zero', {'k': 0}, 'k=0'),
@@ -306,7 +308,9 @@ class ModelLensTest(parameterized.TestCase):
     pre = e @ u.T + np.asarray(dictionary.encoder_bias, np.float64)[:, None]
     active = pre[:, keep] > np.asarray(dictionary.threshold)[:, None]
     self.assertBetween(active.mean(), 0.1, 0.9)
-    np.testing.assert_allclose(lens.active_share, active.mean(axis=1), atol=1e-6)
+    np.testing.assert_allclose(
+        lens.active_share, active.mean(axis=1), atol=1e-6
+    )
 
   def test_normed_forgets_the_norm_and_raw_does_not(self):
     model = self.models['llama']

@@ -9,6 +9,7 @@ from jax.sharding import PartitionSpec
 import numpy as np
 
 from ooc_jax._errors import InputError
+from ooc_jax.circuits import _row_blocks
 from ooc_jax.circuits import _undertrained
 from ooc_jax.circuits._undertrained import undertrained_tokens
 
@@ -45,8 +46,8 @@ def _oracle(u, seeds, cosine, rounds=2):
 def _lowered(u, seeds, block_size):
   """The two steps over a block, lowered for this table."""
   row = jnp.zeros(u.shape[1], jnp.float32)
-  blocks = _undertrained.RowBlocks.of(u, block_size)
-  yield _undertrained._add_rows.lower(row, u, seeds, 0, 0, blocks=blocks)
+  blocks = _row_blocks.RowBlocks.of(u, block_size)
+  yield _row_blocks._add_rows.lower(row, u, seeds, 0, 0, blocks=blocks)
   yield _undertrained._mark_near.lower(
       seeds, u, row, row, jnp.float32(0.6), 0, blocks=blocks
   )

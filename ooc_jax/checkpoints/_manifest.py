@@ -1,0 +1,134 @@
+"""`ooc_jax.json`: what a checkpoint folder of ours holds.
+
+Orbax knows arrays. Which model they make, and whether every file is there and
+whole, is written beside them.
+"""
+
+from collections.abc import Collection, Mapping
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ooc_jax._errors import InputError
+from ooc_jax.checkpoints._source import read_json
+from ooc_jax.model import Llama3Scaling
+from ooc_jax.model import ModelConfig
+from ooc_jax.model import Rope
+
+MANIFEST = 'ooc_jax.json'
+_FORMAT = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+  """What a folder holds.
+
+  Attributes:
+    config: Of the model.
+    arrays: Shape and dtype of every parameter that was saved.
+    sizes: Bytes of every file, by its path in the folder.
+  """
+
+  config: ModelConfig
+  arrays: Mapping[str, jax.ShapeDtypeStruct]
+  sizes: Mapping[str, int]
+
+  def whole_files(
+      self, folder: pathlib.Path, under: Collection[str]
+  ) -> list[pathlib.Path]:
+    """The files whose path starts with one of `under`.
+
+    Raises:
+      InputError: One is missing or cut.
+    """
+    files = []
+    for name, size in self.sizes.items():
+      if not name.startswith(tuple(under)):
+        continue
+      file = folder / name
+      have = file.stat().st_size if file.is_file() else None
+      if have != size:
+        found = 'is missing' if have is None else f'has {have} bytes'
+        raise InputError(
+            f'{file} {found}, and {size} bytes were written; convert the model'
+            ' again.'
+        )
+      files.append(file)
+    return files
+
+
+def write_manifest(
+    folder: pathlib.Path,
+    config: ModelConfig,
+    arrays: Mapping[str, jax.Array],
+) -> None:
+  """Describes `folder` as it is now, in a file inside it."""
+  manifest = {
+      'format': _FORMAT,
+      'config': dataclasses.asdict(config),
+      'arrays': {
+          name: {'shape': list(x.shape), 'dtype': str(x.dtype)}
+          for name, x in arrays.items()
+      },
+      'sizes': {
+          file.relative_to(folder).as_posix(): file.stat().st_size
+          for file in sorted(folder.rglob('*'))
+          if file.is_file()
+      },
+  }
+  (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + '\n')
+
+
+def read_manifest(folder: pathlib.Path) -> Manifest:
+  """Reads what `write_manifest` wrote.
+
+  Raises:
+    InputError: The file is missing, damaged or of another format.
+  """
+  path = folder / MANIFEST
+  manifest = read_json(path)
+  if manifest.get('format') != _FORMAT:
+    raise InputError(
+        f'{path} has format {manifest.get("format")!r}, this version reads'
+        f' {_FORMAT}; convert the model again.'
+    )
+  try:
+    return Manifest(
+        config=_read_config(manifest['config']),
+        arrays={
+            name: jax.ShapeDtypeStruct(
+                tuple(array['shape']), jnp.dtype(array['dtype'])
+            )
+            for name, array in manifest['arrays'].items()
+        },
+        sizes={str(k): int(v) for k, v in manifest['sizes'].items()},
+    )
+  except InputError as error:
+    raise InputError(f'{path}: {error}') from None
+  except (LookupError, TypeError, ValueError, AttributeError) as error:
+    raise InputError(
+        f'{path} is damaged ({type(error).__name__}: {error}); convert the'
+        ' model again.'
+    ) from None
+
+
+def _read_config(fields: Mapping[str, Any]) -> ModelConfig:
+  fields = dict(fields)
+  for name in ('rope', 'local_rope'):
+    if fields[name] is not None:
+      fields[name] = _read_rope(fields[name])
+  fields['windows'] = tuple(fields['windows'])
+  return ModelConfig(**fields)
+
+
+def _read_rope(fields: Mapping[str, Any]) -> Rope:
+  fields = dict(fields)
+  if fields['llama3'] is not None:
+    fields['llama3'] = Llama3Scaling(**fields['llama3'])
+  if fields['divisors'] is not None:
+    fields['divisors'] = tuple(fields['divisors'])
+  return Rope(**fields)

@@ -1,0 +1,77 @@
+"""Settings: files of configs/, flags, and what is refused."""
+
+import pathlib
+
+from _study import Study
+from _study import load_study
+from _study import parse_layers
+from _study import parse_thresholds
+from absl.testing import absltest
+from absl.testing import parameterized
+
+from ooc_jax import InputError
+
+_CONFIGS = pathlib.Path(__file__).parents[2] / 'configs'
+
+
+class StudyTest(parameterized.TestCase):
+
+  @parameterized.parameters(
+      *((path.stem,) for path in sorted(_CONFIGS.glob('[a-z]*.py')))
+  )
+  def test_every_config_file_is_a_study(self, name):
+    self.assertIsInstance(load_study(name, {}), Study)
+
+  def test_flags_override_the_file_and_none_does_not(self):
+    study = load_study('smollm2', {'k': 7, 'layers': None})
+    self.assertEqual((study.k, study.layers), (7, 'all'))
+
+  @parameterized.parameters(
+      ('all', [0, 1, 2, 3, 4]),
+      ('0', [0]),
+      ('3,1-2,2', [1, 2, 3]),
+      (' 4 , 0', [0, 4]),
+  )
+  def test_layers(self, text, expected):
+    self.assertEqual(parse_layers(text, 5), expected)
+
+  @parameterized.parameters(
+      ('',), ('5',), ('2-1',), ('-1',), ('0,',), ('a',), ('1-',), ('0-5',)
+  )
+  def test_bad_layers(self, text):
+    with self.assertRaisesRegex(InputError, 'layers='):
+      parse_layers(text, 5)
+
+  def test_thresholds(self):
+    self.assertEqual(parse_thresholds('quantile'), ('quantile', 0.75))
+    self.assertEqual(parse_thresholds('quantile:0.9'), ('quantile', 0.9))
+    kind, value = parse_thresholds('fixed:levenshtein=.6,cosine=.2,entropy=3')
+    self.assertEqual((kind, value.cosine, value.kind), ('fixed', 0.2, 'fixed'))
+
+  @parameterized.parameters(
+      ('null',),
+      ('quantile:0',),
+      ('quantile:x',),
+      ('fixed',),
+      ('fixed:cosine=0.2',),
+      ('fixed:levenshtein=a,cosine=0.2,entropy=3',),
+      ('',),
+  )
+  def test_bad_thresholds(self, text):
+    with self.assertRaises(InputError):
+      parse_thresholds(text)
+
+  @parameterized.parameters(
+      ({'k': 1}, 'k=1'),
+      ({'k': 2.0}, 'k=2.0'),
+      ({'seed': -1}, 'seed=-1'),
+      ({'token_space': 'white'}, "'whitened'"),
+      ({'precision': 'fast'}, "'fast'"),
+  )
+  def test_bad_settings(self, settings, message):
+    with self.assertRaisesRegex(InputError, message):
+      Study(model='smollm2', **settings)
+
+
+if __name__ == '__main__':
+  absltest.main()

