@@ -147,6 +147,7 @@ def start(main: Callable[[], Any]) -> None:
       main()
 
   logging.set_verbosity(logging.INFO)
-  # Embedding a font in a PDF is worth a hundred lines to it.
-  standard_logging.getLogger('fontTools').setLevel(standard_logging.WARNING)
+  # Fonts in a PDF, and accelerators that are not there, are no news.
+  for name in ('fontTools', 'jax'):
+    standard_logging.getLogger(name).setLevel(standard_logging.WARNING)
   app.run(checked)

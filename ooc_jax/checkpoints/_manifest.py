@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from ooc_jax._errors import InputError
+from ooc_jax.checkpoints._source import printable
 from ooc_jax.checkpoints._source import read_json
 from ooc_jax.model import Llama3Scaling
 from ooc_jax.model import ModelConfig
@@ -110,9 +111,9 @@ def read_manifest(folder: pathlib.Path) -> Manifest:
   except InputError as error:
     raise InputError(f'{path}: {error}') from None
   except (LookupError, TypeError, ValueError, AttributeError) as error:
+    reason = printable(f'{type(error).__name__}: {error}', 100)
     raise InputError(
-        f'{path} is damaged ({type(error).__name__}: {error}); convert the'
-        ' model again.'
+        f'{path} is damaged ({reason}); convert the model again.'
     ) from None
 
 

@@ -45,7 +45,7 @@ def save_model(model: Model, folder: str | os.PathLike[str]) -> None:
     InputError: The folder exists or cannot be written.
   """
   target = pathlib.Path(folder).expanduser().absolute()
-  if target.exists():
+  if os.path.lexists(target):
     raise InputError(f'{target} exists already; give a new folder.')
   flat = flax.traverse_util.flatten_dict(model.params, sep='/')
   shapes = parameter_shapes(model.config)
@@ -107,7 +107,13 @@ def restore_model(
   needed = parts_needed(config, PARTS if parts is None else parts)
   abstract: dict[str, dict[str, jax.ShapeDtypeStruct]] = {}
   names = {}
-  for name, shape in parameter_shapes(config).items():
+  shapes = parameter_shapes(config)
+  if extra := sorted(set(manifest.arrays) - set(shapes)):
+    raise InputError(
+        f'{folder} holds {extra[:5]}, which its config does not describe;'
+        ' convert the model again.'
+    )
+  for name, shape in shapes.items():
     part = part_of(name.split('/'))
     if part not in needed:
       continue

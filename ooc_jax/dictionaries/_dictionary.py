@@ -1,25 +1,80 @@
 """A dictionary: a set of directions in one model's activation space."""
 
 import dataclasses
+from typing import Any
 
 import flax
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
+import numpy as np
 
-HOOKS = ('resid_pre', 'resid_post', 'mlp_neuron', 'embedding')
+from ooc_jax._errors import InputError
+
+_HIGHEST = jax.lax.Precision.HIGHEST
+# Hook -> what an encoder there reads: the residual stream itself, the stream
+# divided by its RMS, or something that is no direction of the stream.
+_READS = {
+    'resid_pre': 'stream',
+    'resid_mid': 'stream',
+    'resid_post': 'stream',
+    'embedding': 'stream',
+    'mlp_in': 'normed',
+    'mlp_neuron': 'normed',
+    'attn_z': 'elsewhere',
+    'attn_out': 'elsewhere',
+    'mlp_out': 'elsewhere',
+}
+HOOKS = tuple(_READS)
 
 
 @dataclasses.dataclass(frozen=True)
 class DictionarySite:
   """Where a dictionary's directions were taken.
 
+  The hooks, by what they read and write. Every decoder is in the residual
+  stream: what does not write there is mapped when it is loaded, or refused.
+    resid_pre, resid_mid, resid_post: the stream before the layer, between
+      attention and MLP, and after the layer. `resid_post` of layer l feeds
+      the attention of layer l + 1.
+    embedding: the stream before layer 0, Gemma's scale √D included.
+    mlp_in: reads the stream before the MLP divided by its RMS, without the
+      norm's gain; writes what the MLP adds (transcoders).
+    mlp_neuron: likewise, with the gain in the encoder.
+    mlp_out, attn_out: read and write what the block adds to the stream, in
+      Gemma after the post-norm.
+    attn_z: reads the heads' outputs [N·H] before W_O; writes after it.
+
   Attributes:
     layer: Of the model, from 0.
-    hook: One of `HOOKS`. `resid_post` of layer l feeds the attention of layer
-      l + 1; 'mlp_neuron' reads before the MLP of its layer and writes after.
+    hook: One of `HOOKS`.
   """
 
   layer: int
   hook: str
+
+  @property
+  def reads_stream(self) -> bool:
+    """Whether encoder rows are directions of the residual stream.
+
+    Where not, a contraction of the encoder with embedding or attention
+    weights has no meaning.
+    """
+    return _READS[self.hook] != 'elsewhere'
+
+  @property
+  def reads_normed(self) -> bool:
+    """Whether `encode` expects the stream divided by its RMS.
+
+    Then a pre-activation of the raw stream says which side of zero it is on
+    (where the bias is zero), and nothing about a threshold.
+    """
+    return _READS[self.hook] == 'normed'
+
+  @property
+  def writes_stream(self) -> bool:
+    """Whether decoder rows are directions of the residual stream: always."""
+    return self.hook in _READS
 
 
 @flax.struct.dataclass
@@ -27,27 +82,92 @@ class Dictionary:
   """F directions to explain, mapped to the residual stream.
 
   A feature fires at x with a = pre · 1[pre > threshold], where
-  pre = x · encoder + encoder_bias.
+  pre = x · encoder + encoder_bias. R is the width that the encoder reads: D,
+  but N·H at the hook 'attn_z'.
 
   Attributes:
-    encoder: [F, D] what each feature reads.
+    encoder: [F, R] what each feature reads.
     decoder: [F, D] what each feature writes.
     encoder_bias: [F].
     decoder_bias: [D].
-    threshold: [F].
+    threshold: [F]; 0 is a plain ReLU.
     site: Layer and hook.
     name: For results and figures.
+    top_k: Of the features over their threshold only the k largest fire, or
+      None.
+    files: Paths of the files that were read, for provenance.
   """
 
-  encoder: Float[Array, 'F D']
-  decoder: Float[Array, 'F D']
-  encoder_bias: Float[Array, 'F']
-  decoder_bias: Float[Array, 'D']
-  threshold: Float[Array, 'F']
+  # Any: JAX also fills its pytrees with shapes, shardings and batches.
+  encoder: Float[Array, 'F R'] | Any
+  decoder: Float[Array, 'F D'] | Any
+  encoder_bias: Float[Array, 'F'] | Any
+  decoder_bias: Float[Array, 'D'] | Any
+  threshold: Float[Array, 'F'] | Any
   site: DictionarySite = flax.struct.field(pytree_node=False)
   name: str = flax.struct.field(pytree_node=False)
+  top_k: int | None = flax.struct.field(pytree_node=False, default=None)
+  files: tuple[str, ...] = flax.struct.field(pytree_node=False, default=())
 
   @property
   def size(self) -> int:
     """F, how many features."""
     return self.decoder.shape[0]
+
+  def encode(
+      self, x: Float[Array | np.ndarray, '*batch R']
+  ) -> Float[Array, '*batch F']:
+    """Activations of the features: pre where pre > threshold, else 0.
+
+    Args:
+      x: [*, R] what `site` reads.
+
+    Raises:
+      InputError: The width is another one.
+    """
+    pre = _times(x, self.encoder, 'FR', 'encoder')
+    pre = pre + _as_row(self.encoder_bias, pre.ndim)
+    fires = pre > _as_row(self.threshold, pre.ndim)
+    if self.top_k is not None:
+      _, best = jax.lax.top_k(pre, self.top_k)
+      among = jnp.zeros(pre.shape, bool)
+      fires &= jnp.put_along_axis(among, best, True, axis=-1, inplace=False)
+    return jnp.where(fires, pre, 0.0)
+
+  def decode(
+      self, a: Float[Array | np.ndarray, '*batch F']
+  ) -> Float[Array, '*batch D']:
+    """What features of activations `a` write: a · decoder + decoder_bias.
+
+    The skip connection that some transcoders have beside their features is no
+    part of a dictionary, and so not of this.
+
+    Args:
+      a: [*, F] activations.
+
+    Raises:
+      InputError: The width is another one.
+    """
+    out = _times(a, self.decoder, 'RF', 'decoder')
+    return out + _as_row(self.decoder_bias, out.ndim)
+
+
+def _times(x: Any, matrix: Array, axes: str, name: str) -> Array:
+  """x times a matrix over its axis R, in float32 at highest precision."""
+  x = jnp.asarray(x)
+  width = matrix.shape[axes.index('R')]
+  if x.ndim < 1 or x.shape[-1] != width:
+    raise InputError(
+        f'The {name} takes vectors of width {width}, not an array of shape'
+        f' {x.shape}.'
+    )
+  return jnp.einsum(
+      f'...R,{axes}->...F',
+      x.astype(jnp.float32),
+      matrix.astype(jnp.float32),
+      precision=_HIGHEST,
+  )
+
+
+def _as_row(x: Array, ndim: int) -> Array:
+  return x.astype(jnp.float32).reshape((1,) * (ndim - 1) + (-1,))

@@ -1,0 +1,401 @@
+"""Our own checkpoints: there and back, in part, sharded, and damaged."""
+
+import gc
+import json
+import pathlib
+import shutil
+from unittest import mock
+import warnings
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import jax
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec
+import numpy as np
+import pytest
+
+from ooc_jax import InputError
+from ooc_jax import load_model
+from ooc_jax import save_model
+from ooc_jax.checkpoints import restore_model
+from ooc_jax.model import PARTS
+from ooc_jax.model import Model
+from ooc_jax.model import config_from_hf
+from tests.checkpoints import tiny
+
+
+def _flat(params):
+  return {
+      jax.tree_util.keystr(path): x
+      for path, x in jax.tree_util.tree_leaves_with_path(params)
+  }
+
+
+def _assert_same_bits(actual, expected):
+  actual, expected = _flat(actual), _flat(expected)
+  assert set(actual) == set(expected)
+  for name, x in expected.items():
+    assert actual[name].dtype == x.dtype, name
+    assert np.asarray(actual[name]).tobytes() == np.asarray(x).tobytes(), name
+
+
+class OrbaxTest(parameterized.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(self.create_tempdir().full_path)
+    self.target = self.folder / 'new' / 'model'
+
+  def model(self, family='gemma3', tied=True, sizes=tiny.SIZES, **kwargs):
+    changes = {}
+    if family == 'llama':
+      # The one rotary embedding with more than numbers in it.
+      changes['rope_scaling'] = {
+          'rope_type': 'llama3',
+          'factor': 8.0,
+          'low_freq_factor': 1.0,
+          'high_freq_factor': 4.0,
+          'original_max_position_embeddings': 64,
+      }
+    config = tiny.hf_config(family, tied=tied, sizes=sizes, **changes)
+    weights = tiny.tensors(family, tied=tied, sizes=sizes)
+    folder = self.folder / 'hf'
+    tiny.write_folder(folder, config, weights, tokenizer=True)
+    return load_model(folder, **kwargs)
+
+  def saved(self, *args, **kwargs):
+    model = self.model(*args, **kwargs)
+    save_model(model, self.target)
+    return model
+
+  def error(self, **kwargs):
+    with self.assertRaises(InputError) as caught:
+      load_model(self.target, **kwargs)
+    message = str(caught.exception)
+    self.assertNotIn('\n', message)
+    self.assertIn(str(self.target), message)
+    self.assertLess(len(message), 400)
+    return message
+
+
+class RoundTripTest(OrbaxTest):
+
+  @parameterized.product(
+      family=tiny.FAMILIES, dtype=('float32', 'bfloat16'), tied=(True, False)
+  )
+  def test_bit_for_bit(self, family, dtype, tied):
+    model = self.saved(family, tied, dtype=dtype)
+    again = load_model(self.target)
+    self.assertEqual(again.config, model.config)
+    _assert_same_bits(again.params, model.params)
+
+  def test_tokenizer_is_kept(self):
+    model = self.saved()
+    again = load_model(self.target)
+    self.assertEqual(again.tokenizer.encode('w7 w30 w2'), [7, 30, 2])
+    self.assertEqual(
+        again.tokenizer.token_strings(), model.tokenizer.token_strings()
+    )
+    self.assertIn(str(self.target / 'tokenizer.json'), again.files)
+
+  def test_model_without_tokenizer(self):
+    save_model(self.model().replace(tokenizer=None), self.target)
+    self.assertIsNone(load_model(self.target).tokenizer)
+
+  def test_dtype_is_what_was_asked(self):
+    model = self.saved()
+    again = load_model(self.target, dtype='bfloat16')
+    _assert_same_bits(
+        again.params, jax.tree.map(lambda x: x.astype('bfloat16'), model.params)
+    )
+
+  def test_rope_divisors_are_kept(self):
+    path = self.folder / 'm.gguf'
+    stored = tiny.gguf_tensors('llama', tiny.tensors('llama', tied=True))
+    stored['rope_freqs.weight'] = np.array([1, 2, 4, 7.5], np.float32)
+    model = load_model(tiny.write_gguf(path, 'llama', stored))
+    save_model(model, self.target)
+    self.assertEqual(load_model(self.target).config, model.config)
+
+  def test_tilde(self):
+    with mock.patch.dict('os.environ', HOME=str(self.folder)):
+      save_model(self.model(), '~/new/model')
+      self.assertTrue((self.target / 'ooc_jax.json').is_file())
+      self.assertEqual(restore_model('~/new/model').config.vocab_size, 31)
+      self.assertEqual(load_model('~/new/model').config.vocab_size, 31)
+
+  def test_folder_can_be_moved(self):
+    model = self.saved()
+    moved = self.target.rename(self.folder / 'moved')
+    again = load_model(moved)
+    _assert_same_bits(again.params, model.params)
+    for file in again.files:
+      self.assertTrue(pathlib.Path(file).is_relative_to(moved))
+      self.assertTrue(pathlib.Path(file).is_file())
+
+
+class PartsTest(OrbaxTest):
+
+  @parameterized.parameters(
+      (('embedding',),),
+      (('norms', 'mlp'),),
+      (('unembedding', 'attention'),),
+      ((),),
+  )
+  def test_only_the_needed_items_are_read(self, parts):
+    model = self.saved('llama', False)
+    for part in set(PARTS) - set(parts):
+      shutil.rmtree(self.target / 'params' / part)
+    some = load_model(self.target, parts=parts)
+    whole = _flat(model.params)
+    for name, x in _flat(some.params).items():
+      np.testing.assert_array_equal(x, whole[name])
+    expected = load_model(self.folder / 'hf', parts=parts)
+    self.assertEqual(set(_flat(some.params)), set(_flat(expected.params)))
+    read = {pathlib.Path(f).relative_to(self.target).parts for f in some.files}
+    self.assertEqual({p[1] for p in read if p[0] == 'params'}, set(parts))
+
+  def test_unembedding_of_a_tied_model(self):
+    self.saved()
+    some = load_model(self.target, parts=['unembedding'])
+    self.assertEqual(set(some.params), {'embedding'})
+
+  def test_part_that_was_not_saved(self):
+    self.saved(parts=['embedding', 'norms'])
+    load_model(self.target, parts=['norms'])
+    self.assertIn("without its 'attention' part", self.error())
+
+  def test_bare_string_is_refused(self):
+    self.saved()
+    with self.assertRaisesRegex(InputError, 'must be a collection of'):
+      load_model(self.target, parts='mlp')
+
+
+class MeshTest(OrbaxTest):
+  """8 CPU devices: 4 for features, 2 for the vocabulary."""
+
+  sizes = tiny.Sizes(v=30, m=28)
+
+  def setUp(self):
+    super().setUp()
+    self.mesh = jax.make_mesh(
+        (4, 2), ('feature', 'vocab'), axis_types=(AxisType.Auto,) * 2
+    )
+
+  def _assert_spread(self, actual, expected):
+    specs = {
+        'embedding': ('vocab', None),
+        'unembedding': ('vocab', None),
+        'gate': (None, 'feature'),
+        'up': (None, 'feature'),
+        'down': ('feature', None),
+    }
+    pieces = {
+        'embedding': (15, 20),
+        'unembedding': (15, 20),
+        'gate': (20, 7),
+        'up': (20, 7),
+        'down': (7, 20),
+    }
+    _assert_same_bits(actual, expected)
+    for name, x in _flat(actual).items():
+      last = name.removesuffix("']").rsplit("'", 1)[-1]
+      self.assertEqual(x.sharding.mesh, self.mesh)
+      spec = PartitionSpec(*specs.get(last, ()))
+      self.assertEqual(x.sharding.spec, spec, name)
+      self.assertLen(x.addressable_shards, 8)
+      for shard in x.addressable_shards:
+        self.assertEqual(shard.data.shape, pieces.get(last, x.shape), name)
+
+  def test_restored_onto_a_mesh(self):
+    model = self.saved('llama', False, sizes=self.sizes)
+    restored = load_model(self.target, mesh=self.mesh)
+    self._assert_spread(restored.params, model.params)
+
+  def test_loaded_onto_a_mesh(self):
+    """The same places from safetensors."""
+    model = self.model('llama', False, sizes=self.sizes)
+    loaded = load_model(self.folder / 'hf', mesh=self.mesh)
+    self._assert_spread(loaded.params, model.params)
+
+  def test_saved_from_a_mesh(self):
+    model = self.model('llama', False, sizes=self.sizes)
+    loaded = load_model(self.folder / 'hf', mesh=self.mesh)
+    save_model(loaded, self.target)
+    _assert_same_bits(load_model(self.target).params, model.params)
+    restored = load_model(self.target, mesh=self.mesh)
+    self._assert_spread(restored.params, model.params)
+
+  def test_rows_that_the_mesh_does_not_divide_are_on_every_device(self):
+    model = self.saved()  # V = 31.
+    for source in (self.target, self.folder / 'hf'):
+      loaded = load_model(source, mesh=self.mesh)
+      embedding = loaded.params['embedding']
+      self.assertTrue(embedding.sharding.is_fully_replicated)
+      _assert_same_bits(loaded.params, model.params)
+
+
+class SaveRefusalTest(OrbaxTest):
+
+  @parameterized.parameters('file', 'folder', 'link')
+  def test_existing_target(self, kind):
+    model = self.model()
+    self.target.parent.mkdir()
+    if kind == 'file':
+      self.target.write_text('mine')
+    elif kind == 'folder':
+      self.target.mkdir()
+    else:
+      self.target.symlink_to(self.folder / 'nowhere')
+    with self.assertRaisesRegex(InputError, 'exists already; give a new'):
+      save_model(model, self.target)
+    if kind == 'file':
+      self.assertEqual(self.target.read_text(), 'mine')
+
+  @parameterized.product(
+      at=('arrays', 'tokenizer', 'manifest', 'rename'),
+      error=(KeyboardInterrupt, OSError, MemoryError),
+  )
+  def test_interrupted(self, at, error):
+    model = self.model()
+    name = {
+        'arrays': 'ooc_jax.checkpoints._orbax.ocp.save_checkpointables',
+        'tokenizer': 'ooc_jax.model.Tokenizer.save',
+        'manifest': 'ooc_jax.checkpoints._orbax.write_manifest',
+        'rename': 'pathlib.Path.rename',
+    }[at]
+    expected = InputError if error is OSError else error
+    with mock.patch(name, side_effect=error('disk full')):
+      with self.assertRaises(expected) as caught:
+        save_model(model, self.target)
+    if error is OSError:
+      self.assertIn('cannot be written: disk full', str(caught.exception))
+    self.assertEmpty(list(self.target.parent.iterdir()))
+    save_model(model, self.target)  # And then it can be.
+
+  def test_place_that_is_no_folder(self):
+    model = self.model()
+    (self.folder / 'file').write_text('')
+    with self.assertRaisesRegex(InputError, 'cannot be written: '):
+      save_model(model, self.folder / 'file' / 'model')
+
+  def test_params_of_another_config(self):
+    model = self.model()
+    config = config_from_hf(tiny.hf_config('llama', tied=True))
+    with self.assertRaisesRegex(InputError, 'layer_0/attention/key_norm'):
+      save_model(Model(config, model.params), self.target)
+    self.assertFalse(self.target.parent.exists())
+
+
+class DamageTest(OrbaxTest):
+
+  def _change(self, **changes):
+    path = self.target / 'ooc_jax.json'
+    manifest = json.loads(path.read_text())
+    manifest['config'] |= changes
+    path.write_text(json.dumps(manifest))
+
+  @parameterized.parameters(
+      ({'vocab_size': 30},),
+      ({'vocab_size': 32},),
+      ({'embed_dim': 19},),
+      ({'mlp_dim': 29},),
+      ({'head_dim': 10},),
+      ({'num_layers': 2, 'windows': [3, None]},),
+      ({'num_layers': 4, 'windows': [3, None, 3, None]},),
+      ({'tied': False},),
+      ({'family': 'gemma2'},),
+  )
+  def test_config_of_another_shape(self, changes):
+    self.saved()
+    self._change(**changes)
+    self.assertRegex(
+        self.error(), 'its config describes|config does not desc|without its'
+    )
+
+  @parameterized.parameters(
+      ({'norm_eps': -1.0},),
+      ({'num_heads': '6'},),
+      ({'windows': None},),
+      ({'windows': 7},),
+      ({'family': 'bert'},),
+      ({'rope': None},),
+      ({'rope': {'base': 'x'}},),
+      ({'rope': []},),
+      ({'rope': {'base': 1e4, 'llama3': {'factor': 1}, 'divisors': None}},),
+      ({'sink': 1},),
+  )
+  def test_config_that_is_none(self, changes):
+    self.saved()
+    self._change(**changes)
+    self.assertIn('ooc_jax.json', self.error())
+
+  @parameterized.parameters('2', 'null', '"1"')
+  def test_another_format(self, number):
+    self.saved()
+    path = self.target / 'ooc_jax.json'
+    path.write_text(
+        path.read_text().replace('"format": 1', f'"format": {number}')
+    )
+    self.assertIn('this version reads 1; convert', self.error())
+
+  @parameterized.parameters(
+      '{}', '[]', '', '<html>', '{"format": 1}', '{"format": 1, "config": {}}'
+  )
+  def test_manifest_that_is_none(self, text):
+    self.saved()
+    (self.target / 'ooc_jax.json').write_text(text)
+    self.assertIn('ooc_jax.json', self.error())
+
+  def test_every_file_missing_or_cut(self):
+    model = self.saved()
+    files = [f for f in self.target.rglob('*') if f.is_file()]
+    self.assertGreater(len(files), 20)
+    inside = 0
+    for file in files:
+      if file.name == 'ooc_jax.json' or file.parent.name == 'params':
+        continue  # The one has its own tests, the others are not read.
+      data = file.read_bytes()
+      inside += 1
+      file.unlink()
+      self.assertIn(f'{file} is missing', self.error())
+      file.write_bytes(data[:-1])
+      self.assertIn(
+          f'{file} has {len(data) - 1} bytes, and {len(data)} bytes were',
+          self.error(),
+      )
+      file.write_bytes(data)
+    self.assertGreater(inside, 20)
+    _assert_same_bits(load_model(self.target).params, model.params)
+
+  # Orbax leaves coroutines behind when it fails, and says so when they go.
+  @pytest.mark.filterwarnings('ignore')
+  def test_changed_bytes_are_refused_or_harmless(self):
+    """Of the files that lead to the arrays; the arrays have no checksum."""
+    model = self.saved()
+    rng = np.random.default_rng(0)
+    refused = 0
+    for name in ('manifest.ocdbt', '_METADATA'):
+      for file in sorted(self.target.rglob(name)):
+        data = bytearray(file.read_bytes())
+        at = int(rng.integers(len(data)))
+        data[at] ^= int(rng.integers(1, 256))
+        old = file.read_bytes()
+        file.write_bytes(data)
+        try:
+          again = load_model(self.target)
+        except InputError as error:
+          refused += 1
+          self.assertIn(' is damaged (', str(error))
+        else:
+          _assert_same_bits(again.params, model.params)
+        file.write_bytes(old)
+    self.assertGreater(refused, 3)
+    with warnings.catch_warnings():
+      warnings.simplefilter('ignore')
+      gc.collect()
+
+
+if __name__ == '__main__':
+  absltest.main()
