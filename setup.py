@@ -42,6 +42,7 @@ setuptools.setup(
             'pyrefly==1.4.1',
             'pytest>=8',
             'ruff==0.17.6',
+            'scipy>=1.13',
             *_GGUF,
         ],
         'tpu': ['jax[tpu]>=0.10'],

@@ -81,9 +81,7 @@ def main(argv: list[str]) -> None:
   del argv  # Flags only.
   features, vocab, width = _FEATURES.value, _VOCAB.value, _WIDTH.value
   directions = _random(jax.random.key(0), (features, width), jnp.float32)
-  table = _random(
-      jax.random.key(1), (vocab, width), _DTYPE.value, width**-0.5
-  )
+  table = _random(jax.random.key(1), (vocab, width), _DTYPE.value, width**-0.5)
   gain, mask = jnp.ones(width), jnp.arange(vocab) % 50 != 0
 
   def lens() -> None:

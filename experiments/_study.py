@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 import dataclasses
 import difflib
-import importlib.util
 import pathlib
 import re
+import runpy
 from typing import Any
 
 import ooc_jax
@@ -90,10 +90,7 @@ def load_study(name: str, overrides: Mapping[str, Any]) -> Study:
         f'There is no config {name!r} in'
         f' {_CONFIGS.name}/{_nearest(name, known)}'
     )
-  spec = importlib.util.spec_from_file_location(stem, _CONFIGS / f'{stem}.py')
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  settings = module.get_config()
+  settings = runpy.run_path(str(_CONFIGS / f'{stem}.py'))['get_config']()
   fields = tuple(f.name for f in dataclasses.fields(Study))
   for key in settings:
     if key not in fields:

@@ -129,10 +129,9 @@ def _examples(
       {
           'layer': layer,
           'feature': feature,
-          **{
-              name: float(tables[layer][name][feature].as_py())
-              for name in _MEASURES
-          },
+          'levenshtein': tables[layer]['levenshtein'][feature].as_py(),
+          'cosine': tables[layer]['cosine'][feature].as_py(),
+          'entropy': tables[layer]['entropy'][feature].as_py(),
           'tokens': tokens,
       }
       for layer, feature, tokens in chosen

@@ -82,7 +82,8 @@ def run(study: Study, out: pathlib.Path, weights: str | None = None) -> Results:
       parts=parts,
       revision=study.revision,
   )
-  if model.tokenizer is None:
+  tokenizer = model.tokenizer
+  if tokenizer is None:
     raise ooc_jax.InputError(
         f'{weights or study.model} has no tokenizer.json, and top tokens cannot'
         ' be read without it; put it beside the weights.'
@@ -97,7 +98,7 @@ def run(study: Study, out: pathlib.Path, weights: str | None = None) -> Results:
   ) as folder:
     missing = [layer for layer in layers if not folder.has_layer(layer)]
     if missing:
-      reader = _Reader(model, study)
+      reader = _Reader(model, tokenizer, study)
       for layer in _command.progress(missing, len(missing), 'layer'):
         folder.write_layer(layer, reader.table(layer))
     return Results(out, _finish(folder, study, model.config.num_layers, layers))
@@ -106,16 +107,21 @@ def run(study: Study, out: pathlib.Path, weights: str | None = None) -> Results:
 class _Reader:
   """What is computed once a model, and the table of a layer."""
 
-  def __init__(self, model: ooc_jax.Model, study: Study):
+  def __init__(
+      self,
+      model: ooc_jax.Model,
+      tokenizer: ooc_jax.model.Tokenizer,
+      study: Study,
+  ):
     self._model, self._study = model, study
     self._mask = ooc_jax.circuits.readable_mask(
         model, undertrained_cosine=study.undertrained_cosine
     )
     table = ooc_jax.circuits.unembedding_table(model)
     self._space = measures.token_space(table, self._mask, study.token_space)
-    self._tokens = np.asarray(model.tokenizer.token_strings(), object)
+    self._tokens = np.asarray(tokenizer.token_strings(), object)
     suspects = ooc_jax.circuits.undertrained_tokens(
-        table, np.asarray(model.tokenizer.unheld()), cosine=_SUSPECT_COSINE
+        table, np.asarray(tokenizer.unheld()), cosine=_SUSPECT_COSINE
     )
     self._suspects = np.asarray(suspects)
 
@@ -139,9 +145,9 @@ class _Reader:
     derived = {
         'top_tokens': self._tokens[top].tolist(),
         'bottom_tokens': self._tokens[bottom].tolist(),
-        'levenshtein': coherence.levenshtein,
-        'cosine': coherence.cosine,
-        'undertrained': self._suspects[top].sum(axis=1),
+        'levenshtein': np.asarray(coherence.levenshtein),
+        'cosine': np.asarray(coherence.cosine),
+        'undertrained': self._suspects[top].sum(axis=1, dtype=np.int32),
     }
     columns = {
         name: (

@@ -4,6 +4,7 @@
 a model and a dictionary.
 """
 
+import dataclasses
 import math
 from typing import Any
 
@@ -110,7 +111,7 @@ def unembedding_lens(
   zero = jnp.zeros(rows.shape[0], jnp.float32)
   reading = Reading(shift=zero, threshold=zero)
   lens = _lens(rows, unembedding, None, mask, reading, k, softcap)
-  return lens.replace(active_share=None)
+  return dataclasses.replace(lens, active_share=None)
 
 
 def output_lens(
@@ -246,7 +247,7 @@ def _model_lens(
   )
   lens = _lens(rows, table, row_scale, mask, reading, k, softcap)
   if threshold is None or row_scale is not None:
-    lens = lens.replace(active_share=None)
+    lens = dataclasses.replace(lens, active_share=None)
   return lens
 
 

@@ -93,13 +93,14 @@ def stream(
       per_feature,
   )
   mean_row = _mean_row(table, row_scale, keep)
-  out = jax.lax.map(
-      lambda one: _feature_block(
-          *one, table, row_scale, keep, mean_row, k=k, softcap=softcap
-      ),
-      blocks,
-  )
-  return _join(out, F)
+
+  def one_block(args):
+    rows, row_reading = args
+    return _feature_block(
+        rows, row_reading, table, row_scale, keep, mean_row, k, softcap
+    )
+
+  return _join(jax.lax.map(one_block, blocks), F)
 
 
 def _join(out, F: int):
@@ -187,7 +188,7 @@ def mean_kept_row(
 
 
 def _feature_block(
-    directions, reading, table, row_scale, keep, mean_row, *, k, softcap
+    directions, reading, table, row_scale, keep, mean_row, k, softcap
 ):
   F = directions.shape[0]
   # Powers are taken about d·mean(u), close to the true mean, and in units of

@@ -107,7 +107,7 @@ def axis_sizes(
   problems += [f'{printable(n, 60)!r} is of no use here' for n in unknown[:5]]
   sizes: dict[str, int] = {}
   source: dict[str, str] = {}
-  for name, letters in (axes | dict(optional)).items():
+  for name, letters in {**axes, **optional}.items():
     shape = shapes.get(name)
     if shape is None:
       continue

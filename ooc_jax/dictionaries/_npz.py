@@ -71,14 +71,14 @@ class NpzArchive:
     self.files = (self.where,)
     self._path = path
     try:
-      self._zip = zipfile.ZipFile(path)
-      infos = self._zip.infolist()
-      if len(infos) > _MOST_MEMBERS:
-        raise InputError(
-            f'{path} holds {len(infos)} members, more than any SAE has; check'
-            ' that it is the right file.'
-        )
-      members = [self._member(info) for info in infos]
+      with zipfile.ZipFile(path) as archive:
+        infos = archive.infolist()
+        if len(infos) > _MOST_MEMBERS:
+          raise InputError(
+              f'{path} holds {len(infos)} members, more than any SAE has; check'
+              ' that it is the right file.'
+          )
+        members = [self._member(archive, info) for info in infos]
     except FileNotFoundError:
       raise InputError(f'{path} does not exist; check the path.') from None
     except InputError:
@@ -107,14 +107,16 @@ class NpzArchive:
       return flat.reshape(member.shape[::-1]).T
     return flat.reshape(member.shape)
 
-  def _member(self, info: zipfile.ZipInfo) -> _Member:
+  def _member(
+      self, archive: zipfile.ZipFile, info: zipfile.ZipInfo
+  ) -> _Member:
     name = info.filename
     if not re.fullmatch(r'[A-Za-z_][A-Za-z0-9_]{0,60}\.npy', name):
       raise InputError(
           f'{self._path}: member {printable(name)!r} is no array of an .npz'
           ' file; do not use it.'
       )
-    with self._zip.open(info) as file:
+    with archive.open(info) as file:
       head = file.read(8)
       form = {b'\x01\x00': '<H', b'\x02\x00': '<I'}.get(head[6:])
       if head[:6] != _MAGIC or form is None:
@@ -159,7 +161,10 @@ class NpzArchive:
     count = math.prod(member.shape)
     info = member.info
     if info.compress_type != zipfile.ZIP_STORED or not count:
-      with self._zip.open(info) as file:
+      with (
+          zipfile.ZipFile(self._path) as archive,
+          archive.open(info) as file,
+      ):
         file.read(member.start)
         data = file.read(count * np.dtype(member.dtype).itemsize)
       return np.frombuffer(data, member.dtype, count)

@@ -106,14 +106,14 @@ def _text_config(outer: Reader) -> Mapping[str, Any]:
       for hf in (outer.hf, nested)
       if hf.get('tie_word_embeddings') is not None
   ]
-  if tied and tied[0] != tied[-1]:
+  if len(tied) == 2 and (tied[0] is not True) != (tied[1] is not True):
     raise outer.fail(
         "'tie_word_embeddings' differs inside and outside of 'text_config'"
     )
   return {
       'model_type': 'gemma3',
       **nested,
-      'tie_word_embeddings': tied[0] if tied else None,
+      'tie_word_embeddings': tied[-1] if tied else None,
   }
 
 

@@ -19,7 +19,8 @@ def read_ropes(reader: Reader, family: str) -> tuple[Rope, Rope | None]:
     # equal value, which some converters write, is harmless.
     for key in ('rope_theta', 'rope_scaling', 'rope_local_base_freq'):
       given = reader.hf.get(key)
-      if given is not None and given != parameters.get(key):
+      same = key == 'rope_theta' and reader.number(key, 0) == parameters.get(key)
+      if given is not None and not same:
         raise reader.fail(f"both 'rope_parameters' and {key!r} are given")
   if family != 'gemma3':
     if parameters is None:
@@ -59,8 +60,6 @@ def _rope(reader: Reader, base: float | None, scaling: Any) -> Rope:
   # Older files say 'type', and some say both.
   kinds = [scaling[k] for k in ('rope_type', 'type') if k in scaling]
   kind = kinds[0] if kinds else 'default'
-  if any(k != kind for k in kinds):
-    raise inner.fail("'rope_type' and 'type' differ")
   fields = {
       'default': (),
       'linear': ('factor',),
@@ -73,6 +72,8 @@ def _rope(reader: Reader, base: float | None, scaling: Any) -> Rope:
   }
   if not isinstance(kind, str) or kind not in fields:
     raise inner.fail(f'type {shown(kind)} is none of {sorted(fields)}')
+  if kinds[1:] not in ([], [kind]):
+    raise inner.fail("'rope_type' and 'type' differ")
   unknown = set(scaling) - {'rope_type', 'type', 'rope_theta', *fields[kind]}
   if unknown:
     raise inner.fail(f'unknown keys {sorted(map(str, unknown))}')

@@ -1,6 +1,5 @@
 """Experiment 1 from weights to folder, as a user runs it."""
 
-import hashlib
 import json
 import os
 import pathlib
@@ -52,7 +51,9 @@ def _run(*args):
 
 def _digest(folder):
   return {
-      str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+      str(path.relative_to(folder)): (
+          hashlib.sha256(path.read_bytes()).hexdigest()
+      )
       for path in sorted(folder.rglob('*'))
       if path.is_file()
   }
@@ -265,7 +266,9 @@ class CommandTest(parameterized.TestCase):
     tokenizer = json.loads((weights / 'tokenizer.json').read_text())
     vocab = tokenizer['model']['vocab']
     # Text that turns the reading direction round, as byte-level BPE spells it.
-    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    byte_level = pre_tokenizers.ByteLevel(
+        add_prefix_space=False, use_regex=False
+    )
     hostile = byte_level.pre_tokenize_str('\u202ecba')[0][0]
     merged = [n for n in vocab if len(n) > 2 and '|' not in n][:40]
     merges = tokenizer['model']['merges']
