@@ -1,19 +1,15 @@
 """What every experiment's command line shares."""
 
-from collections.abc import Callable, Iterable, Iterator
-import contextlib
+from collections.abc import Iterable, Iterator
 import importlib.metadata
-import logging as standard_logging
-import os
 import pathlib
 import platform
 import sys
 import time
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from _study import Study
 from _study import load_study
-from absl import app
 from absl import flags
 from absl import logging
 import tqdm
@@ -113,41 +109,3 @@ def progress(items: Iterable[_T], total: int, unit: str) -> Iterator[_T]:
     yield item
     seconds = time.monotonic() - start
     logging.info('%s %s: %d of %d, %.0f s', unit, item, done, total, seconds)
-
-
-@contextlib.contextmanager
-def _errors_without_traceback() -> Iterator[None]:
-  try:
-    yield
-  except ooc_jax.InputError as error:
-    print(f'error: {error}', file=sys.stderr)
-    sys.exit(2)
-  except KeyboardInterrupt:
-    print(
-        '\ninterrupted; the same command continues where this one stopped.',
-        file=sys.stderr,
-    )
-    sys.exit(130)
-  except BrokenPipeError:
-    # The reader of our output left (`| head`): nothing is wrong here.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(0)
-
-
-def start(main: Callable[[], Any]) -> None:
-  """Parses flags and runs `main`; what a user can cause is one sentence."""
-
-  def checked(argv: list[str]) -> None:
-    with _errors_without_traceback():
-      if len(argv) > 1:
-        raise ooc_jax.InputError(
-            f'Unexpected arguments {argv[1:]}; settings are given as'
-            ' --name=value.'
-        )
-      main()
-
-  logging.set_verbosity(logging.INFO)
-  # Fonts in a PDF, and accelerators that are not there, are no news.
-  for name in ('fontTools', 'jax'):
-    standard_logging.getLogger(name).setLevel(standard_logging.WARNING)
-  app.run(checked)

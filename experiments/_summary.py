@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 import dataclasses
+import json
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,21 @@ from ooc_jax import measures
 from ooc_jax import results
 
 _MEASURES = tuple(measures.LOW_IS_COHERENT)
+_WEIGHTS = b'ooc_jax.weights'
 
 
 def coherence_of(table: pa.Table) -> measures.Coherence:
   """The three measures of a layer's features."""
   return measures.Coherence(
       **{name: table[name].to_numpy() for name in _MEASURES}
+  )
+
+
+def with_weights(table: pa.Table, weights: Mapping[str, str]) -> pa.Table:
+  """The table with the SHA-256 of the files its layer was read from."""
+  value = json.dumps(weights, sort_keys=True)
+  return table.replace_schema_metadata(
+      {**(table.schema.metadata or {}), _WEIGHTS: value}
   )
 
 
@@ -56,6 +66,7 @@ def summarize(
   layers = [
       {
           'layer': layer,
+          'weights': json.loads(table.schema.metadata[_WEIGHTS]),
           **_row(coherences[layer], table, thresholds, rule, seed + layer),
       }
       for layer, table in tables.items()

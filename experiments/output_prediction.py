@@ -17,6 +17,7 @@ import pathlib
 import time
 from typing import Any
 
+import _app
 import _command
 from _study import Study
 from _study import parse_layers
@@ -157,7 +158,18 @@ class _Reader:
         )
         for name in _COLUMNS
     }
-    return results.features_table(columns, descriptions=_COLUMNS)
+    table = results.features_table(columns, descriptions=_COLUMNS)
+    # A file of dictionaries is known once its layer is reached, so its hash is
+    # kept with the layer and not in config.json.
+    return _summary.with_weights(
+        table,
+        {
+            f'{dictionary.name}/{pathlib.Path(file).name}': (
+                results.sha256_file(file)
+            )
+            for file in dictionary.files
+        },
+    )
 
 
 def _finish(
@@ -217,4 +229,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  _command.start(main)
+  _app.start(main)

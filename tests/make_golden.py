@@ -22,7 +22,7 @@ _BATCH = 2
 # Sites are compared at few positions: the ends, and around the window of 64.
 _SITE_POSITIONS = (0, 1, 63, 64, 65, 301, 598, 599)
 
-_LLAMA3 = {
+LLAMA3 = {
     'rope_type': 'llama3',
     'rope_theta': 10_000.0,
     'factor': 8.0,
@@ -61,7 +61,7 @@ def _models() -> dict[str, transformers.PreTrainedModel]:
       num_key_value_heads=2,
       head_dim=18,
       rms_norm_eps=1e-5,
-      rope_parameters=_LLAMA3,
+      rope_parameters=LLAMA3,
       attn_implementation='eager',
   )
   llama_tied = transformers.LlamaConfig(
@@ -177,18 +177,22 @@ def run(
   """Logits [B, T, V], and the activation [L, B, T, D] of every site."""
   text = getattr(model.model, 'language_model', model.model)
   is_gemma = 'gemma' in model.config.model_type
-  sites = {}
+  sites, handles = {}, []
 
   def keep(site: str, x: torch.Tensor) -> None:
     sites.setdefault(site, []).append(x.detach().numpy().copy())
 
   def output(module: torch.nn.Module, site: str) -> None:
-    module.register_forward_hook(
-        lambda _, __, y: keep(site, y[0] if isinstance(y, tuple) else y)
+    handles.append(
+        module.register_forward_hook(
+            lambda _, __, y: keep(site, y[0] if isinstance(y, tuple) else y)
+        )
     )
 
   def before(module: torch.nn.Module, site: str) -> None:
-    module.register_forward_pre_hook(lambda _, args: keep(site, args[0]))
+    handles.append(
+        module.register_forward_pre_hook(lambda _, args: keep(site, args[0]))
+    )
 
   for layer in text.layers:
     before(layer, 'resid_pre')
@@ -203,7 +207,9 @@ def run(
       before(layer.post_attention_layernorm, 'resid_mid')
       output(layer.mlp, 'mlp_out')
   with torch.no_grad():
-    logits = model(torch.from_numpy(tokens).long()).logits.float().numpy()
+    logits = model(torch.tensor(tokens).long()).logits.float().numpy()
+  for handle in handles:
+    handle.remove()
   return logits, {site: np.stack(xs) for site, xs in sites.items()}
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import flax
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec
@@ -29,6 +30,7 @@ _SPECS = {
     'up': (None, 'feature'),
     'down': ('feature', None),
 }
+_FLOATS = ('float32', 'bfloat16', 'float16', 'float64')
 _MOST_PROBLEMS = 12
 # Elements tested for NaN at a time: no mask as large as an embedding.
 _BLOCK = 2**18
@@ -47,6 +49,22 @@ def parameter_sharding(
       for axis, size in zip(axes, shape, strict=False)
   ]
   return NamedSharding(mesh, PartitionSpec(*spec))
+
+
+def checked_dtype(dtype: Any) -> Any:
+  """The dtype that parameters shall have, or None.
+
+  Raises:
+    InputError: It is none that weights may have.
+  """
+  # float64 only where JAX would not make float32 of it.
+  known = [d for d in _FLOATS if jax.dtypes.canonicalize_dtype(d).name == d]
+  try:
+    if dtype is None or jnp.dtype(dtype).name in known:
+      return None if dtype is None else jnp.dtype(dtype)
+  except TypeError:
+    pass  # No dtype at all.
+  raise InputError(f'dtype={dtype!r} must be one of {", ".join(known)}.')
 
 
 def convert(
@@ -81,6 +99,33 @@ def convert(
     InputError: Tensors are missing, unread or misshapen, or one that is read
       holds NaN or infinity.
   """
+  readable = checked_rules(
+      config, rules, source, parts=parts, ignored=ignored, aliases=aliases
+  )
+  params = {
+      rule.ours: read_parameter(rule, source, name, dtype, mesh)
+      for rule, name in readable
+  }
+  return flax.traverse_util.unflatten_dict(params, sep='/')
+
+
+def checked_rules(
+    config: ModelConfig,
+    rules: Iterable[Rule],
+    source: TensorSource,
+    *,
+    parts: Collection[str],
+    ignored: Collection[str] = (),
+    aliases: Mapping[str, str] | None = None,
+) -> list[tuple[Rule, str]]:
+  """The rules of `parts`, each with the name of its tensor in `source`.
+
+  Args:
+    See `convert`.
+
+  Raises:
+    InputError: Tensors are missing, unread or misshapen.
+  """
   rules = tuple(rules)
   name_of = _stored_names(source, ignored, aliases or {})
   infos = source.tensors()
@@ -97,12 +142,11 @@ def convert(
         f' {listed}{f"; and {more} more" if more > 0 else ""}.'
     )
   needed = parts_needed(config, parts)
-  params = {
-      rule.ours: _read(rule, source, name_of[rule.theirs], dtype, mesh)
+  return [
+      (rule, name_of[rule.theirs])
       for rule in rules
       if part_of(rule.ours.split('/')) in needed
-  }
-  return flax.traverse_util.unflatten_dict(params, sep='/')
+  ]
 
 
 def _stored_names(
@@ -127,10 +171,14 @@ def _stored_names(
   return names
 
 
-def _read(
+def read_parameter(
     rule: Rule, source: TensorSource, name: str, dtype: Any, mesh: Mesh | None
 ) -> jax.Array:
-  """One parameter, holding at most one more array of its size at a time."""
+  """One parameter, holding at most one more array of its size at a time.
+
+  Raises:
+    InputError: The tensor `name` holds NaN or infinity.
+  """
   x = source.read(name)
   stored = x.dtype
   dtype = jax.dtypes.canonicalize_dtype(stored if dtype is None else dtype)

@@ -51,7 +51,7 @@ class GGUFSource:
     try:
       self._data = np.memmap(path, np.uint8, mode='r')
       self.metadata: dict[str, Any]
-      self.metadata, self._tensors = read_header(memoryview(self._data))
+      self.metadata, self._tensors = read_header(self._data.data)
     except FileNotFoundError:
       raise InputError(f'{path} does not exist; check the path.') from None
     except OSError as error:

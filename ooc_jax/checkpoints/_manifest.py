@@ -6,6 +6,7 @@ whole, is written beside them.
 
 from collections.abc import Collection, Mapping
 import dataclasses
+import hashlib
 import json
 import pathlib
 from typing import Any
@@ -21,7 +22,22 @@ from ooc_jax.model import ModelConfig
 from ooc_jax.model import Rope
 
 MANIFEST = 'ooc_jax.json'
-_FORMAT = 1
+_FORMAT = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+  """What a converted model was read from.
+
+  Attributes:
+    files: Name, size and SHA-256 of every file that was read.
+    repo: On the hub, or None.
+    commit: Of the repository, or None.
+  """
+
+  files: tuple[Mapping[str, Any], ...]
+  repo: str | None = None
+  commit: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,11 +48,13 @@ class Manifest:
     config: Of the model.
     arrays: Shape and dtype of every parameter that was saved.
     sizes: Bytes of every file, by its path in the folder.
+    origin: None where a model in memory was saved.
   """
 
   config: ModelConfig
   arrays: Mapping[str, jax.ShapeDtypeStruct]
   sizes: Mapping[str, int]
+  origin: Origin | None = None
 
   def whole_files(
       self, folder: pathlib.Path, under: Collection[str]
@@ -65,12 +83,14 @@ class Manifest:
 def write_manifest(
     folder: pathlib.Path,
     config: ModelConfig,
-    arrays: Mapping[str, jax.Array],
+    arrays: Mapping[str, jax.ShapeDtypeStruct],
+    origin: Origin | None = None,
 ) -> None:
   """Describes `folder` as it is now, in a file inside it."""
   manifest = {
       'format': _FORMAT,
       'config': dataclasses.asdict(config),
+      'origin': None if origin is None else dataclasses.asdict(origin),
       'arrays': {
           name: {'shape': list(x.shape), 'dtype': str(x.dtype)}
           for name, x in arrays.items()
@@ -107,6 +127,7 @@ def read_manifest(folder: pathlib.Path) -> Manifest:
             for name, array in manifest['arrays'].items()
         },
         sizes={str(k): int(v) for k, v in manifest['sizes'].items()},
+        origin=_read_origin(manifest['origin']),
     )
   except InputError as error:
     raise InputError(f'{path}: {error}') from None
@@ -115,6 +136,34 @@ def read_manifest(folder: pathlib.Path) -> Manifest:
     raise InputError(
         f'{path} is damaged ({reason}); convert the model again.'
     ) from None
+
+
+def _read_origin(fields: Mapping[str, Any] | None) -> Origin | None:
+  if fields is None:
+    return None
+  files = tuple(
+      {
+          'name': str(file['name']),
+          'size': int(file['size']),
+          'sha256': str(file['sha256']),
+      }
+      for file in fields['files']
+  )
+  return Origin(files, fields['repo'], fields['commit'])
+
+
+def origin_of(
+    files: Collection[pathlib.Path],
+    repo: str | None = None,
+    commit: str | None = None,
+) -> Origin:
+  """Reads `files` once more, for their SHA-256."""
+  found = []
+  for path in files:
+    with path.open('rb') as f:
+      digest = hashlib.file_digest(f, 'sha256').hexdigest()
+      found.append({'name': path.name, 'size': f.tell(), 'sha256': digest})
+  return Origin(tuple(found), repo, commit)
 
 
 def _read_config(fields: Mapping[str, Any]) -> ModelConfig:

@@ -15,6 +15,8 @@ from ooc_jax.checkpoints._source import read_json
 _DTYPES = ('F32', 'F16', 'BF16', 'F64')
 _INDEX = 'model.safetensors.index.json'
 _SINGLE = 'model.safetensors'
+# Bytes from which opening the file again is the smaller cost.
+_LARGE = 2**25
 _PLAIN_NAME = re.compile(r'[A-Za-z0-9_][A-Za-z0-9_.-]*\.safetensors')
 
 
@@ -89,7 +91,11 @@ class SafetensorsSource:
     """One tensor, in memory of its own."""
     path = self._file_of[name]
     try:
-      return self._handles[path].get_tensor(name)
+      x = self._handles[path].get_tensor(name)
+      if x.nbytes > _LARGE:
+        # Its pages stay in memory for as long as the file is mapped.
+        self._handles[path] = _open(path)
+      return x
     except (safetensors.SafetensorError, OSError, ValueError) as error:
       raise InputError(f'{path}: tensor {name!r}: {error}.') from None
 

@@ -172,8 +172,8 @@ def input_lens(
   stands between the embedding and the encoder, so the gain is 1 ('folded' is
   'raw') and there is no softcap. `active_share` is the share of tokens whose
   pre-activation, encoder · (s · W_E) + bias, is strictly above the feature's
-  threshold, whatever the convention; under 'cosine' it is None, because that
-  drops the norms it depends on.
+  threshold, whatever the convention; it is None under 'cosine', which drops
+  the norms it depends on, and for transcoders, which divide by an RMS first.
 
   Args:
     model: With its embedding; the default mask needs its unembedding too.
@@ -187,6 +187,18 @@ def input_lens(
   Raises:
     InputError: A setting is unknown, or model and dictionary do not fit.
   """
+  site = dictionary.site
+  if not site.reads_stream:
+    raise InputError(
+        f'{dictionary.name} reads {site.hook} of layer {site.layer}, which is'
+        ' not the residual stream, so its encoder cannot be contracted with'
+        ' the embedding; use output_lens, which reads its decoder.'
+    )
+  threshold = dictionary.threshold - dictionary.encoder_bias
+  if site.reads_normed and site.hook != 'mlp_neuron':
+    # It divides by an RMS that is not known here; a neuron opens at 0, which
+    # no division moves.
+    threshold = None
   return _model_lens(
       dictionary.encoder,
       jnp.ones(model.config.embed_dim, jnp.float32),
@@ -198,7 +210,7 @@ def input_lens(
       precision=precision,
       softcap=None,
       scale=model.config.embedding_scale,
-      threshold=dictionary.threshold - dictionary.encoder_bias,
+      threshold=threshold,
   )
 
 

@@ -1,17 +1,21 @@
-"""Directions to explain: neurons, token embeddings, random directions."""
+"""Directions to explain: SAEs, neurons, token embeddings, random directions."""
 
 from ooc_jax.dictionaries._builtin import mlp_dictionary
 from ooc_jax.dictionaries._builtin import random_dictionary
 from ooc_jax.dictionaries._builtin import token_dictionary
+from ooc_jax.dictionaries._dictionary import HOOKS
 from ooc_jax.dictionaries._dictionary import Dictionary
 from ooc_jax.dictionaries._dictionary import DictionarySite
-from ooc_jax.dictionaries._dictionary import HOOKS
 from ooc_jax.dictionaries._load import load_dictionary
+from ooc_jax.dictionaries._registry import list_dictionaries
+from ooc_jax.dictionaries._releases import Release
 
 __all__ = (
     'Dictionary',
     'DictionarySite',
     'HOOKS',
+    'Release',
+    'list_dictionaries',
     'load_dictionary',
     'mlp_dictionary',
     'random_dictionary',

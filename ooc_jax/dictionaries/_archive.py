@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 import pathlib
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import safetensors
@@ -21,11 +21,15 @@ def printable(text: str, most: int = 200) -> str:
   return ''.join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
+@runtime_checkable
 class Archive(Protocol):
-  """A file of named arrays, opened for reading one at a time."""
+  """A file of named arrays, opened for reading one at a time.
+
+  Attributes:
+    where: Its path.
+  """
 
   where: str
-  files: tuple[str, ...]
 
   @property
   def shapes(self) -> Mapping[str, tuple[int, ...]]:
@@ -50,7 +54,6 @@ class SafetensorsArchive:
       InputError: It is no whole safetensors file.
     """
     self.where = str(path)
-    self.files = (self.where,)
     try:
       self._handle: Any = safetensors.safe_open(str(path), framework='numpy')
       slices = {n: self._handle.get_slice(n) for n in self._handle.keys()}

@@ -37,7 +37,10 @@ def mlp_dictionary(model: Model, layer: int) -> Dictionary:
   gate = parameter(model, f'{prefix}/mlp/gate').astype(jnp.float32)
   encoder = gate.T * norm_gain(model, f'{prefix}/mlp_norm')[None, :]
   return _plain(
-      encoder, decoder, DictionarySite(layer, 'mlp_neuron'), f'mlp/layer_{layer}'
+      encoder,
+      decoder,
+      DictionarySite(layer, 'mlp_neuron'),
+      f'mlp/layer_{layer}',
   )
 
 

@@ -15,10 +15,10 @@ import numpy as np
 from ooc_jax._errors import InputError
 from ooc_jax.checkpoints import read_json
 from ooc_jax.dictionaries._archive import Archive
+from ooc_jax.dictionaries._archive import SafetensorsArchive
 from ooc_jax.dictionaries._archive import axis_sizes
 from ooc_jax.dictionaries._archive import printable
 from ooc_jax.dictionaries._archive import read_array
-from ooc_jax.dictionaries._archive import SafetensorsArchive
 from ooc_jax.dictionaries._dictionary import DictionarySite
 from ooc_jax.dictionaries._npz import NpzArchive
 from ooc_jax.dictionaries._settings import setting
@@ -26,6 +26,7 @@ from ooc_jax.dictionaries._site_names import place_in_path
 from ooc_jax.dictionaries._site_names import site_of_gemma_module
 from ooc_jax.dictionaries._stored import Asked
 from ooc_jax.dictionaries._stored import Stored
+from ooc_jax.model import ModelConfig
 
 
 def load_gemma_scope(path: pathlib.Path, asked: Asked) -> Stored:
@@ -47,7 +48,11 @@ def load_gemma_scope(path: pathlib.Path, asked: Asked) -> Stored:
   encoder, decoder = ('W_enc', 'W_dec') if upper else ('w_enc', 'w_dec')
   sizes = _sizes(archive, encoder, decoder, {'scaling_factor': 'F'})
   layer, hook = place_in_path(asked.path)
-  if hook is None and asked.hook is None and _is_heads(sizes['D'], asked):
+  if (
+      hook is None
+      and asked.hook is None
+      and _is_heads(sizes['D'], asked.config)
+  ):
     hook = 'attn_z'
   site = asked.site(layer, hook, archive.where)
   if 'scaling_factor' in archive.shapes:
@@ -70,7 +75,9 @@ def load_gemma_scope(path: pathlib.Path, asked: Asked) -> Stored:
   )
 
 
-def load_gemma_scope_2(path: pathlib.Path, asked: Asked) -> Stored:
+def load_gemma_scope_2(
+    path: pathlib.Path, config_file: pathlib.Path | None, asked: Asked
+) -> Stored:
   """A `params.safetensors` of Gemma Scope 2, with or without `config.json`.
 
   Its transcoders read the stream after the norm before the MLP, gain included,
@@ -78,7 +85,8 @@ def load_gemma_scope_2(path: pathlib.Path, asked: Asked) -> Stored:
   no feature and is not read.
 
   Args:
-    path: The file; the config is looked for beside it.
+    path: The file.
+    config_file: Its `config.json`, or None.
     asked: What the caller knows of it.
 
   Raises:
@@ -93,9 +101,8 @@ def load_gemma_scope_2(path: pathlib.Path, asked: Asked) -> Stored:
     )
   sizes = _sizes(archive, 'w_enc', 'w_dec', skip)
   layer, hook = place_in_path(asked.path)
-  config_file = path.with_name('config.json')
-  files = archive.files
-  if config_file.is_file():
+  files = (archive.where,)
+  if config_file is not None:
     files = (str(config_file), *files)
     config, where = read_json(config_file), str(config_file)
     _check_config(config, sizes['F'], where)
@@ -144,9 +151,12 @@ def _read(
       decoder_bias=read_array(archive, 'b_dec', wide=True),
       threshold=read_array(archive, 'threshold', wide=True),
       site=site,
-      files=archive.files,
+      files=(archive.where,),
   )
 
 
-def _is_heads(width: int, asked: Asked) -> bool:
-  return width == asked.head_width and width != asked.stream_width
+def _is_heads(width: int, config: ModelConfig | None) -> bool:
+  """Whether only the outputs of the model's heads are that wide."""
+  if config is None or width == config.embed_dim:
+    return False
+  return width == config.num_heads * config.head_dim

@@ -28,10 +28,10 @@ import numpy as np
 
 from ooc_jax._errors import InputError
 from ooc_jax.checkpoints import read_json
+from ooc_jax.dictionaries._archive import SafetensorsArchive
 from ooc_jax.dictionaries._archive import axis_sizes
 from ooc_jax.dictionaries._archive import printable
 from ooc_jax.dictionaries._archive import read_array
-from ooc_jax.dictionaries._archive import SafetensorsArchive
 from ooc_jax.dictionaries._dictionary import DictionarySite
 from ooc_jax.dictionaries._settings import setting
 from ooc_jax.dictionaries._site_names import site_of_hook
@@ -112,7 +112,7 @@ def load_llama_scope(
       decoder_bias=decoder_bias / np.float32(scale_out),
       threshold=threshold,
       site=site,
-      files=(where, *archive.files),
+      files=(where, archive.where),
   )
 
 
@@ -128,7 +128,9 @@ def _check_sizes(
       )
 
 
-def _site(config: Mapping[str, Any], asked: Asked, where: str) -> DictionarySite:
+def _site(
+    config: Mapping[str, Any], asked: Asked, where: str
+) -> DictionarySite:
   if 'hook_point_in' not in config:
     match = _FOLDER.fullmatch(asked.path.rstrip('/').rpartition('/')[2])
     if match is None:
@@ -157,7 +159,7 @@ def _scales(
     return 1.0, 1.0
   if kind != 'dataset-wise':
     raise InputError(
-        f"{where}: norm_activation {printable(kind)!r} divides by a norm that"
+        f'{where}: norm_activation {printable(kind)!r} divides by a norm that'
         " depends on the input; only 'dataset-wise' and 'inference' are read."
     )
   key = 'dataset_average_activation_norm'

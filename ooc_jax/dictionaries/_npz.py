@@ -68,7 +68,6 @@ class NpzArchive:
         floats.
     """
     self.where = str(path)
-    self.files = (self.where,)
     self._path = path
     try:
       with zipfile.ZipFile(path) as archive:
@@ -86,7 +85,7 @@ class NpzArchive:
     except _ERRORS as error:
       raise InputError(self._damaged(str(error))) from None
     self._members = {
-      member.info.filename.removesuffix('.npy'): member for member in members
+        member.info.filename.removesuffix('.npy'): member for member in members
     }
     if len(self._members) < len(members):
       raise InputError(self._damaged('it holds an array twice'))
@@ -107,9 +106,7 @@ class NpzArchive:
       return flat.reshape(member.shape[::-1]).T
     return flat.reshape(member.shape)
 
-  def _member(
-      self, archive: zipfile.ZipFile, info: zipfile.ZipInfo
-  ) -> _Member:
+  def _member(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Member:
     name = info.filename
     if not re.fullmatch(r'[A-Za-z_][A-Za-z0-9_]{0,60}\.npy', name):
       raise InputError(

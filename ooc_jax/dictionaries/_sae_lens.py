@@ -12,11 +12,13 @@ import numpy as np
 
 from ooc_jax._errors import InputError
 from ooc_jax.checkpoints import read_json
+from ooc_jax.dictionaries._archive import SafetensorsArchive
 from ooc_jax.dictionaries._archive import axis_sizes
 from ooc_jax.dictionaries._archive import printable
 from ooc_jax.dictionaries._archive import read_array
-from ooc_jax.dictionaries._archive import SafetensorsArchive
 from ooc_jax.dictionaries._dictionary import DictionarySite
+from ooc_jax.dictionaries._forms import gated_as_jump
+from ooc_jax.dictionaries._forms import unit_decoder
 from ooc_jax.dictionaries._settings import setting
 from ooc_jax.dictionaries._site_names import site_of_hook
 from ooc_jax.dictionaries._stored import Asked
@@ -46,7 +48,6 @@ _TENSORS = {
     'skip_transcoder': (_RELU, _SKIP),
     'jumprelu_skip_transcoder': (_JUMP, _SKIP),
 }
-_FEATURES = ('encoder', 'encoder_bias', 'threshold')
 
 
 def load_sae_lens(
@@ -108,7 +109,9 @@ def load_sae_lens(
     shift = encoder.astype(np.float32) @ decoder_bias
   top_k = None
   if architecture == 'gated':
-    encoder, bias, threshold = _gated(archive, encoder, shift)
+    names = ('b_gate', 'b_mag', 'r_mag')
+    gate = [read_array(archive, name, wide=True) for name in names]
+    encoder, bias, threshold = gated_as_jump(encoder, *gate, shift=shift)
   else:
     bias = read_array(archive, 'b_enc', wide=True) - shift
     threshold = np.zeros(sizes['F'], np.float32)
@@ -117,7 +120,7 @@ def load_sae_lens(
   if architecture == 'topk':
     top_k = _k(config, sizes['F'], where)
     if setting(config, 'rescale_acts_by_decoder_norm', bool, where, False):
-      encoder, bias, decoder = _unit_decoder(encoder, bias, decoder)
+      encoder, bias, decoder = unit_decoder(encoder, bias, decoder)
   return Stored(
       encoder=encoder,
       decoder=decoder,
@@ -126,7 +129,7 @@ def load_sae_lens(
       threshold=threshold,
       site=site,
       top_k=top_k,
-      files=(where, *archive.files),
+      files=(where, archive.where),
   )
 
 
@@ -206,20 +209,11 @@ def _site(
   return asked.site(site.layer, site.hook, where)
 
 
-def _gated(
-    archive: SafetensorsArchive, encoder: np.ndarray, shift: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """A gated encoder as a JumpReLU, exactly.
-
-  With r = exp(r_mag) > 0 the gate x·W + b_gate > 0 is open where
-  pre = x·(r W) + b_mag is over b_mag - r b_gate, and a gated feature is
-  max(pre, 0). Shared weights make both conditions one threshold. (Rajamanoharan
-  et al. 2024, arXiv 2404.16014, show the same.)
-  """
-  names = ('b_gate', 'b_mag', 'r_mag')
-  gate, magnitude, log_r = (read_array(archive, n, wide=True) for n in names)
-  with np.errstate(over='ignore', invalid='ignore'):  # Told when mapped.
-    r = np.exp(log_r)
-    threshold = np.maximum(magnitude - r * gate, 0)
-    encoder = encoder.astype(np.float32) * r[:, None]
-    return encoder, magnitude - shift * r, threshold - 0
+def _k(config: Mapping[str, Any], size: int, where: str) -> int:
+  k = setting(config, 'k', int, where)
+  if not 1 <= k <= size:
+    raise InputError(
+        f'{where}: k is {k}, and must be between 1 and the {size} features;'
+        ' check the file.'
+    )
+  return k

@@ -1,13 +1,11 @@
 """Values of a JSON settings file, each of the type it must have."""
 
 from collections.abc import Mapping
-import math
-from typing import Any, TypeVar
+from typing import Any
 
 from ooc_jax._errors import InputError
 from ooc_jax.dictionaries._archive import printable
 
-_T = TypeVar('_T', str, int, float, bool, dict)
 _NAMES = {
     str: 'a text',
     int: 'a whole number',
@@ -22,10 +20,10 @@ _MOST = 2**53
 def setting(
     config: Mapping[str, Any],
     key: str,
-    kind: type[_T],
+    kind: type,
     where: str,
-    default: _T | None = None,
-) -> _T:
+    default: Any = None,
+) -> Any:
   """The value of `key`, or `default` where it is missing or null.
 
   Args:
@@ -38,17 +36,14 @@ def setting(
   Raises:
     InputError: The value is of another type, not finite, or missing.
   """
-  value = config.get(key)
+  value: Any = config.get(key)
   if value is None and default is not None:
     return default
   right = type(value) is kind or (kind is float and type(value) is int)
   if right and kind in (int, float):
-    right = math.isfinite(value) if type(value) is float else True
-    right = right and abs(value) <= _MOST
+    right = -_MOST <= value <= _MOST  # Not so of NaN.
   if not right:
-    shown = 'too large' if type(value) is int else printable(repr(value), 60)
-    if value is None:
-      shown = 'missing'
+    shown = 'missing' if value is None else printable(repr(value), 60)
     raise InputError(
         f'{where}: {key!r} is {shown}, and must be {_NAMES[kind]}; check that'
         ' it is the right file.'

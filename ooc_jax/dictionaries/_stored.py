@@ -6,6 +6,7 @@ import numpy as np
 
 from ooc_jax._errors import InputError
 from ooc_jax.dictionaries._dictionary import DictionarySite
+from ooc_jax.model import ModelConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,15 +45,13 @@ class Asked:
     path: Where the files are, as the caller or the hub names it.
     layer: Or None.
     hook: Or None.
-    head_width: N·H of the model, or None without one.
-    stream_width: D of the model, or None without one.
+    config: Of the model, or None without one.
   """
 
   path: str
   layer: int | None = None
   hook: str | None = None
-  head_width: int | None = None
-  stream_width: int | None = None
+  config: ModelConfig | None = None
 
   def site(
       self, layer: int | None, hook: str | None, where: str
@@ -81,7 +80,8 @@ class Asked:
       )
     if not layers:
       raise InputError(
-          f'Neither {where} nor its path says of which layer it is; give layer=.'
+          f'Neither {where} nor its path says of which layer it is; give'
+          ' layer=.'
       )
     found = hooks.pop() if hooks else 'resid_post'
     return DictionarySite(layers.pop(), found)

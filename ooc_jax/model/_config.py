@@ -10,7 +10,7 @@ from ooc_jax.model._config_values import shown
 FAMILIES = ('llama', 'gemma2', 'gemma3')
 # Far above any real model. A size that comes from a hostile file must not
 # fill the memory, or keep the tracer busy, before its weights are looked at.
-MAX_LAYERS = 1000
+MAX_LAYERS = 10_000
 _MAX_SIZE = 2**24
 _MAX_HEAD_DIM = 2**16
 
@@ -209,8 +209,9 @@ class ModelConfig:
 
   def rope_of(self, layer: int) -> Rope:
     """The rotary embedding that `layer` uses."""
-    local = self.windows[layer] is not None and self.local_rope is not None
-    return self.local_rope if local else self.rope
+    if self.windows[layer] is None or self.local_rope is None:
+      return self.rope
+    return self.local_rope
 
 
 _POSITIVE = (

@@ -11,7 +11,7 @@ from ooc_jax._errors import InputError
 from ooc_jax.model._config import MAX_LAYERS
 from ooc_jax.model._config import ModelConfig
 from ooc_jax.model._config import Rope
-from ooc_jax.model._config_values import is_number
+from ooc_jax.model._config_values import Reader
 from ooc_jax.model._config_values import shown
 
 # Of the keys under `{arch}.`, those that change no number here.
@@ -85,108 +85,128 @@ def config_from_gguf(
         ' change the numbers, so this model is refused.'
     )
 
-  def get(key: str, default: Any = None) -> Any:
-    value = ours.get(key, default)
-    if not is_number(value):
-      raise InputError(
-          f'{where}: {prefix + key} is {shown(value)}, not one number; only'
-          ' models whose layers are all alike are supported.'
-      )
-    return value
-
-  embed_dim, num_heads = get('embedding_length'), get('attention.head_count')
-  num_layers = get('block_count')
-  if not (type(num_heads) is int and num_heads > 0):
-    raise InputError(
-        f'{where}: {prefix}attention.head_count is {shown(num_heads)}, not a'
-        ' positive integer.'
+  reader = Reader(metadata, where)
+  if lists := sorted(k for k, v in ours.items() if isinstance(v, list)):
+    raise reader.fail(
+        f'{prefix}{lists[0]} has one value a layer; only models whose layers'
+        ' are all alike are supported'
     )
-  if not (type(num_layers) is int and 0 < num_layers <= MAX_LAYERS):
-    raise InputError(
-        f'{where}: {prefix}block_count is {shown(num_layers)}, not from 1 to'
-        f' {MAX_LAYERS}.'
+  num_layers = reader.whole(f'{prefix}block_count')
+  if not 0 < num_layers <= MAX_LAYERS:
+    raise reader.fail(
+        f'{prefix}block_count is {num_layers}, not from 1 to {MAX_LAYERS}'
     )
-  head_dim = get('attention.key_length', embed_dim // num_heads)
-  if get('attention.value_length', head_dim) != head_dim:
-    raise InputError(
-        f'{where}: key_length {head_dim} and value_length'
-        f' {ours["attention.value_length"]} differ, which is not supported.'
-    )
-  if get('rope.dimension_count', head_dim) != head_dim:
-    raise InputError(
-        f'{where}: {prefix}rope.dimension_count is'
-        f' {ours["rope.dimension_count"]}, not the head width {head_dim};'
-        ' partial rotary embedding is not supported.'
-    )
-  scale_dim = head_dim
-  if num_layers == _LAYERS_OF_27B.get(family):
-    scale_dim = embed_dim / num_heads
-  if scale_dim <= 0:
-    raise InputError(f'{where}: head width {scale_dim} is not above zero.')
-  rope = Rope(
-      base=float(get('rope.freq_base', 10_000.0)),
-      linear_factor=_linear_factor(ours, get, where),
-      divisors=None
-      if rope_divisors is None
-      else tuple(float(x) for x in rope_divisors),
-  )
-  local_rope = None
-  if family == 'gemma3':
-    # Not stored by older files; 10000 is a constant of the architecture.
-    base = get('rope.freq_base_swa', get('rope.local.freq_base', 10_000.0))
-    local_rope = Rope(base=float(base))
-  # Gemma 2 has both caps, also where an old file does not say so; of Gemma 3
-  # only the final one is ever stored.
-  attention_softcap = final_softcap = None
-  if family == 'gemma2':
-    attention_softcap = float(get('attn_logit_softcapping', 50.0))
-  if family == 'gemma2' or 'final_logit_softcapping' in ours:
-    final_softcap = float(get('final_logit_softcapping', 30.0))
   try:
     return ModelConfig(
         family=family,
         vocab_size=vocab_size,
-        embed_dim=embed_dim,
-        mlp_dim=get('feed_forward_length'),
+        embed_dim=reader.whole(f'{prefix}embedding_length'),
+        mlp_dim=reader.whole(f'{prefix}feed_forward_length'),
         num_layers=num_layers,
-        num_heads=num_heads,
-        num_kv_heads=get('attention.head_count_kv', num_heads),
-        head_dim=head_dim,
-        norm_eps=float(get('attention.layer_norm_rms_epsilon')),
+        norm_eps=reader.number(f'{prefix}attention.layer_norm_rms_epsilon'),
         tied=tied,
-        attention_scale=float(scale_dim) ** -0.5,
-        attention_softcap=attention_softcap,
-        final_softcap=final_softcap,
-        rope=rope,
-        local_rope=local_rope,
-        windows=_windows(family, num_layers, get, where),
+        rope=Rope(
+            base=reader.number(f'{prefix}rope.freq_base', 10_000.0),
+            linear_factor=_linear_factor(reader, prefix),
+            divisors=None
+            if rope_divisors is None
+            else tuple(float(x) for x in rope_divisors),
+        ),
+        local_rope=_local_rope(reader, family),
+        windows=_windows(reader, family, num_layers),
+        **_heads(reader, family, num_layers),
+        **_softcaps(reader, family),
     )
   except InputError as error:
-    raise InputError(f'{where}: {error}') from None
+    message = str(error)
+    if message.startswith(where):
+      raise
+    raise InputError(f'{where}: {message}') from None
 
 
-def _linear_factor(ours: Mapping[str, Any], get: Any, where: str) -> float:
+def _heads(reader: Reader, family: str, num_layers: int) -> dict[str, Any]:
+  """Numbers of heads, their width, and the scale of attention logits."""
+  embed_dim = reader.whole(f'{family}.embedding_length')
+  num_heads = reader.whole(f'{family}.attention.head_count')
+  if num_heads < 1:
+    raise reader.fail(
+        f'{family}.attention.head_count is {num_heads}, not above zero'
+    )
+  head_dim = reader.whole(
+      f'{family}.attention.key_length', embed_dim // num_heads
+  )
+  for key, what in (
+      ('attention.value_length', 'values of another width than keys'),
+      ('rope.dimension_count', 'partial rotary embedding'),
+  ):
+    width = reader.whole(f'{family}.{key}', head_dim)
+    if width != head_dim:
+      raise reader.fail(
+          f'{family}.{key} is {width}, not the head width {head_dim}; {what}'
+          ' is not supported'
+      )
+  scale_dim = float(head_dim)
+  if num_layers == _LAYERS_OF_27B.get(family):
+    scale_dim = embed_dim / num_heads
+  if scale_dim <= 0:
+    raise reader.fail(f'the head width is {scale_dim}, not above zero')
+  return {
+      'num_heads': num_heads,
+      'num_kv_heads': reader.whole(
+          f'{family}.attention.head_count_kv', num_heads
+      ),
+      'head_dim': head_dim,
+      'attention_scale': scale_dim**-0.5,
+  }
+
+
+def _softcaps(reader: Reader, family: str) -> dict[str, Any]:
+  # Gemma 2 has both caps, also where an old file does not say so; of Gemma 3
+  # only the final one is ever stored.
+  attention = f'{family}.attn_logit_softcapping'
+  final = f'{family}.final_logit_softcapping'
+  gemma2 = family == 'gemma2'
+  stored = gemma2 or reader.hf.get(final) is not None
+  return {
+      'attention_softcap': reader.number(attention, 50.0) if gemma2 else None,
+      'final_softcap': reader.number(final, 30.0) if stored else None,
+  }
+
+
+def _local_rope(reader: Reader, family: str) -> Rope | None:
+  if family != 'gemma3':
+    return None
+  # Not stored by older files; 10000 is a constant of the architecture.
+  base = reader.number(
+      'gemma3.rope.freq_base_swa',
+      reader.number('gemma3.rope.local.freq_base', 10_000.0),
+  )
+  return Rope(base=base)
+
+
+def _linear_factor(reader: Reader, prefix: str) -> float:
   # As llama.cpp has it: a factor without a type is linear, and 0 is no factor.
-  factor = float(get('rope.scaling.factor', 0.0))
-  kind = ours.get('rope.scaling.type', 'linear')
+  factor = reader.number(f'{prefix}rope.scaling.factor', 0.0)
+  kind = reader.hf.get(f'{prefix}rope.scaling.type', 'linear')
   if kind not in ('none', 'linear'):
-    raise InputError(
-        f'{where}: RoPE scaling of type {shown(kind)} is not supported;'
-        " supported are 'linear' and the tensor 'rope_freqs.weight'."
+    raise reader.fail(
+        f'RoPE scaling of type {shown(kind)} is not supported; supported are'
+        " 'linear' and the tensor 'rope_freqs.weight'"
     )
   return 1.0 if kind == 'none' or factor == 0.0 else factor
 
 
 def _windows(
-    family: str, num_layers: int, get: Any, where: str
+    reader: Reader, family: str, num_layers: int
 ) -> tuple[int | None, ...]:
   if family == 'llama':
     return (None,) * num_layers
-  window = get('attention.sliding_window', 4096 if family == 'gemma2' else None)
-  period = get('attention.sliding_window_pattern', _PERIOD[family])
-  if type(period) is not int or period < 1:
-    raise InputError(
-        f'{where}: {family}.attention.sliding_window_pattern is {period!r}, not'
-        ' a positive integer.'
-    )
+  window = reader.whole(
+      f'{family}.attention.sliding_window',
+      4096 if family == 'gemma2' else None,
+  )
+  key = f'{family}.attention.sliding_window_pattern'
+  period = reader.whole(key, _PERIOD[family])
+  if period < 1:
+    raise reader.fail(f'{key} is {period}, not above zero')
   return tuple(window if (i + 1) % period else None for i in range(num_layers))

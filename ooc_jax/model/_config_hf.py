@@ -52,27 +52,27 @@ def config_from_hf(
       reader, keys.IGNORED | set(keys.REQUIRED) | keys.READ_BY[family]
   )
   _check_activation(reader, family)
-  num_heads = reader.number('num_attention_heads')
+  num_heads = reader.whole('num_attention_heads')
   if family == 'llama':
-    head_dim = reader.number('head_dim', _default_head_dim(reader))
+    head_dim = reader.whole('head_dim', _default_head_dim(reader))
     scalar = head_dim
     windows = (None,) * _count_layers(reader)
   else:
-    head_dim = reader.number('head_dim')
+    head_dim = reader.whole('head_dim')
     scalar = reader.number('query_pre_attn_scalar')
     windows = _windows(reader, family)
   if scalar <= 0:
-    raise reader.fail(f'the query scale is {shown(scalar)}, not above zero')
+    raise reader.fail(f'the query scale is {scalar}, not above zero')
   rope, local_rope = read_ropes(reader, family)
   try:
     return ModelConfig(
         family=family,
-        vocab_size=reader.number('vocab_size'),
-        embed_dim=reader.number('hidden_size'),
-        mlp_dim=reader.number('intermediate_size'),
+        vocab_size=reader.whole('vocab_size'),
+        embed_dim=reader.whole('hidden_size'),
+        mlp_dim=reader.whole('intermediate_size'),
         num_layers=len(windows),
         num_heads=num_heads,
-        num_kv_heads=reader.number('num_key_value_heads', num_heads),
+        num_kv_heads=reader.whole('num_key_value_heads', num_heads),
         head_dim=head_dim,
         norm_eps=reader.number('rms_norm_eps'),
         tied=_tied(reader, family),
@@ -106,7 +106,7 @@ def _text_config(outer: Reader) -> Mapping[str, Any]:
       for hf in (outer.hf, nested)
       if hf.get('tie_word_embeddings') is not None
   ]
-  if len(tied) == 2 and (tied[0] is not True) != (tied[1] is not True):
+  if len(tied) == 2 and (tied[0] is True) != (tied[1] is True):
     raise outer.fail(
         "'tie_word_embeddings' differs inside and outside of 'text_config'"
     )
@@ -118,21 +118,20 @@ def _text_config(outer: Reader) -> Mapping[str, Any]:
 
 
 def _count_layers(reader: Reader) -> int:
-  num_layers = reader.number('num_hidden_layers')
-  if type(num_layers) is not int or not 0 < num_layers <= MAX_LAYERS:
+  num_layers = reader.whole('num_hidden_layers')
+  if not 0 < num_layers <= MAX_LAYERS:
     raise reader.fail(
-        f"'num_hidden_layers' is {shown(num_layers)}, not a whole number from 1"
-        f' to {MAX_LAYERS}'
+        f"'num_hidden_layers' is {num_layers}, not from 1 to {MAX_LAYERS}"
     )
   return num_layers
 
 
 def _default_head_dim(reader: Reader) -> int | None:
-  embed_dim = reader.number('hidden_size')
-  num_heads = reader.number('num_attention_heads')
-  if type(embed_dim) is int and type(num_heads) is int and num_heads > 0:
-    return None if embed_dim % num_heads else embed_dim // num_heads
-  return None
+  embed_dim = reader.whole('hidden_size')
+  num_heads = reader.whole('num_attention_heads')
+  if num_heads <= 0 or embed_dim % num_heads:
+    return None
+  return embed_dim // num_heads
 
 
 def _refuse_unknown(reader: Reader, known: set[str] | frozenset[str]) -> None:
@@ -156,14 +155,14 @@ def _refuse_unknown(reader: Reader, known: set[str] | frozenset[str]) -> None:
 def _check_activation(reader: Reader, family: str) -> None:
   hf = reader.hf
   if family == 'llama':
-    name, known = hf.get('hidden_act'), {None} | _SILU
+    name, known = hf.get('hidden_act'), _SILU
   else:
     # `hidden_activation` wins; with neither, Gemma's default is the tanh form.
-    name, known = hf.get('hidden_activation'), {None} | _GELU_TANH
-  if not isinstance(name, (str, type(None))) or name not in known:
+    name, known = hf.get('hidden_activation'), _GELU_TANH
+  if name is not None and (not isinstance(name, str) or name not in known):
     raise reader.fail(
         f'activation {shown(name)} is not supported for {family}; supported:'
-        f' {sorted(known - {None})}'
+        f' {sorted(known)}'
     )
 
 
@@ -187,7 +186,7 @@ def _softcap(reader: Reader, family: str, key: str) -> float | None:
         f'{key!r} is {shown(reader.hf[key])}; Gemma 3 has no cap on attention'
         ' logits, and transformers ignores one, so this model is refused'
     )
-  return float(reader.number(key))
+  return reader.number(key)
 
 
 def _windows(reader: Reader, family: str) -> tuple[int | None, ...]:
@@ -195,21 +194,19 @@ def _windows(reader: Reader, family: str) -> tuple[int | None, ...]:
   num_layers = _count_layers(reader)
   if 'sliding_window' in reader.hf and reader.hf['sliding_window'] is None:
     raise reader.fail("'sliding_window' is null, but Gemma has sliding layers")
-  window = reader.number('sliding_window')
+  window = reader.whole('sliding_window')
   # Gemma-2-9B's file has the same number under both names.
-  if reader.number('sliding_window_size', window) != window:
+  if reader.whole('sliding_window_size', window) != window:
     raise reader.fail("'sliding_window' and 'sliding_window_size' differ")
   types = reader.hf.get('layer_types')
   if types is None:
     period = 2
     if family == 'gemma3':
-      period = reader.number(
-          'sliding_window_pattern', reader.number('_sliding_window_pattern', 6)
+      period = reader.whole(
+          'sliding_window_pattern', reader.whole('_sliding_window_pattern', 6)
       )
-    if type(period) is not int or period < 1:
-      raise reader.fail(
-          f"'sliding_window_pattern' is {shown(period)}, not a positive integer"
-      )
+    if period < 1:
+      raise reader.fail(f"'sliding_window_pattern' is {period}, not above zero")
     types = [
         'sliding_attention' if (i + 1) % period else 'full_attention'
         for i in range(num_layers)

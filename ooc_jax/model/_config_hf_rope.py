@@ -18,8 +18,8 @@ def read_ropes(reader: Reader, family: str) -> tuple[Rope, Rope | None]:
     # Both dialects at once: which one counts differs between readers. Only an
     # equal value, which some converters write, is harmless.
     for key in ('rope_theta', 'rope_scaling', 'rope_local_base_freq'):
-      given = reader.hf.get(key)
-      same = key == 'rope_theta' and reader.number(key, 0) == parameters.get(key)
+      given, theirs = reader.hf.get(key), parameters.get(key)
+      same = key == 'rope_theta' and reader.number(key, 0) == theirs
       if given is not None and not same:
         raise reader.fail(f"both 'rope_parameters' and {key!r} are given")
   if family != 'gemma3':
@@ -32,7 +32,7 @@ def read_ropes(reader: Reader, family: str) -> tuple[Rope, Rope | None]:
     local = reader.number('rope_local_base_freq', 10_000.0)
     return (
         _rope(reader, reader.number('rope_theta', 1_000_000.0), scaling),
-        Rope(base=float(local)),
+        Rope(base=local),
     )
   kinds = {'full_attention', 'sliding_attention'}
   if set(parameters) != kinds:
@@ -79,15 +79,15 @@ def _rope(reader: Reader, base: float | None, scaling: Any) -> Rope:
     raise inner.fail(f'unknown keys {sorted(map(str, unknown))}')
   values = [inner.number(name) for name in fields[kind]]
   if kind == 'linear':
-    return Rope(base=float(base), linear_factor=float(values[0]))
+    return Rope(base=base, linear_factor=values[0])
   if kind == 'llama3':
     return Rope(
-        base=float(base),
+        base=base,
         llama3=Llama3Scaling(
-            factor=float(values[0]),
-            low_frequency_factor=float(values[1]),
-            high_frequency_factor=float(values[2]),
+            factor=values[0],
+            low_frequency_factor=values[1],
+            high_frequency_factor=values[2],
             original_context=int(values[3]),
         ),
     )
-  return Rope(base=float(base))
+  return Rope(base=base)

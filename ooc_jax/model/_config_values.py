@@ -2,15 +2,16 @@
 
 from collections.abc import Mapping
 import dataclasses
-from typing import Any
+from typing import Any, TypeGuard
 
 from ooc_jax._errors import InputError
 
-_HUGE = 1e300
+# All numbers become float32, with room for a square or a product.
+_HUGE, _TINY = 1e30, 1e-30
 
 
-def is_number(value: object) -> bool:
-  """Whether `value` is a finite int or float, and no bool."""
+def is_number(value: object) -> TypeGuard[float]:
+  """Whether `value` is a number that float32 can hold, and no bool."""
   if isinstance(value, bool) or not isinstance(value, (int, float)):
     return False
   # Compared, as `math.isfinite` overflows for an int of 400 digits.
@@ -18,8 +19,8 @@ def is_number(value: object) -> bool:
 
 
 def is_positive(value: object) -> bool:
-  """Whether `value` is a finite number above zero."""
-  return is_number(value) and value > 0
+  """Whether `value` is such a number, above zero."""
+  return is_number(value) and value > _TINY
 
 
 def shown(value: object) -> str:
@@ -48,17 +49,34 @@ class Reader:
   def fail(self, what: str) -> InputError:
     return InputError(f'{self.where}: {what}.')
 
-  def number(self, key: str, default: Any = None) -> Any:
-    """The finite number under `key`; null counts as left out.
+  def number(self, key: str, default: float | int | None = None) -> float:
+    """The number under `key`; null counts as left out.
 
     Raises:
       InputError: It is no number, or left out and without a default.
     """
+    value = self._given(key, default)
+    if not is_number(value):
+      raise self.fail(f'{key!r} is {shown(value)}, not a number in range')
+    return float(value)
+
+  def whole(self, key: str, default: int | None = None) -> int:
+    """The whole number under `key`; null counts as left out.
+
+    Raises:
+      InputError: It is no integer, or left out and without a default.
+    """
+    value = self._given(key, default)
+    if type(value) is not int or abs(value) >= 2**63:
+      raise self.fail(
+          f'{key!r} is {shown(value)}, not a whole number of 64 bits'
+      )
+    return value
+
+  def _given(self, key: str, default: Any) -> Any:
     value = self.hf.get(key)
     if value is None:
       value = self.defaults.get(key, default)
     if value is None:
       raise self.fail(f'{key!r} is missing; this is no complete model config')
-    if not is_number(value):
-      raise self.fail(f'{key!r} is {shown(value)}, not a finite number')
     return value

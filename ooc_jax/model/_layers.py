@@ -33,9 +33,7 @@ def rms_norm(
   return (normed * gain).astype(x.dtype)
 
 
-def attention_mask(
-    length: int, window: int | None
-) -> Bool[np.ndarray, 'T S']:
+def attention_mask(length: int, window: int | None) -> Bool[np.ndarray, 'T S']:
   """True where query t sees key s: s <= t, and t - s < window if sliding."""
   distance = np.arange(length)[:, None] - np.arange(length)[None, :]
   mask = distance >= 0

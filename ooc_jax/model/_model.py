@@ -114,7 +114,9 @@ def _logits(
     config: ModelConfig,
     dtype: Any,
 ) -> Float[Array, 'B T V']:
-  return Transformer(config, dtype=dtype).apply({'params': params}, tokens)
+  logits = Transformer(config, dtype=dtype).apply({'params': params}, tokens)
+  assert isinstance(logits, Array)  # Flax says Any or a tuple.
+  return logits
 
 
 def _check_ids(tokens: Int[Array, 'B T'], vocab_size: int) -> None:
@@ -166,4 +168,6 @@ def forward(
     return _logits(model.params, tokens, model.config, dtype)
   # A tap may close over anything, so it is not cached as a static argument.
   module = Transformer(model.config, dtype=dtype)
-  return module.apply({'params': model.params}, tokens, tap=tap)
+  logits = module.apply({'params': model.params}, tokens, tap=tap)
+  assert isinstance(logits, Array)
+  return logits

@@ -26,6 +26,7 @@ class LayerSummary(TypedDict):
   """One layer, or `total`: all layers together, without `layer`."""
 
   layer: NotRequired[int]
+  weights: NotRequired[dict[str, str]]  # Dictionary file -> SHA-256.
   features: int  # How many there are.
   semantic: Share  # Under the rule and the thresholds of the run.
   measures: dict[str, float | None]  # Measure -> share that passes it alone.

@@ -278,8 +278,10 @@ class RefusalTest(GGUFTest):
       b'\x80\x04\x95pickle', b'version https://git-lfs.github.com/spec/v1\n',
   )  # fmt: skip
   def test_other_files(self, data):
-    self.path.write_bytes(data)
-    self.assertIn('is no whole GGUF file', self.error())
+    for name in ('m.gguf', 'M.GGUF'):
+      path = self.folder / name
+      path.write_bytes(data)
+      self.assertIn('is no whole GGUF file', self.error(path))
 
   def test_cut_anywhere(self):
     """The header at many lengths, the data at some."""
@@ -307,7 +309,7 @@ class RefusalTest(GGUFTest):
     data = bytearray(self.write(vocabulary=True).read_bytes())
     rng = np.random.default_rng(0)
     started, refused = time.monotonic(), 0
-    for at in rng.integers(4, 4000, 100):
+    for at in rng.integers(4, 4000, 60):
       old, data[at] = data[at], rng.integers(256)
       self.path.write_bytes(data)
       try:
@@ -315,7 +317,7 @@ class RefusalTest(GGUFTest):
       except InputError:
         refused += 1
       data[at] = old
-    self.assertBetween(refused, 20, 99)
+    self.assertBetween(refused, 10, 59)
     self.assertLess(time.monotonic() - started, 60)
 
 
@@ -403,17 +405,19 @@ class HostileTest(parameterized.TestCase):
   @parameterized.parameters(
       ((2**62, 2**62), 0, 0),
       ((2**40,), 0, 0),
+      ((65,), 0, 0),
       ((8,), 0, 2**63),
       ((), 0, 0),
       ((8,), 99, 0),
       ((33, 2), int(_Kind.Q8_0), 0),
+      ((48, 2), int(_Kind.Q8_0), 0),
   )
   def test_tensor_that_is_not_there(self, shape, kind, offset):
     path = pathlib.Path(self.create_tempdir().full_path) / 'm.gguf'
     row = _string(b't') + struct.pack('<I', len(shape))
     row += struct.pack(f'<{len(shape)}QIQ', *shape, kind, offset)
     data = b'GGUF' + struct.pack('<IQQ', 3, 1, 0) + row
-    path.write_bytes(data + b'\0' * 24)
+    path.write_bytes(data + b'\0' * 256)
     source = _gguf.GGUFSource(path)
     with self.assertRaisesRegex(InputError, "m.gguf: tensor 't' of type"):
       source.read('t')
@@ -424,7 +428,7 @@ class HeaderTest(GGUFTest):
   def test_same_as_the_packages_reader(self):
     """Every type of value, and the place of every tensor."""
     writer = gguf.GGUFWriter(self.path, 'llama')
-    writer.add_custom_alignment(64)
+    writer.add_custom_alignment(4096)
     for name, value in (
         ('uint8', 200), ('int8', -100), ('uint16', 60_000), ('int16', -30_000),
         ('uint32', 2**32 - 5), ('int32', -(2**31)), ('uint64', 2**64 - 5),

@@ -1,5 +1,6 @@
 """The lens against float64 NumPy written from the definition."""
 
+import dataclasses
 import pathlib
 import tempfile
 
@@ -14,6 +15,7 @@ import scipy.stats
 from ooc_jax import InputError
 from ooc_jax import circuits
 from ooc_jax.checkpoints import load_model
+from ooc_jax.dictionaries import DictionarySite
 from ooc_jax.dictionaries import mlp_dictionary
 from ooc_jax.dictionaries import random_dictionary
 from tests.tiny import make_checkpoint
@@ -311,6 +313,19 @@ class ModelLensTest(parameterized.TestCase):
     np.testing.assert_allclose(
         lens.active_share, active.mean(axis=1), atol=1e-6
     )
+
+  def test_input_lens_refuses_what_does_not_read_the_stream(self):
+    model = self.models['gemma2']
+    dictionary = random_dictionary(model, 1, size=7)
+    elsewhere = dataclasses.replace(
+        dictionary, site=DictionarySite(1, 'attn_z')
+    )
+    with self.assertRaisesRegex(InputError, 'attn_z of layer 1'):
+      circuits.input_lens(model, elsewhere)
+    transcoder = dataclasses.replace(
+        dictionary, site=DictionarySite(1, 'mlp_in')
+    )
+    self.assertIsNone(circuits.input_lens(model, transcoder).active_share)
 
   def test_normed_forgets_the_norm_and_raw_does_not(self):
     model = self.models['llama']

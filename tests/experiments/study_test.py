@@ -16,6 +16,11 @@ _CONFIGS = pathlib.Path(__file__).parents[2] / 'configs'
 
 class StudyTest(parameterized.TestCase):
 
+  @parameterized.parameters(('smolm2', "'smollm2'"), ('../x', 'smollm2'))
+  def test_unknown_config_suggests_the_nearest(self, name, message):
+    with self.assertRaisesRegex(InputError, message):
+      load_study(name, {})
+
   @parameterized.parameters(
       *((path.stem,) for path in sorted(_CONFIGS.glob('[a-z]*.py')))
   )
@@ -66,6 +71,8 @@ class StudyTest(parameterized.TestCase):
       ({'k': 2.0}, 'k=2.0'),
       ({'seed': -1}, 'seed=-1'),
       ({'token_space': 'white'}, "'whitened'"),
+      ({'convention': 'norm'}, "'normed'"),
+      ({'rule': 'anny'}, "'any'"),
       ({'precision': 'fast'}, "'fast'"),
   )
   def test_bad_settings(self, settings, message):

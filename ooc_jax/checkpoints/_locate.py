@@ -1,0 +1,66 @@
+"""Where a model is: on this machine, or on the hub."""
+
+import importlib.util
+import os
+import pathlib
+import re
+
+from ooc_jax._errors import InputError
+from ooc_jax.checkpoints._registry import model_entry
+
+_HUB_ID = re.compile(r'[A-Za-z0-9][\w.-]*/[\w.-]+')
+_PICKLES = ('.bin', '.pt', '.pth', '.ckpt', '.pkl', '.pickle')
+
+
+def locate(
+    source: str | os.PathLike[str], revision: str | None
+) -> pathlib.Path | str:
+  """A path that exists, or a hub repository.
+
+  Args:
+    source: A name of the registry, a hub repository ('owner/name') or a path;
+      a path that exists comes first.
+    revision: Of a hub repository.
+
+  Returns:
+    A path, or the 'owner/name' of a repository.
+
+  Raises:
+    InputError: There is no such path, and it is the name of nothing known.
+  """
+  name = os.fspath(source)
+  try:
+    path = pathlib.Path(name).expanduser()
+    found = bool(name) and path.exists()
+  except (OSError, RuntimeError, ValueError) as error:  # '~nobody' and such.
+    raise InputError(
+        f'{name!r:.200} cannot be opened ({error!s:.200}); check the path.'
+    ) from None
+  if found:
+    if revision is not None:
+      raise InputError(
+          f'{name} is on this machine and has no revision {revision!r}; leave'
+          ' the revision out, or rename the file or folder to read the hub.'
+      )
+    if path.is_file() and path.suffix in _PICKLES:
+      raise InputError(
+          f'{path} is opened by a pickle reader only, which could run code;'
+          ' convert it to safetensors.'
+      )
+    return path
+  suffix = path.suffix.lower()
+  if suffix in ('.gguf', '.safetensors', *_PICKLES) or name.startswith(
+      ('/', '.', '~')
+  ):
+    raise InputError(f'{name} does not exist; check the path.')
+  if _HUB_ID.fullmatch(name):
+    return name
+  entry = model_entry(name)
+  if entry.package is not None and revision is None:
+    module, file = entry.package
+    spec = importlib.util.find_spec(module)
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+      packaged = pathlib.Path(folder) / file
+      if packaged.is_file():
+        return packaged
+  return entry.repo

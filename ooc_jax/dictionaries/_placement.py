@@ -1,0 +1,100 @@
+"""The dtype of a dictionary, and the devices that it lies on."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec
+import numpy as np
+
+from ooc_jax._errors import InputError
+from ooc_jax.dictionaries._dictionary import Dictionary
+
+_DTYPES = ('float32', 'bfloat16', 'float16')
+_MATRICES = ('encoder', 'decoder')
+_ROWS = ('encoder', 'decoder', 'encoder_bias', 'threshold')
+
+
+def checked_dtype(dtype: Any) -> np.dtype | None:
+  """`dtype` as a dtype, None as None.
+
+  Raises:
+    InputError: It is none that a dictionary can have.
+  """
+  try:
+    if dtype is None or jnp.dtype(dtype).name in _DTYPES:
+      return None if dtype is None else jnp.dtype(dtype)
+  except TypeError:
+    pass  # No dtype at all.
+  raise InputError(f'dtype={dtype!r} must be one of {", ".join(_DTYPES)}.')
+
+
+def place(dictionary: Dictionary, dtype: Any, mesh: Mesh | None) -> Dictionary:
+  """The dictionary in `dtype`, its features over the `feature` axis.
+
+  Args:
+    dictionary: Of NumPy or JAX arrays.
+    dtype: Of encoder and decoder; None keeps theirs. Biases and thresholds
+      stay float32.
+    mesh: None leaves it on one device.
+
+  Raises:
+    InputError: The dtype is unknown or too narrow, or the axis is missing or
+      does not divide the features.
+  """
+  dtype = checked_dtype(dtype)
+  _check_mesh(dictionary, mesh)
+  arrays = {
+      name: getattr(dictionary, name) for name in (*_ROWS, 'decoder_bias')
+  }
+  moved: dict[int, jax.Array] = {}  # A shared table is moved once.
+  out = {}
+  for name, x in arrays.items():
+    if id(x) not in moved:
+      cast = dtype if name in _MATRICES and dtype is not None else x.dtype
+      with np.errstate(over='ignore'):  # Told below.
+        moved[id(x)] = _put(x.astype(cast), mesh, name in _ROWS)
+    out[name] = moved[id(x)]
+  for name in (*_MATRICES, 'encoder_bias', 'decoder_bias'):
+    if not bool(jnp.isfinite(out[name]).all()):
+      raise InputError(
+          f'{dictionary.name}: the {name} overflows {out[name].dtype}; take a'
+          ' wider dtype, or check the file.'
+      )
+  if bool(jnp.isnan(out['threshold']).any()):
+    raise InputError(f'{dictionary.name}: a threshold is NaN; check the file.')
+  return dataclasses.replace(
+      dictionary,
+      encoder=out['encoder'],
+      decoder=out['decoder'],
+      encoder_bias=out['encoder_bias'],
+      decoder_bias=out['decoder_bias'],
+      threshold=out['threshold'],
+  )
+
+
+def _put(x: Any, mesh: Mesh | None, rows: bool) -> jax.Array:
+  if mesh is None:
+    return jax.device_put(x)
+  spec = PartitionSpec('feature') if rows else PartitionSpec()
+  return jax.device_put(x, NamedSharding(mesh, spec))
+
+
+def _check_mesh(dictionary: Dictionary, mesh: Mesh | None) -> None:
+  if mesh is None:
+    return
+  if 'feature' not in mesh.axis_names:
+    raise InputError(
+        f"The mesh has the axes {mesh.axis_names}, and none is 'feature', over"
+        ' which a dictionary is spread.'
+    )
+  parts = mesh.shape['feature']
+  if dictionary.size % parts:
+    raise InputError(
+        f'{dictionary.size} features cannot be spread evenly over the'
+        f' {parts} devices of the feature axis; choose a mesh that divides'
+        ' them.'
+    )

@@ -1,0 +1,109 @@
+"""From the space of a site to the residual stream of a model."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ooc_jax._errors import InputError
+from ooc_jax.dictionaries._dictionary import Dictionary
+from ooc_jax.dictionaries._stored import Stored
+from ooc_jax.model import Model
+from ooc_jax.model import norm_gain
+from ooc_jax.model import parameter
+
+
+def to_stream(stored: Stored, name: str, model: Model | None) -> Dictionary:
+  """The dictionary with every decoder row a direction of the residual stream.
+
+  Only two sites need the model's weights. What is written to the heads'
+  outputs is multiplied by W_O, head by head, and in Gemma by the gain of the
+  norm after the attention; the RMS of that norm depends on the input and is
+  dropped, so that lengths (not directions) are relative. And an encoder that
+  expects the norm before the MLP with its gain takes the gain into itself.
+
+  Args:
+    stored: What a loader found.
+    name: For results and errors.
+    model: Whose dictionary it is; without one, widths are not compared.
+
+  Returns:
+    The dictionary, of NumPy or JAX arrays.
+
+  Raises:
+    InputError: Model and dictionary do not fit, or the map needs a model.
+  """
+  site = stored.site
+  if model is not None:
+    _check_fits(stored, name, model)
+  encoder, decoder = stored.encoder, stored.decoder
+  decoder_bias = stored.decoder_bias
+  if site.hook == 'attn_z':
+    if model is None:
+      raise InputError(
+          f'{name} writes to the outputs of attention heads, and needs the'
+          " model's output weights to be in the residual stream; give model=,"
+          " loaded with the parts 'attention' and 'norms'."
+      )
+    matrix = _from_heads(model, site.layer)
+    decoder = _times(jnp.asarray(decoder), matrix)
+    decoder_bias = _times(jnp.asarray(decoder_bias)[None, :], matrix)[0]
+  if stored.reads_gain:
+    if model is None:
+      raise InputError(
+          f'{name} reads the stream after the norm before the MLP, and needs'
+          " its gain; give model=, loaded with the part 'norms'."
+      )
+    gain = np.asarray(norm_gain(model, f'layer_{site.layer}/mlp_norm'))
+    encoder = encoder.astype(np.float32) * gain[None, :]
+  return Dictionary(
+      encoder=encoder,
+      decoder=decoder,
+      encoder_bias=stored.encoder_bias,
+      decoder_bias=decoder_bias,
+      threshold=stored.threshold,
+      site=site,
+      name=name,
+      top_k=stored.top_k,
+      files=stored.files,
+  )
+
+
+def _from_heads(model: Model, layer: int) -> jax.Array:
+  """W_O [N·H, D], heads one after the other, times the gain after it."""
+  prefix = f'layer_{layer}'
+  output = parameter(model, f'{prefix}/attention/output').astype(jnp.float32)
+  matrix = output.reshape(-1, output.shape[-1])
+  if model.config.post_norms:
+    gain = norm_gain(model, f'{prefix}/post_attention_norm')
+    matrix = matrix * gain[None, :]
+  return matrix
+
+
+def _times(rows: jax.Array, matrix: jax.Array) -> jax.Array:
+  return jnp.einsum(
+      'FZ,ZD->FD',
+      rows.astype(jnp.float32),
+      matrix,
+      precision=jax.lax.Precision.HIGHEST,
+  )
+
+
+def _check_fits(stored: Stored, name: str, model: Model) -> None:
+  c, site = model.config, stored.site
+  whole = f'{c.family} model of {c.num_layers} layers'
+  if site.layer >= c.num_layers:
+    raise InputError(
+        f'{name} is of layer {site.layer}, and the {whole} has 0 to'
+        f' {c.num_layers - 1}; give the model that it was trained on.'
+    )
+  heads = c.num_heads * c.head_dim
+  width, what = c.embed_dim, 'residual stream'
+  if site.hook == 'attn_z':
+    width, what = heads, 'attention heads'
+  for side in (stored.encoder, stored.decoder):
+    if side.shape[1] != width:
+      raise InputError(
+          f'{name} is {side.shape[1]} wide at the hook {site.hook!r}, and the'
+          f' {what} of the {whole} {"are" if what[-1] == "s" else "is"} {width}'
+          ' wide; give the model that it was trained on, or its hook=.'
+      )

@@ -1,0 +1,215 @@
+"""Whatever a file says of itself: a dictionary, or one InputError."""
+
+import json
+import pathlib
+import struct
+import tempfile
+import zipfile
+
+from absl.testing import absltest
+import hypothesis
+from hypothesis import strategies as st
+import numpy as np
+
+from ooc_jax import InputError
+from ooc_jax import load_dictionary
+from ooc_jax.dictionaries import Dictionary
+from tests.dictionaries import written
+from tests.dictionaries.models import tiny_model
+
+_SETTINGS = hypothesis.settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(hypothesis.HealthCheck),
+)
+_NUMBERS = st.one_of(
+    st.integers(-2, 70),
+    st.sampled_from([0, -1, 2**31, 2**63, 10**30, 10**400, 1e-300, 1e300]),
+    st.floats(),
+)
+_JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), _NUMBERS, st.text(max_size=8)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    ),
+    max_leaves=6,
+)
+_HOOKS = st.sampled_from([
+    'blocks.1.hook_resid_post',
+    'blocks.1.attn.hook_z',
+    'blocks.1.ln2.hook_normalized',
+    'blocks.99999.hook_mlp_out',
+    'model.layers.1.output',
+    'model.layers.٣.output',
+    'hook_embed',
+])
+_VALUES = st.one_of(
+    _JSON,
+    _HOOKS,
+    st.sampled_from(['standard', 'topk', 'gated', 'jumprelu', 'relu']),
+    st.fixed_dictionaries({'in': _NUMBERS, 'out': _NUMBERS}),
+    st.fixed_dictionaries({'hook_name': _HOOKS, 'k': _NUMBERS}),
+)
+_SAE_LENS = {
+    'architecture': 'standard',
+    'd_in': written.D,
+    'd_sae': written.F,
+    'hook_name': 'blocks.1.hook_resid_post',
+    'apply_b_dec_to_input': True,
+    'normalize_activations': 'none',
+    'activation_fn': 'relu',
+    'activation_fn_kwargs': {},
+    'k': 5,
+    'rescale_acts_by_decoder_norm': False,
+    'hook_head_index': None,
+    'hook_name_out': None,
+    'metadata': {},
+}
+_GEMMA = {
+    'hf_hook_point_in': 'model.layers.1.output',
+    'width': written.F,
+    'architecture': 'jump_relu',
+}
+
+
+def _changes(config):
+  return st.dictionaries(
+      st.sampled_from(sorted(config)), _VALUES, min_size=1, max_size=4
+  )
+
+
+def _try(folder: pathlib.Path) -> bool:
+  """Whether it loads; anything but InputError fails the test."""
+  try:
+    dictionary = load_dictionary(folder, model=tiny_model('gemma2'))
+  except InputError as error:
+    message = str(error)
+    assert '\n' not in message and len(message) < 2000, message
+    return False
+  assert isinstance(dictionary, Dictionary)
+  for x in (dictionary.encoder, dictionary.decoder, dictionary.decoder_bias):
+    assert np.isfinite(np.asarray(x, np.float32)).all()
+  assert dictionary.decoder.shape[1] == written.D
+  return True
+
+
+class FuzzTest(absltest.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    self.outcomes = set()
+
+  def _check(self, write, *args):
+    with tempfile.TemporaryDirectory() as folder:
+      path = pathlib.Path(folder) / 'layer_1'
+      path.mkdir()
+      write(path, *args)
+      self.outcomes.add(_try(path))
+
+  def tearDown(self):
+    # Both ways were walked: the strategy is neither too wild nor too tame.
+    self.assertEqual(self.outcomes, {True, False})
+    super().tearDown()
+
+  def test_sae_lens_config(self):
+    tensors = {n: x for n, x in written.draw().items() if n != 'threshold'}
+
+    @_SETTINGS
+    @hypothesis.given(changes=_changes(_SAE_LENS))
+    def check(changes):
+      self._check(written.write_sae_lens, tensors, _SAE_LENS | changes)
+
+    check()
+
+  def test_llama_scope_config(self):
+    good = written.llama_hyperparams()
+
+    @_SETTINGS
+    @hypothesis.given(changes=_changes(good))
+    def check(changes):
+      self._check(written.write_llama_scope, written.draw(), good | changes)
+
+    check()
+
+  def test_gemma_scope_2_config(self):
+
+    @_SETTINGS
+    @hypothesis.given(changes=_changes(_GEMMA))
+    def check(changes):
+      config = _GEMMA | changes
+      self._check(written.write_gemma_scope_2, written.draw(), config)
+
+    check()
+
+  def test_safetensors_header(self):
+    with tempfile.TemporaryDirectory() as folder:
+      path = pathlib.Path(folder)
+      written.write_gemma_scope_2(path, written.draw())
+      whole = (path / 'params.safetensors').read_bytes()
+    (size,) = struct.unpack('<Q', whole[:8])
+    header, data = json.loads(whole[8 : 8 + size]), whole[8 + size :]
+    entry = st.one_of(
+        _JSON,
+        st.fixed_dictionaries({
+            'dtype': st.sampled_from(['F32', 'F64', 'BF16', 'I8', 'BOOL', 'X']),
+            'shape': st.lists(_NUMBERS, max_size=3),
+            'data_offsets': st.lists(_NUMBERS, max_size=3),
+        }),
+    )
+
+    def write(path, changes):
+      text = json.dumps(header | changes).encode()
+      (path / 'params.safetensors').write_bytes(
+          struct.pack('<Q', len(text)) + text + data
+      )
+
+    @_SETTINGS
+    @hypothesis.given(
+        changes=st.dictionaries(
+            st.sampled_from(sorted(header)), entry, max_size=2
+        )
+    )
+    def check(changes):
+      self._check(write, changes)
+
+    check()
+
+  def test_npy_header(self):
+    tensors = written.draw()
+    known = st.sampled_from(
+        ["'<f4'", "'<f8'", "'|O'", 'False', 'True', '(33,)']
+    )
+    value = st.one_of(known, _JSON.map(repr), st.text(max_size=12))
+
+    def write(path, parts):
+      descr, order, shape, length = parts
+      text = (
+          f"{{'descr': {descr}, 'fortran_order': {order}, 'shape': {shape},"
+          ' }\n'
+      ).encode('utf-8', 'surrogatepass')
+      size = len(text) if length is None else length
+      member = b'\x93NUMPY\x01\x00' + struct.pack('<H', size) + text
+      written.write_npz(
+          path, {n: x for n, x in tensors.items() if n != 'b_enc'}
+      )
+      with zipfile.ZipFile(path / 'params.npz', 'a') as archive:
+        archive.writestr('b_enc.npy', member + tensors['b_enc'].tobytes())
+
+    @_SETTINGS
+    @hypothesis.example(parts=("'<f4'", 'False', '(33,)', None))
+    @hypothesis.given(
+        parts=st.tuples(
+            value, value, value, st.none() | st.integers(0, 2**16 - 1)
+        )
+    )
+    def check(parts):
+      self._check(write, parts)
+
+    check()
+
+
+if __name__ == '__main__':
+  absltest.main()

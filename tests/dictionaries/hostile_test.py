@@ -1,0 +1,328 @@
+"""Files from elsewhere that are damaged, or made to do harm."""
+
+import io
+import json
+import os
+import pathlib
+import struct
+import tempfile
+from unittest import mock
+import zipfile
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import numpy as np
+from safetensors.numpy import save_file
+
+from ooc_jax import InputError
+from ooc_jax import load_dictionary
+from tests.dictionaries import written
+
+
+class _Payload:
+  """Leaves a mark when a pickle reader opens it."""
+
+  def __reduce__(self):
+    return exec, ('import os; os.environ["OOC_JAX_PICKLE"] = "ran"',)
+
+
+def _npy(x) -> bytes:
+  out = io.BytesIO()
+  np.save(out, x, allow_pickle=True)
+  return out.getvalue()
+
+
+def _npy_of(text: str, data: bytes = b'') -> bytes:
+  """An .npy member with any header."""
+  header = text.encode() + b'\n'
+  return b'\x93NUMPY\x01\x00' + struct.pack('<H', len(header)) + header + data
+
+
+class HostileCase(parameterized.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(self.create_tempdir().full_path) / 'layer_1'
+    self.folder.mkdir()
+
+  def assert_refused(self, message, source=None, **asked):
+    source = self.folder if source is None else source
+    with self.assertRaisesRegex(InputError, message) as caught:
+      load_dictionary(source, **asked)
+    text = str(caught.exception)
+    self.assertNotIn('\n', text)
+    self.assertLess(len(text), 1500)
+    return text
+
+
+class NpzTest(HostileCase):
+
+  def zip(self, members, **kwargs):
+    """params.npz of (name, bytes) pairs."""
+    path = self.folder / 'params.npz'
+    with zipfile.ZipFile(path, 'w', **kwargs) as archive:
+      for name, data in members:
+        archive.writestr(name, data)
+    return path
+
+  def members(self, **changes):
+    good = {f'{n}.npy': _npy(x) for n, x in written.draw().items()}
+    return [*(good | changes).items()]
+
+  def test_members_written_by_hand_are_read(self):
+    """Else none of the tests below would say anything."""
+    for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA):
+      self.zip(self.members(), compression=method)
+      dictionary = load_dictionary(self.folder)
+      np.testing.assert_array_equal(dictionary.decoder, written.draw()['W_dec'])
+
+  def test_pickled_objects_are_not_opened(self):
+    objects = np.array([_Payload()] * written.F, dtype=object)
+    self.zip(self.members(**{'b_enc.npy': _npy(objects)}))
+    self.assert_refused('pickled Python objects')
+    self.assertNotIn('OOC_JAX_PICKLE', os.environ)
+    with mock.patch.dict(os.environ):
+      np.load(io.BytesIO(_npy(objects)), allow_pickle=True)
+      self.assertIn('OOC_JAX_PICKLE', os.environ)  # It would have run.
+
+  def test_structured_and_other_types_are_refused(self):
+    for dtype in ('V8', 'c8', '>f4', 'i4', 'U4', [('a', 'f4')]):
+      self.zip(self.members(**{'b_enc.npy': _npy(np.zeros(33, dtype))}))
+      self.assert_refused("'b_enc.npy' is not plain float16|no whole .npz")
+
+  def test_a_bomb_is_refused_before_it_is_unpacked(self):
+    # Two megabytes on disk, 400 in memory.
+    shape = (written.D, 5_000_000)
+    members = self.members()
+    with zipfile.ZipFile(
+        self.folder / 'params.npz', 'w', zipfile.ZIP_DEFLATED, compresslevel=1
+    ) as archive:
+      for name, data in members:
+        if name != 'W_enc.npy':
+          archive.writestr(name, data)
+      with archive.open('W_enc.npy', 'w') as file:
+        head = {'descr': '<f4', 'fortran_order': False}
+        np.lib.format.write_array_header_1_0(file, head | {'shape': shape})
+        for _ in range(400):
+          file.write(bytes(10**6))
+    self.assertLess((self.folder / 'params.npz').stat().st_size, 5e6)
+    self.assert_refused("'W_enc.npy' declares 400000128 bytes in")
+
+  @parameterized.named_parameters(
+      ('stored', zipfile.ZIP_STORED), ('deflated', zipfile.ZIP_DEFLATED)
+  )
+  def test_a_header_that_declares_terabytes(self, method):
+    head = "{'descr': '<f4', 'fortran_order': False, 'shape': (%s), }"
+    for shape in ('1000000, 1000000', '999999999999, 999999999999', '34,'):
+      self.zip(
+          self.members(**{'b_enc.npy': _npy_of(head % shape, b'\0' * 132)}),
+          compression=method,
+      )
+      self.assert_refused("'b_enc.npy' declares .* bytes in")
+
+  @parameterized.parameters(
+      "{'descr': '<f4', 'fortran_order': False, 'shape': (-33,), }",
+      "{'descr': '<f4', 'fortran_order': False, 'shape': (3.5,), }",
+      "{'descr': '<f4', 'fortran_order': 0, 'shape': (33,), }",
+      "{'descr': '<f4', 'shape': (33,), }",
+      "{'descr': __import__('os').system('x'), 'shape': (33,), }",
+      '(' * 3000,
+      '',
+      '\0\0',
+  )
+  def test_other_headers(self, text):
+    self.zip(self.members(**{'b_enc.npy': _npy_of(text, b'\0' * 132)}))
+    self.assert_refused("'b_enc.npy' is not plain")
+
+  @parameterized.parameters(
+      '../../b_enc.npy', '/etc/b_enc.npy', 'a/b_enc.npy', 'b_enc', 'b_enc.py',
+      'b\nenc.npy', 'x' * 500 + '.npy', '..npy',
+  )  # fmt: skip
+  def test_names_that_are_no_array(self, name):
+    members = [m for m in self.members() if m[0] != 'b_enc.npy']
+    self.zip([*members, (name, dict(self.members())['b_enc.npy'])])
+    self.assert_refused('is no array of an .npz')
+
+  def test_an_array_that_is_there_twice(self):
+    with self.assertWarnsRegex(UserWarning, 'Duplicate'):
+      self.zip([*self.members(), self.members()[0]])
+    self.assert_refused('an array twice')
+
+  def test_too_many_members(self):
+    extra = [(f'x{i}.npy', _npy(np.ones(2, np.float32))) for i in range(60)]
+    self.zip([*self.members(), *extra])
+    self.assert_refused('65 members')
+
+  def test_every_cut_is_refused(self):
+    data = self.zip(self.members()).read_bytes()
+    for size in (0, 1, 30, 100, len(data) // 2, len(data) - 30, len(data) - 1):
+      (self.folder / 'params.npz').write_bytes(data[:size])
+      self.assert_refused('no whole .npz file')
+
+  def test_a_changed_byte_never_escapes_as_another_error(self):
+    """Flips in headers and directory; one in the data is only a number."""
+    data = bytearray(self.zip(self.members()).read_bytes())
+    rng = np.random.default_rng(0)
+    refused = 0
+    tail = len(data) - 400  # The directory.
+    for at in (*rng.integers(0, 200, 60), *rng.integers(tail, len(data), 90)):
+      changed = bytearray(data)
+      changed[at] ^= int(rng.integers(1, 256))
+      (self.folder / 'params.npz').write_bytes(changed)
+      try:
+        load_dictionary(self.folder)
+      except InputError:
+        refused += 1
+    self.assertGreater(refused, 50)
+
+  def test_a_web_page_instead(self):
+    (self.folder / 'params.npz').write_text('<!DOCTYPE html><html></html>')
+    self.assert_refused('no whole .npz file')
+
+
+class SafetensorsTest(HostileCase):
+
+  def raw(self, header, data=b'', length=None):
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    size = struct.pack('<Q', len(text) if length is None else length)
+    (self.folder / 'params.safetensors').write_bytes(size + text + data)
+
+  @parameterized.named_parameters(
+      ('past_the_end', [33], 0, 132, b'\0' * 100),
+      ('terabytes', [10**9, 10**6], 0, 4 * 10**15, b'\0' * 132),
+      ('overflow', [2**40, 2**40], 0, 132, b'\0' * 132),
+      ('backwards', [33], 132, 0, b'\0' * 132),
+      ('hole', [33], 8, 140, b'\0' * 140),
+      ('other_size', [34], 0, 132, b'\0' * 132),
+      ('more_behind', [33], 0, 132, b'\0' * 200),
+  )
+  def test_offsets_that_lie(self, shape, start, end, data):
+    entry = {'dtype': 'F32', 'shape': shape, 'data_offsets': [start, end]}
+    self.raw({'b_enc': entry}, data)
+    self.assert_refused('no whole safetensors file')
+
+  @parameterized.parameters(0, 1, 10**6, 2**40, 2**64 - 1)
+  def test_a_header_length_that_lies(self, length):
+    self.raw({}, b'', length)
+    self.assert_refused('no whole safetensors file')
+
+  def test_headers_that_are_none(self):
+    for text in (b'', b'[]', b'{', b'\xff\xfe', b'{"a": 1}', b'[' * 9000):
+      self.raw(text)
+      self.assert_refused('no whole safetensors file|does not hold the SAE')
+
+  def test_a_web_page_instead(self):
+    path = self.folder / 'params.safetensors'
+    path.write_text('<!DOCTYPE html><html><body>404</body></html>')
+    self.assert_refused('no whole safetensors file')
+
+  @parameterized.parameters(np.int32, np.bool_, np.uint8)
+  def test_other_types_are_refused_by_name(self, dtype):
+    tensors = written.draw()
+    tensors['b_enc'] = np.ones(written.F, dtype)
+    written.write_gemma_scope_2(self.folder, tensors)
+    self.assert_refused("tensor 'b_enc' is .*, and only F32, F16, BF16, F64")
+
+  def test_names_are_printed_on_one_line(self):
+    tensors = written.draw() | {'\x1b[31m\nred' * 50: np.ones(2, np.float32)}
+    written.write_gemma_scope_2(self.folder, tensors)
+    self.assertNotIn('\x1b', self.assert_refused('of no use here'))
+
+  def test_a_file_of_another_program(self):
+    save_file({'x': np.ones(3, np.float32)}, self.folder / 'w.safetensors')
+    self.assert_refused(
+        'of no SAE format that is read', self.folder / 'w.safetensors'
+    )
+
+
+class FolderTest(HostileCase):
+
+  def outside(self, write, *args):
+    folder = pathlib.Path(tempfile.mkdtemp(dir=self.folder.parent))
+    return write(folder, *args)
+
+  def test_a_link_out_of_the_folder(self):
+    """An unpacked archive may hold such; the file itself may be given."""
+    elsewhere = self.outside(written.write_npz, written.draw())
+    link = self.folder / 'params.npz'
+    link.symlink_to(elsewhere / 'params.npz')
+    self.assert_refused('is a link to .*, outside of its folder')
+    self.assertEqual(load_dictionary(link).site.layer, 1)
+    # Neither a link to the folder nor one inside of it leads out of it.
+    inner = self.folder.parent / 'layer_2'
+    inner.symlink_to(elsewhere)
+    self.assertEqual(load_dictionary(inner).site.layer, 2)
+    link.unlink()
+    os.rename(elsewhere / 'params.npz', self.folder / 'moved')
+    link.symlink_to('moved')
+    self.assertEqual(load_dictionary(self.folder).site.layer, 1)
+
+  @parameterized.parameters('cfg.json', 'sae_weights.safetensors')
+  def test_a_link_to_one_of_two_files(self, name):
+    config = {'hook_name': 'blocks.1.hook_resid_post'}
+    tensors = {n: x for n, x in written.draw().items() if n != 'threshold'}
+    elsewhere = self.outside(written.write_sae_lens, tensors, config)
+    written.write_sae_lens(self.folder, tensors, config)
+    load_dictionary(self.folder)
+    (self.folder / name).unlink()
+    (self.folder / name).symlink_to(elsewhere / name)
+    self.assert_refused('is a link to')
+
+  def test_a_folder_that_calls_itself_a_snapshot(self):
+    """Only links into the blobs beside it are those of the hub's cache."""
+    secret = self.outside(written.write_npz, written.draw())
+    snapshot = self.folder / 'snapshots' / 'abc' / 'layer_1'
+    snapshot.mkdir(parents=True)
+    link = snapshot / 'params.npz'
+    link.symlink_to(secret / 'params.npz')
+    self.assert_refused('is a link to', snapshot)
+    blobs = self.folder / 'blobs'
+    blobs.mkdir()
+    os.rename(secret / 'params.npz', blobs / '00')
+    link.unlink()
+    link.symlink_to('../../../blobs/00')
+    load_dictionary(snapshot)
+
+  def test_things_that_are_no_files(self):
+    (self.folder / 'params.safetensors').mkdir()
+    os.mkfifo(self.folder / 'params.npz')  # Opening it would wait for ever.
+    (self.folder / 'cfg.json').symlink_to('cfg.json')
+    self.assert_refused('holds none of|cannot be opened')
+
+  @parameterized.parameters('ae.pt', 'sae_weights.bin', 'a.pkl', 'SAE.PT')
+  def test_pickles_are_named_with_what_to_take_instead(self, name):
+    path = self.folder / name
+    path.write_bytes(b'\x80\x04.')
+    self.assert_refused('pickle reader only.*safetensors', path)
+    self.assert_refused('pickle reader only.*safetensors')
+
+  def test_a_pickle_beside_a_config(self):
+    (self.folder / 'cfg.json').write_text('{}')
+    (self.folder / 'sae_weights.pt').write_bytes(b'')
+    self.assert_refused('sae_weights.pt is opened by a pickle reader only')
+
+  def test_two_formats_in_one_folder(self):
+    written.write_npz(self.folder, written.draw())
+    written.write_gemma_scope_2(self.folder, written.draw())
+    self.assert_refused('params.npz and params.safetensors')
+    load_dictionary(self.folder / 'params.npz')
+
+  def test_nothing_and_other_things(self):
+    self.assert_refused('holds none of params.npz')
+    (self.folder / 'notes.txt').write_text('x')
+    self.assert_refused('no format that is read', self.folder / 'notes.txt')
+
+  @parameterized.parameters(
+      '<!DOCTYPE html><html>', '', '[1, 2]', '{"a": ', '[' * 100_000,
+      '{"d_in": ' + '9' * 5000 + '}', 'NaN', '\ud800',
+  )  # fmt: skip
+  def test_configs_that_are_none(self, text):
+    tensors = {n: x for n, x in written.draw().items() if n != 'threshold'}
+    written.write_sae_lens(self.folder, tensors, {})
+    data = text.encode('utf-8', 'surrogatepass')
+    (self.folder / 'cfg.json').write_bytes(data)
+    self.assert_refused('cfg.json')
+
+
+if __name__ == '__main__':
+  absltest.main()

@@ -1,0 +1,400 @@
+"""Names of releases, and what they lead to on the hub (a cache, not a net)."""
+
+import os
+import pathlib
+from unittest import mock
+
+from absl.testing import absltest
+from absl.testing import parameterized
+from huggingface_hub import constants
+import numpy as np
+
+from ooc_jax import InputError
+from ooc_jax import load_dictionary
+from ooc_jax.dictionaries import _places
+from ooc_jax.dictionaries import _registry
+from ooc_jax.dictionaries import list_dictionaries
+from tests.dictionaries import written
+from tests.dictionaries.models import tiny_model
+
+_COMMIT = '0123456789abcdef0123456789abcdef01234567'
+
+
+def _folder(source, layer=None):
+  release, name = _registry.find_entry(source, layer)
+  entry = release.entries[name]
+  return f'{release.repo}/{entry.folder}'
+
+
+def _offline(test, cache='/nowhere'):
+  """No test may reach for the network, whatever it asks for."""
+  for name, value in (('HF_HUB_CACHE', cache), ('HF_HUB_OFFLINE', True)):
+    patch = mock.patch.object(constants, name, value)
+    patch.start()
+    test.addCleanup(patch.stop)
+
+
+class NamesTest(parameterized.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    _offline(self)
+
+  @parameterized.parameters(
+      # formats.md, and pretrained_saes.yaml of SAELens 6.54.12.
+      ('2b-pt-res', 0, '16k', 105),
+      ('2b-pt-res', 5, '16k', 68),
+      ('2b-pt-res', 12, '16k', 82),
+      ('2b-pt-res', 20, '16k', 71),
+      ('2b-pt-res', 25, '16k', 116),
+      ('2b-pt-res', 12, '65k', 72),
+      ('2b-pt-res', 12, '262k', 121),
+      ('2b-pt-res', 19, '1m', 88),
+      ('2b-pt-mlp', 7, '16k', 60),
+      ('2b-pt-att', 0, '16k', 104),
+      ('9b-pt-res', 0, '16k', 129),
+      ('9b-pt-res', 20, '16k', 68),
+      ('9b-pt-res', 41, '16k', 113),
+      ('9b-pt-mlp', 0, '16k', 50),
+      ('9b-pt-att', 27, '16k', 136),  # 64 would be as near to 100.
+      ('9b-it-res', 9, '16k', 88),
+      ('27b-pt-res', 10, '131k', 106),
+  )
+  def test_canonical(self, release, layer, width, sparsity):
+    place = f'layer_{layer}/width_{width}'
+    self.assertEqual(
+        _folder(f'gemma-scope-{release}-canonical/{place}/canonical'),
+        f'google/gemma-scope-{release}/{place}/average_l0_{sparsity}',
+    )
+
+  def test_canonical_is_the_nearest_to_100(self):
+    """But for the letter of the list, which this must not replace."""
+    releases = {r.name: r for r in list_dictionaries()}
+    checked = 0
+    for name, release in releases.items():
+      if not name.endswith('-canonical'):
+        continue
+      whole = releases[name.removesuffix('-canonical')]
+      for short, entry in release.entries.items():
+        start = short.removesuffix('canonical')
+        near = lambda folder: abs(int(folder.rpartition('_')[2]) - 100)  # noqa: E731
+        best = min(near(i) for i in whole.entries if i.startswith(start))
+        self.assertEqual(near(entry.folder), best, f'{name}/{short}')
+        checked += 1
+    self.assertEqual(checked, 429)
+
+  def test_every_layer_has_a_canonical_16k(self):
+    for size, layers in (('2b', 26), ('9b', 42)):
+      for kind in ('res', 'mlp', 'att'):
+        name = f'gemma-scope-{size}-pt-{kind}-canonical'
+        for layer in range(layers):
+          self.assertEqual(
+              _folder(f'{name}/layer_{layer}/width_16k/canonical'),
+              _folder(name, layer),
+          )
+
+  def test_releases_are_as_many_as_listed(self):
+    releases = {r.name: r for r in list_dictionaries()}
+    for name, size in (
+        ('gemma-scope-2b-pt-res', 316),
+        ('gemma-scope-9b-pt-res', 536),
+        ('gemma-scope-2b-pt-transcoders', 26),
+        ('gemma-scope-27b-pt-res', 18),
+        ('gemma-scope-2-1b-pt-res', 52),
+        ('gemma-scope-2-1b-it-mlp', 48),
+        ('gemma-scope-2-270m-pt-transcoders', 2),
+        ('gemma-scope-2-27b-it-transcoders-all', 491),
+        ('gemma-scope-2-12b-it-att-all', 192),
+        ('llama_scope_lxr_8x', 32),
+        ('llama_scope_lxa_32x', 32),
+    ):
+      self.assertLen(releases[name].entries, size, name)
+    self.assertEqual(
+        releases['gemma-scope-2-270m-pt-res'].model, 'google/gemma-3-270m'
+    )
+    self.assertEqual(
+        releases['gemma-scope-9b-it-res'].model, 'google/gemma-2-9b-it'
+    )
+    self.assertIn(
+        'layer_9_width_262k_l0_medium_seed_1',
+        releases['gemma-scope-2-270m-pt-res'].entries,
+    )
+
+  @parameterized.parameters(
+      (
+          'gemma-scope-2b-pt-res/embedding/width_4k/average_l0_111',
+          'google/gemma-scope-2b-pt-res/embedding/width_4k/average_l0_111',
+      ),
+      (
+          'gemma-scope-2-4b-pt-res/layer_17_width_16k_l0_big',
+          'google/gemma-scope-2-4b-pt/resid_post/layer_17_width_16k_l0_big',
+      ),
+      (
+          'gemma-scope-2-12b-it-att-all/layer_40_width_262k_l0_small',
+          (
+              'google/gemma-scope-2-12b-it/attn_out_all/'
+              'layer_40_width_262k_l0_small'
+          ),
+      ),
+      (
+          (
+              'gemma-scope-2-4b-it-transcoders/'
+              'transcoder/layer_9_width_16k_l0_small_affine'
+          ),
+          (
+              'google/gemma-scope-2-4b-it/'
+              'transcoder/layer_9_width_16k_l0_small_affine'
+          ),
+      ),
+      (
+          'llama_scope_lxr_8x/l12r_8x',
+          'fnlp/Llama3_1-8B-Base-LXR-8x/Llama3_1-8B-Base-L12R-8x',
+      ),
+      (
+          'llama_scope_lxm_32x/l0m_32x',
+          'fnlp/Llama3_1-8B-Base-LXM-32x/Llama3_1-8B-Base-L0M-32x',
+      ),
+      # Ids of Neuronpedia.
+      (
+          'gemma-2-2b/12-gemmascope-res-16k',
+          'google/gemma-scope-2b-pt-res/layer_12/width_16k/average_l0_82',
+      ),
+      (
+          'gemma-2-9b-it/20-gemmascope-res-131k',
+          'google/gemma-scope-9b-it-res/layer_20/width_131k/average_l0_81',
+      ),
+      (
+          'gemma-2-2b/3-gemmascope-transcoder-16k',
+          (
+              'google/gemma-scope-2b-pt-transcoders/'
+              'layer_3/width_16k/average_l0_54'
+          ),
+      ),
+      (
+          'gemma-2-2b/0-gemmascope-res-16k__l0-13',
+          'google/gemma-scope-2b-pt-res/layer_0/width_16k/average_l0_13',
+      ),
+      (
+          'gemma-3-4b/9-gemmascope-2-res-65k',
+          'google/gemma-scope-2-4b-pt/resid_post/layer_9_width_65k_l0_medium',
+      ),
+      (
+          'gemma-3-27b-it/61-gemmascope-2-transcoder-262k',
+          (
+              'google/gemma-scope-2-27b-it/transcoder_all/'
+              'layer_61_width_262k_l0_small_affine'
+          ),
+      ),
+      (
+          'llama3.1-8b/31-llamascope-att-131k',
+          'fnlp/Llama3_1-8B-Base-LXA-32x/Llama3_1-8B-Base-L31A-32x',
+      ),
+  )
+  def test_other_names(self, source, folder):
+    self.assertEqual(_folder(source), folder)
+
+  @parameterized.parameters(
+      (
+          'gemma-scope-2b-pt-res-canonical',
+          12,
+          'layer_12/width_16k/average_l0_82',
+      ),
+      # The only width there is.
+      ('gemma-scope-27b-pt-res-canonical', 10, 'width_131k/average_l0_106'),
+      ('gemma-scope-2b-pt-transcoders', 2, 'layer_2/width_16k/average_l0_49'),
+      ('llama_scope_lxa_8x', 9, 'Llama3_1-8B-Base-L9A-8x'),
+  )
+  def test_a_release_and_a_layer(self, release, layer, folder):
+    self.assertEndsWith(_folder(release, layer), folder)
+
+  @parameterized.parameters(
+      ('foo', {}, 'neither built in nor'),
+      (
+          'gemma-scope-2b-pt-rse-canonical/layer_1/width_16k/canonical',
+          {},
+          "did you mean 'gemma-scope-2b-pt-res-canonical'",
+      ),
+      (
+          'gemma-scope-2b-pt-res/layer_12/width_16k/average_l0_83',
+          {},
+          "did you mean 'layer_12/width_16k/average_l0_82'",
+      ),
+      (
+          'gemma-scope-2b-pt-res-canonical/layer_26/width_16k/canonical',
+          {},
+          r"did you mean 'layer_\d+/width_16k/canonical'",
+      ),
+      ('gemma-scope-2b-pt-res-canonical', {}, 'give layer='),
+      ('gemma-scope-2b-pt-res-canonical', {'layer': 26}, 'nothing of layer 26'),
+      (
+          'gemma-scope-2b-pt-res',
+          {'layer': 1},
+          '5 dictionaries of layer 1; give',
+      ),
+      ('gemma-scope-2-1b-pt-res', {'layer': 8}, 'layers 7, 13, 17, 22'),
+      ('llama_scope_lxr_8x/l32r_8x', {}, 'did you mean'),
+      (
+          'gemma-scope-2b-pt-res-canonical/layer_3/width_16k/canonical',
+          {'layer': 4},
+          'is of layer 3, and layer 4 was asked for',
+      ),
+      (
+          'gemma-scope-2b-pt-mlp-canonical/layer_3/width_16k/canonical',
+          {'hook': 'resid_post'},
+          "hook 'mlp_out', and 'resid_post' was asked",
+      ),
+      ('gemma-2-2b/26-gemmascope-res-16k', {}, 'did you mean'),
+      ('gemma-2-2b/5-gemmascope-transcoder-65k', {}, 'did you mean'),
+      ('llama3.1-8b/31-llamascope-att-64k', {}, 'did you mean'),
+      ('owner/repo/../x', {}, 'no folder of the hub repository'),
+      ('-/x', {}, 'neither built in nor'),
+      ('params.npz', {}, 'does not exist'),
+      ('./nowhere', {}, 'does not exist'),
+      ('~nobody-of-that-name/x', {}, 'cannot be opened|does not exist'),
+      ('a\0b', {}, 'cannot be opened|neither built'),
+      ('', {}, 'neither built in nor'),
+  )
+  def test_refuses(self, source, asked, message):
+    with self.assertRaisesRegex(InputError, message):
+      load_dictionary(source, **asked)
+
+
+class HubTest(parameterized.TestCase):
+  """A cache as huggingface_hub keeps it: snapshots are links into blobs."""
+
+  def setUp(self):
+    super().setUp()
+    self.cache = pathlib.Path(self.create_tempdir().full_path)
+    _offline(self, str(self.cache))
+
+  def fill(self, repo, written_folder, folder, commit=_COMMIT, branch='main'):
+    """Puts the files of a folder into the cache, as of a commit."""
+    root = self.cache / f'models--{repo.replace("/", "--")}'
+    snapshot = root / 'snapshots' / commit / folder
+    (root / 'blobs').mkdir(parents=True, exist_ok=True)
+    (root / 'refs').mkdir(exist_ok=True)
+    (root / 'refs' / branch).write_text(commit)
+    for file in sorted(p for p in written_folder.rglob('*') if p.is_file()):
+      blob = root / 'blobs' / f'{len(os.listdir(root / "blobs")):040}'
+      file.rename(blob)
+      link = snapshot / file.relative_to(written_folder)
+      link.parent.mkdir(parents=True, exist_ok=True)
+      link.symlink_to(os.path.relpath(blob, link.parent))
+    return root
+
+  def make(self, write, *args):
+    return write(self.cache / 'made', *args)
+
+  def test_a_canonical_id(self):
+    place = 'layer_1/width_16k/average_l0_102'
+    made = self.make(written.write_npz, written.draw())
+    self.fill('google/gemma-scope-2b-pt-res', made, place)
+    name = 'gemma-scope-2b-pt-res-canonical/layer_1/width_16k/canonical'
+    for source, asked in (
+        (name, {}),
+        ('gemma-scope-2b-pt-res-canonical', {'layer': 1}),
+        ('gemma-2-2b/1-gemmascope-res-16k', {}),
+    ):
+      dictionary = load_dictionary(source, model=tiny_model('gemma2'), **asked)
+      self.assertEqual(dictionary.name, name)
+      self.assertEqual(dictionary.site.layer, 1)
+      self.assertEqual(dictionary.site.hook, 'resid_post')
+      np.testing.assert_array_equal(dictionary.decoder, written.draw()['W_dec'])
+    # And as a folder or file of the hub, or of the cache.
+    repo = 'google/gemma-scope-2b-pt-res'
+    snapshot = pathlib.Path(dictionary.files[0])
+    for source in (
+        f'{repo}/{place}',
+        f'{repo}/{place}/params.npz',
+        snapshot.parent,
+        snapshot,
+    ):
+      dictionary = load_dictionary(source)
+      self.assertEqual(dictionary.name, str(source))
+      self.assertEqual(dictionary.site.hook, 'resid_post')
+      self.assertEqual(dictionary.site.layer, 1)
+
+  def test_llama_scope_of_a_revision(self):
+    repo, folder = (
+        'fnlp/Llama3_1-8B-Base-LXR-8x',
+        'Llama3_1-8B-Base-L2R-8x',
+    )
+    other = _COMMIT[::-1]
+    for commit, branch, seed in ((_COMMIT, 'main', 0), (other, 'old', 1)):
+      made = self.make(
+          written.write_llama_scope,
+          written.draw(seed),
+          written.llama_hyperparams(sparsity_include_decoder_norm=False),
+      )
+      self.fill(repo, made, folder, commit, branch)
+    name = 'llama_scope_lxr_8x/l2r_8x'
+    for revision, seed in ((None, 0), ('old', 1), (_COMMIT, 0)):
+      dictionary = load_dictionary(name, revision=revision)
+      np.testing.assert_array_equal(
+          dictionary.encoder_bias, written.draw(seed)['b_enc']
+      )
+    # Both files are of one commit.
+    commits = {p.split('/snapshots/')[1][:40] for p in dictionary.files}
+    self.assertEqual(commits, {_COMMIT})
+    with self.assertRaisesRegex(InputError, 'layer 2, and layer 3 was asked'):
+      load_dictionary(name, layer=3)
+
+  def test_a_release_that_holds_another_site(self):
+    made = self.make(
+        written.write_llama_scope,
+        written.draw(),
+        written.llama_hyperparams(
+            hook_point_in='blocks.5.hook_mlp_out',
+            hook_point_out='blocks.5.hook_mlp_out',
+        ),
+    )
+    self.fill('fnlp/Llama3_1-8B-Base-LXR-8x', made, 'Llama3_1-8B-Base-L5R-8x')
+    with self.assertRaisesRegex(InputError, "hook 'mlp_out'"):
+      load_dictionary('llama_scope_lxr_8x/l5r_8x')
+
+  @parameterized.parameters(True, False)
+  def test_gemma_scope_2_with_and_without_config(self, with_config):
+    config = {'hf_hook_point_in': 'model.layers.1.output'}
+    made = self.make(
+        written.write_gemma_scope_2,
+        written.draw(),
+        config if with_config else None,
+    )
+    place = 'resid_post_all/layer_1_width_16k_l0_small'
+    self.fill('google/gemma-scope-2-270m-pt', made, place)
+    dictionary = load_dictionary(
+        'gemma-scope-2-270m-pt-res-all/layer_1_width_16k_l0_small'
+    )
+    self.assertEqual(dictionary.site.hook, 'resid_post')
+    self.assertLen(dictionary.files, 1 + with_config)
+
+  def test_any_repository_in_sae_lens_format(self):
+    config = {
+        'hook_name': 'blocks.2.hook_resid_post',
+        'architecture': 'jumprelu',
+    }
+    made = self.make(written.write_sae_lens, written.draw(), config)
+    self.fill('someone/their-saes', made, '')
+    dictionary = load_dictionary('someone/their-saes', revision='main')
+    self.assertEqual(dictionary.site.layer, 2)
+
+  def test_what_is_not_in_the_cache(self):
+    with self.assertRaisesRegex(InputError, 'hub cannot be reached'):
+      load_dictionary('gemma-scope-2b-pt-res-canonical', layer=3)
+    with self.assertRaisesRegex(InputError, 'hub cannot be reached'):
+      load_dictionary('someone/their-saes/layer_3/params.npz')
+
+  def test_a_pickle_on_the_hub_is_not_even_fetched(self):
+    with mock.patch.object(_places, 'fetch_file') as fetch:
+      with self.assertRaisesRegex(InputError, 'pickle reader only'):
+        load_dictionary('someone/their-saes/ae.pt')
+    fetch.assert_not_called()
+
+  def test_a_local_copy_has_no_revision(self):
+    made = self.make(written.write_npz, written.draw())
+    with self.assertRaisesRegex(InputError, "no revision 'main'"):
+      load_dictionary(made, revision='main', layer=1)
+
+
+if __name__ == '__main__':
+  absltest.main()
