@@ -59,6 +59,14 @@ _LIST = flags.DEFINE_boolean(
 )
 
 
+# Of the model, for the dictionaries that are made of it.
+_DICTIONARY_PARTS = {
+    'mlp': ('mlp', 'norms'),
+    'tokens': ('embedding', 'unembedding', 'norms'),
+    'random': None,
+}
+
+
 def make_mesh(text: str | None) -> jax.sharding.Mesh | None:
   """'feature:4,vocab:2' as a mesh, None as None.
 
@@ -177,18 +185,21 @@ def run(
     )
   if out is None:
     raise ooc_jax.InputError('A converted dictionary needs --out=FOLDER.')
-  model = None
-  if source:
-    # What maps a dictionary to the stream: see `load_dictionary`.
-    model = ooc_jax.load_model(source)
-  loaded = ooc_jax.load_dictionary(
-      dictionary,
-      model=model,
-      layer=layer,
-      dtype=dtype,
-      mesh=devices,
-      revision=revision,
-  )
+  if ooc_jax.dictionaries.is_saved_dictionary(dictionary):
+    loaded = ooc_jax.dictionaries.restore_dictionary(
+        dictionary, dtype=dtype, mesh=devices
+    )
+  else:
+    # The model maps some dictionaries to the stream: see `load_dictionary`.
+    parts = _DICTIONARY_PARTS.get(dictionary, ('attention', 'norms'))
+    loaded = ooc_jax.load_dictionary(
+        dictionary,
+        model=ooc_jax.load_model(source, parts=parts) if source else None,
+        layer=layer,
+        dtype=dtype,
+        mesh=devices,
+        revision=revision,
+    )
   return ooc_jax.dictionaries.save_dictionary(loaded, out, to=to)
 
 

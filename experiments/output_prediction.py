@@ -164,8 +164,8 @@ class _Reader:
     return _summary.with_weights(
         table,
         {
-            f'{dictionary.name}/{pathlib.Path(file).name}': (
-                results.sha256_file(file)
+            f'{dictionary.name}/{pathlib.Path(file).name}': results.sha256_file(
+                file
             )
             for file in dictionary.files
         },

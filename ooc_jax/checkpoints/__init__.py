@@ -1,12 +1,18 @@
 """Weights in and out: safetensors, GGUF, Orbax, the hub."""
 
+from ooc_jax.checkpoints._convert_model import convert_model
+from ooc_jax.checkpoints._folder import restore_model
+from ooc_jax.checkpoints._folder import save_model
 from ooc_jax.checkpoints._hub_errors import MissingFile
 from ooc_jax.checkpoints._hub_file import HubOrigin
 from ooc_jax.checkpoints._hub_file import fetch_file
 from ooc_jax.checkpoints._hub_file import hub_origin
 from ooc_jax.checkpoints._load import load_model
-from ooc_jax.checkpoints._orbax import restore_model
-from ooc_jax.checkpoints._orbax import save_model
+from ooc_jax.checkpoints._manifest import origin_of
+from ooc_jax.checkpoints._new_folder import checked_target
+from ooc_jax.checkpoints._new_folder import new_folder
+from ooc_jax.checkpoints._orbax import load_arrays
+from ooc_jax.checkpoints._orbax import save_arrays
 from ooc_jax.checkpoints._registry import MODELS
 from ooc_jax.checkpoints._registry import model_entry
 from ooc_jax.checkpoints._source import read_json
@@ -15,11 +21,17 @@ __all__ = (
     'HubOrigin',
     'MODELS',
     'MissingFile',
+    'checked_target',
+    'convert_model',
     'fetch_file',
     'hub_origin',
+    'load_arrays',
     'load_model',
     'model_entry',
+    'new_folder',
+    'origin_of',
     'read_json',
     'restore_model',
+    'save_arrays',
     'save_model',
 )

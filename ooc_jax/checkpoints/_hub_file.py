@@ -64,7 +64,8 @@ def fetch_file(repo: str, name: str, revision: str | None) -> pathlib.Path:
   HF_TOKEN, HF_HOME, HF_ENDPOINT and HF_HUB_OFFLINE are respected. A file that
   is downloaded has the length that was announced and, where its ETag is a
   SHA-256 or a git hash as on the hub, that content; otherwise it is not left
-  in the cache.
+  in the cache. A download that is cut goes on where it was while the process
+  lives; one that is killed begins its file again (huggingface_hub issue 4196).
 
   Files that belong together must be of one commit: ask for the first with the
   revision that the user gave, and for the others with `hub_origin(first)`'s.

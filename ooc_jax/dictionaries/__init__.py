@@ -9,15 +9,21 @@ from ooc_jax.dictionaries._dictionary import DictionarySite
 from ooc_jax.dictionaries._load import load_dictionary
 from ooc_jax.dictionaries._registry import list_dictionaries
 from ooc_jax.dictionaries._releases import Release
+from ooc_jax.dictionaries._saved import is_saved_dictionary
+from ooc_jax.dictionaries._saved import restore_dictionary
+from ooc_jax.dictionaries._saved import save_dictionary
 
 __all__ = (
     'Dictionary',
     'DictionarySite',
     'HOOKS',
     'Release',
+    'is_saved_dictionary',
     'list_dictionaries',
     'load_dictionary',
     'mlp_dictionary',
     'random_dictionary',
+    'restore_dictionary',
+    'save_dictionary',
     'token_dictionary',
 )

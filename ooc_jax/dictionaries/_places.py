@@ -114,18 +114,21 @@ class HubPlace:
     """
     parts = [*self._parts, *name.split('/')]
     inside = '/'.join(parts)
-    if not self._reachable:  # It takes half a minute to find that out.
+    if self._reachable:
+      try:
+        path = fetch_file(self._repo, inside, self._revision)
+      except MissingFile:
+        return None
+      except InputError:
+        self._reachable = False
+        raise
+    else:  # It takes half a minute to find that out.
       cached = huggingface_hub.try_to_load_from_cache(
           self._repo, inside, revision=self._revision
       )
-      return pathlib.Path(cached) if isinstance(cached, str) else None
-    try:
-      path = fetch_file(self._repo, inside, self._revision)
-    except MissingFile:
-      return None
-    except InputError:
-      self._reachable = False
-      raise
+      if not isinstance(cached, str):
+        return None
+      path = pathlib.Path(cached)
     # The snapshot's folder is named by its commit: later files come from it.
     self._revision = path.parents[len(parts) - 1].name
     return path

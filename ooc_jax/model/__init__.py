@@ -6,20 +6,20 @@ from ooc_jax.model._config import Rope
 from ooc_jax.model._config_gguf import config_from_gguf
 from ooc_jax.model._config_hf import config_from_hf
 from ooc_jax.model._layers import softcap
-from ooc_jax.model._model import forward
+from ooc_jax.model._model import PARTS
 from ooc_jax.model._model import Model
+from ooc_jax.model._model import forward
 from ooc_jax.model._model import norm_gain
 from ooc_jax.model._model import parameter
 from ooc_jax.model._model import parameter_shapes
 from ooc_jax.model._model import part_of
-from ooc_jax.model._model import PARTS
 from ooc_jax.model._model import parts_needed
 from ooc_jax.model._rope import apply_rope
 from ooc_jax.model._rope import rope_frequencies
-from ooc_jax.model._taps import no_tap
-from ooc_jax.model._taps import run_with_taps
 from ooc_jax.model._taps import Site
 from ooc_jax.model._taps import Tap
+from ooc_jax.model._taps import no_tap
+from ooc_jax.model._taps import run_with_taps
 from ooc_jax.model._tokenizer import Tokenizer
 from ooc_jax.model._transformer import Transformer
 

@@ -22,7 +22,6 @@ from ooc_jax import InputError
 from ooc_jax import load_model
 from ooc_jax import save_model
 from ooc_jax.checkpoints import restore_model
-from ooc_jax.model import PARTS
 from ooc_jax.model import Model
 from ooc_jax.model import config_from_hf
 from tests.checkpoints import tiny
@@ -175,8 +174,9 @@ class PartsTest(OrbaxTest):
   )
   def test_only_the_needed_items_are_read(self, parts):
     model = self.saved('llama', False)
-    for part in set(PARTS) - set(parts):
-      shutil.rmtree(self.target / 'params' / part)
+    for item in (self.target / 'params').iterdir():
+      if item.name.rpartition('.')[2] not in parts:
+        shutil.rmtree(item)
     some = load_model(self.target, parts=parts)
     whole = _flat(model.params)
     for name, x in _flat(some.params).items():
@@ -184,7 +184,8 @@ class PartsTest(OrbaxTest):
     expected = load_model(self.source, parts=parts)
     self.assertEqual(set(_flat(some.params)), set(_flat(expected.params)))
     read = {pathlib.Path(f).relative_to(self.target).parts for f in some.files}
-    self.assertEqual({p[1] for p in read if p[0] == 'params'}, set(parts))
+    items = {p[1].rpartition('.')[2] for p in read if p[0] == 'params'}
+    self.assertEqual(items, set(parts))
 
   def test_unembedding_of_a_tied_model(self):
     self.saved()
@@ -386,19 +387,22 @@ class DamageTest(OrbaxTest):
     self.assertGreater(len(files), 20)
     inside = 0
     for file in files:
-      if file.name == 'ooc_jax.json' or file.parent.name == 'params':
-        continue  # The one has its own tests, the others are not read.
+      if file.name == 'ooc_jax.json' or '/layer_' in str(file):
+        continue  # The one has its own tests, the others are many and alike.
       data = file.read_bytes()
       inside += 1
       file.unlink()
       self.assertIn(f'{file} is missing', self.error())
+      if not data:
+        file.write_bytes(data)
+        continue
       file.write_bytes(data[:-1])
       self.assertIn(
           f'{file} has {len(data) - 1} bytes, and {len(data)} bytes were',
           self.error(),
       )
       file.write_bytes(data)
-    self.assertGreater(inside, 20)
+    self.assertGreater(inside, 18)
     _assert_same_bits(load_model(self.target).params, model.params)
 
   # Orbax leaves coroutines behind when it fails, and says so when they go.

@@ -384,6 +384,51 @@ class HubTest(parameterized.TestCase):
     with self.assertRaisesRegex(InputError, 'hub cannot be reached'):
       load_dictionary('someone/their-saes/layer_3/params.npz')
 
+  @parameterized.parameters(True, False)
+  def test_a_branch_that_moves_between_two_files(self, reachable):
+    """Both files come from the commit that the first one was found in."""
+    repo = 'fnlp/Llama3_1-8B-Base-LXR-8x'
+    config = written.llama_hyperparams()
+    for commit, seed in ((_COMMIT[::-1], 1), (_COMMIT, 0)):
+      made = self.make(written.write_llama_scope, written.draw(seed), config)
+      root = self.fill(repo, made, 'Llama3_1-8B-Base-L2R-8x', commit)
+    hub = _places.huggingface_hub
+    find = hub.try_to_load_from_cache
+
+    def find_and_move(*args, **kwargs):
+      path = find(*args, **kwargs)
+      if path is not None:
+        (root / 'refs' / 'main').write_text(_COMMIT[::-1])
+      return path
+
+    def fetch_and_move(*args):
+      path = find_and_move(*args[:2], revision=args[2])
+      if path is None:
+        kind = _places.MissingFile if reachable else InputError
+        raise kind('no such file')
+      return pathlib.Path(path)
+
+    with (
+        mock.patch.object(_places, 'fetch_file', fetch_and_move),
+        mock.patch.object(hub, 'try_to_load_from_cache', find_and_move),
+    ):
+      dictionary = load_dictionary('llama_scope_lxr_8x/l2r_8x')
+    np.testing.assert_array_equal(
+        dictionary.encoder_bias, written.draw(0)['b_enc']
+    )
+
+  def test_an_unreachable_hub_is_asked_once(self):
+    made = self.make(written.write_gemma_scope_2, written.draw())
+    self.fill('someone/saes', made, 'resid_post/layer_1')
+    error = InputError('no network')
+    with mock.patch.object(_places, 'fetch_file', side_effect=error) as fetch:
+      dictionary = load_dictionary('someone/saes/resid_post/layer_1')
+      self.assertEqual(dictionary.site.layer, 1)
+      self.assertEqual(fetch.call_count, 1)
+      with self.assertRaisesRegex(InputError, 'no network'):
+        load_dictionary('someone/saes/resid_post/layer_2')
+      self.assertEqual(fetch.call_count, 2)
+
   def test_a_pickle_on_the_hub_is_not_even_fetched(self):
     with mock.patch.object(_places, 'fetch_file') as fetch:
       with self.assertRaisesRegex(InputError, 'pickle reader only'):

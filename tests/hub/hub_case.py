@@ -1,5 +1,6 @@
 """Tests with a hub of their own and an empty cache."""
 
+import os
 import pathlib
 import time
 from unittest import mock
@@ -21,6 +22,10 @@ class HubCase(parameterized.TestCase):
     self.cache = self.folder / 'cache'
     self.hub = self.enter_context(LoopbackHub())
     self.enter_context(self.hub.client(self.cache))
+    # No converted copy that this machine may have.
+    self.enter_context(
+        mock.patch.dict(os.environ, OOC_JAX_CACHE=str(self.folder / 'copies'))
+    )
     # The client waits for seconds before it asks again; here it is noted.
     self.waits = []
     self.enter_context(mock.patch.object(time, 'sleep', self.waits.append))
