@@ -34,7 +34,8 @@ from ooc_jax import results
 _EXPERIMENT = 'output_prediction'
 # Below the level at which tokens are masked: what is left is still reported.
 _SUSPECT_COSINE = 0.5
-_PARTS = ('embedding', 'unembedding', 'norms')
+# What a built-in dictionary needs beside the unembedding.
+_PARTS = {'mlp': ('mlp', 'norms'), 'tokens': ('embedding',)}
 _COLUMNS = {
     'top_ids': 'token ids of the largest logits',
     'top_tokens': 'their text',
@@ -77,7 +78,7 @@ def run(study: Study, out: pathlib.Path, weights: str | None = None) -> Results:
   Raises:
     InputError: For anything that a user can cause.
   """
-  parts = _PARTS + (('mlp',) if study.dictionary == 'mlp' else ())
+  parts = ('unembedding', *_PARTS.get(study.dictionary, ()))
   model = ooc_jax.load_model(
       study.model if weights is None else weights,
       parts=parts,

@@ -13,19 +13,19 @@ from ooc_jax import model
 from ooc_jax._errors import InputError
 from ooc_jax.checkpoints import load_model
 from ooc_jax.checkpoints import save_model
-from ooc_jax.circuits import input_lens
 from ooc_jax.circuits import Lens
+from ooc_jax.circuits import input_lens
 from ooc_jax.circuits import output_lens
 from ooc_jax.dictionaries import Dictionary
 from ooc_jax.dictionaries import load_dictionary
 from ooc_jax.measures import Coherence
 from ooc_jax.measures import coherence
-from ooc_jax.model import forward
 from ooc_jax.model import Model
 from ooc_jax.model import ModelConfig
-from ooc_jax.model import run_with_taps
 from ooc_jax.model import Site
 from ooc_jax.model import Transformer
+from ooc_jax.model import forward
+from ooc_jax.model import run_with_taps
 
 __all__ = (
     'Coherence',

@@ -3,6 +3,12 @@
 import numpy as np
 
 
+def row_norms(x: np.ndarray) -> np.ndarray:
+  """Norms of the rows of [F, D], float64, without a copy in float64."""
+  x = x.astype(np.float32, copy=False)
+  return np.sqrt(np.einsum('FD,FD->F', x, x, dtype=np.float64))
+
+
 def gated_as_jump(
     weights: np.ndarray,
     gate_bias: np.ndarray,
@@ -28,7 +34,7 @@ def gated_as_jump(
   Returns:
     Encoder [F, D], its bias [F] and threshold [F], float32.
   """
-  with np.errstate(over='ignore', invalid='ignore'):  # Told when it is mapped.
+  with np.errstate(over='ignore', invalid='ignore'):  # Told when it is placed.
     r = np.exp(log_scale)
     # The shift moves pre and both sides of the condition alike.
     threshold = np.maximum(magnitude_bias - r * gate_bias, 0)
@@ -51,9 +57,8 @@ def unit_decoder(
   Returns:
     Encoder, bias and decoder, float32.
   """
-  norms = np.linalg.norm(decoder.astype(np.float64), axis=1)
-  norms = norms.astype(np.float32)
-  with np.errstate(over='ignore', invalid='ignore'):  # Told when it is mapped.
+  norms = row_norms(decoder).astype(np.float32)
+  with np.errstate(over='ignore', invalid='ignore'):  # Told when it is placed.
     encoder = encoder.astype(np.float32) * norms[:, None]
     decoder = decoder / np.where(norms > 0, norms, 1)[:, None]
   return encoder, bias * norms, decoder.astype(np.float32)

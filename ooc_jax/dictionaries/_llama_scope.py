@@ -33,6 +33,7 @@ from ooc_jax.dictionaries._archive import axis_sizes
 from ooc_jax.dictionaries._archive import printable
 from ooc_jax.dictionaries._archive import read_array
 from ooc_jax.dictionaries._dictionary import DictionarySite
+from ooc_jax.dictionaries._forms import row_norms
 from ooc_jax.dictionaries._settings import setting
 from ooc_jax.dictionaries._site_names import site_of_hook
 from ooc_jax.dictionaries._stored import Asked
@@ -101,13 +102,16 @@ def load_llama_scope(
   level = _threshold(config, where)
   threshold = np.full(sizes['F'], level * scale_in, np.float32)
   if sparsity_include_decoder_norm:
-    norms = np.linalg.norm(decoder.astype(np.float64), axis=1)
+    norms = row_norms(decoder)
     # A feature that writes nothing never passes.
     threshold = np.full(sizes['F'], np.inf, np.float32)
     np.divide(level * scale_out, norms, out=threshold, where=norms > 0)
+  with np.errstate(over='ignore'):  # Told when it is placed.
+    encoder *= np.float32(scale_in)
+    decoder /= np.float32(scale_out)
   return Stored(
-      encoder=encoder * np.float32(scale_in),
-      decoder=decoder / np.float32(scale_out),
+      encoder=encoder,
+      decoder=decoder,
       encoder_bias=encoder_bias,
       decoder_bias=decoder_bias / np.float32(scale_out),
       threshold=threshold,

@@ -46,7 +46,7 @@ def read_ropes(reader: Reader, family: str) -> tuple[Rope, Rope | None]:
   )
 
 
-def _rope(reader: Reader, base: float | None, scaling: Any) -> Rope:
+def _rope(reader: Reader, base: int | float | None, scaling: Any) -> Rope:
   """One rotary embedding; `base` None means it is inside `scaling`."""
   if scaling is None:
     scaling = {}

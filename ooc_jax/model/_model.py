@@ -19,6 +19,7 @@ from ooc_jax.model._tokenizer import Tokenizer
 from ooc_jax.model._transformer import Transformer
 
 PARTS = ('embedding', 'unembedding', 'attention', 'mlp', 'norms')
+_FINAL_NORM = 'final_norm'
 
 
 @flax.struct.dataclass
@@ -42,8 +43,13 @@ class Model:
 
 
 def part_of(path: Collection[str]) -> str:
-  """Which of `PARTS` the parameter at `path` belongs to."""
+  """Which of `PARTS` the parameter at `path` belongs to, or 'final_norm'.
+
+  The final norm belongs to two parts, see `parts_needed`.
+  """
   names = tuple(path)
+  if names[0] == _FINAL_NORM:
+    return _FINAL_NORM
   if names[-1] == 'weight':
     # q/k norms are needed wherever the attention is, and nowhere else.
     return 'attention' if 'attention' in names else 'norms'
@@ -51,7 +57,12 @@ def part_of(path: Collection[str]) -> str:
 
 
 def parts_needed(config: ModelConfig, parts: Collection[str]) -> frozenset[str]:
-  """`parts` checked, with a tied model's unembedding read as its embedding.
+  """`parts` checked, as values of `part_of`.
+
+  A tied model's unembedding is its embedding. The final norm comes with
+  'norms' and with 'unembedding', which nothing reads without it: of an untied
+  8B model the lens then needs one shard, where the norms of all layers are in
+  every one.
 
   Raises:
     InputError: A name is none of `PARTS`.
@@ -59,6 +70,8 @@ def parts_needed(config: ModelConfig, parts: Collection[str]) -> frozenset[str]:
   if isinstance(parts, str) or set(parts) - set(PARTS):
     raise InputError(f'parts={parts!r} must be a collection of {PARTS}.')
   needed = set(parts)
+  if needed & {'unembedding', 'norms'}:
+    needed.add(_FINAL_NORM)
   if config.tied and 'unembedding' in needed:
     needed = needed - {'unembedding'} | {'embedding'}
   return frozenset(needed)
@@ -70,8 +83,9 @@ def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
   one = dataclasses.replace(config, num_layers=1, windows=config.windows[:1])
   tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
   tree = jax.eval_shape(Transformer(one).init, jax.random.key(0), tokens)
-  layer = flax.traverse_util.flatten_dict(tree['params'].pop('layer_0'))
-  rest = flax.traverse_util.flatten_dict(tree['params'])
+  # Any: in flax's own types a flat tree may hold nodes without a shape.
+  layer: Any = flax.traverse_util.flatten_dict(tree['params'].pop('layer_0'))
+  rest: Any = flax.traverse_util.flatten_dict(tree['params'])
   for i in range(config.num_layers):
     rest |= {(f'layer_{i}', *path): leaf for path, leaf in layer.items()}
   return {'/'.join(path): tuple(leaf.shape) for path, leaf in rest.items()}
@@ -87,9 +101,10 @@ def parameter(model: Model, path: str) -> Array:
   names = path.split('/')
   for name in names:
     if not isinstance(node, dict) or name not in node:
+      part = part_of(names)
+      part = 'unembedding' if part == _FINAL_NORM else part
       raise InputError(
-          f'{path} was not loaded; call load_model with'
-          f' {part_of(names)!r} in parts.'
+          f'{path} was not loaded; call load_model with {part!r} in parts.'
       )
     node = node[name]
   return node

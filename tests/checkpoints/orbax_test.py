@@ -167,15 +167,15 @@ class RoundTripTest(OrbaxTest):
 class PartsTest(OrbaxTest):
 
   @parameterized.parameters(
-      (('embedding',),),
-      (('norms', 'mlp'),),
-      (('unembedding', 'attention'),),
-      ((),),
+      (('embedding',), ()),
+      (('norms', 'mlp'), ('final_norm',)),
+      (('unembedding', 'attention'), ('final_norm',)),
+      ((), ()),
   )
-  def test_only_the_needed_items_are_read(self, parts):
+  def test_only_the_needed_items_are_read(self, parts, more):
     model = self.saved('llama', False)
     for item in (self.target / 'params').iterdir():
-      if item.name.rpartition('.')[2] not in parts:
+      if item.name.rpartition('.')[2] not in parts + more:
         shutil.rmtree(item)
     some = load_model(self.target, parts=parts)
     whole = _flat(model.params)
@@ -185,12 +185,12 @@ class PartsTest(OrbaxTest):
     self.assertEqual(set(_flat(some.params)), set(_flat(expected.params)))
     read = {pathlib.Path(f).relative_to(self.target).parts for f in some.files}
     items = {p[1].rpartition('.')[2] for p in read if p[0] == 'params'}
-    self.assertEqual(items, set(parts))
+    self.assertEqual(items, {*parts, *more})
 
   def test_unembedding_of_a_tied_model(self):
     self.saved()
     some = load_model(self.target, parts=['unembedding'])
-    self.assertEqual(set(some.params), {'embedding'})
+    self.assertEqual(set(some.params), {'embedding', 'final_norm'})
 
   def test_part_that_was_not_saved(self):
     self.saved(parts=('embedding', 'norms'))

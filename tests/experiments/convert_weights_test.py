@@ -166,7 +166,7 @@ class ConvertTest(FolderTest):
     _checkpoint(self.source, 'gemma2')
     convert_model(self.source, self.ours)
     for item in (self.ours / 'params').iterdir():
-      if item.name not in ('embedding', 'norms'):
+      if item.name not in ('embedding', 'final_norm', 'norms'):
         shutil.rmtree(item)
     parts = ('embedding', 'unembedding', 'norms')
     some = ooc_jax.load_model(self.ours, parts=parts)
@@ -384,7 +384,7 @@ class DictionaryTest(FolderTest):
     _checkpoint(self.source, 'llama')
     model = ooc_jax.load_model(self.source)
     dictionary = ooc_jax.load_dictionary('mlp', model=model, layer=0)
-    save_dictionary(dictionary, self.ours)
+    save_dictionary(dictionary, self.ours, to='safetensors')
     path = self.ours / 'ooc_jax_dictionary.json'
     good = path.read_text()
     for old, new in (('"format": 1', '"format": 2'), ('mlp_neuron', 'x'),
@@ -395,9 +395,16 @@ class DictionaryTest(FolderTest):
       with self.assertRaisesRegex(ooc_jax.InputError, str(self.ours)):
         restore_dictionary(self.ours)
     path.write_text(good)
-    shutil.rmtree(self.ours / 'arrays')
+    restore_dictionary(self.ours)
+    arrays = self.ours / 'dictionary.safetensors'
+    arrays.write_bytes(arrays.read_bytes()[:-1])
     with self.assertRaisesRegex(ooc_jax.InputError, 'is damaged'):
       restore_dictionary(self.ours)
+    again = self.root / 'again'
+    save_dictionary(dictionary, again)
+    shutil.rmtree(again / 'arrays')
+    with self.assertRaisesRegex(ooc_jax.InputError, 'is damaged'):
+      restore_dictionary(again)
 
 
 class CommandTest(FolderTest):
