@@ -12,7 +12,9 @@ Leaves a folder with one table a layer, labels, a summary and a figure. Stopped
 at any moment, the same command continues.
 """
 
+from collections.abc import Sequence
 import dataclasses
+import os
 import pathlib
 import time
 from typing import Any
@@ -34,8 +36,16 @@ from ooc_jax import results
 _EXPERIMENT = 'output_prediction'
 # Below the level at which tokens are masked: what is left is still reported.
 _SUSPECT_COSINE = 0.5
-# What a built-in dictionary needs beside the unembedding.
-_PARTS = {'mlp': ('mlp', 'norms'), 'tokens': ('embedding',)}
+# What a dictionary needs of the model beside the unembedding.
+_PARTS = {
+    'mlp': ('mlp', 'norms'),
+    'tokens': ('embedding',),
+    'random': (),
+    # By the hook of a release: head outputs are written through W_O, and
+    # transcoders read through a norm. The other hooks are of the stream.
+    'attn_z': ('attention', 'norms'),
+    'mlp_in': ('norms',),
+}
 _COLUMNS = {
     'top_ids': 'token ids of the largest logits',
     'top_tokens': 'their text',
@@ -78,7 +88,7 @@ def run(study: Study, out: pathlib.Path, weights: str | None = None) -> Results:
   Raises:
     InputError: For anything that a user can cause.
   """
-  parts = ('unembedding', *_PARTS.get(study.dictionary, ()))
+  parts = ('unembedding', *_parts(study.dictionary))
   model = ooc_jax.load_model(
       study.model if weights is None else weights,
       parts=parts,
@@ -92,11 +102,11 @@ def run(study: Study, out: pathlib.Path, weights: str | None = None) -> Results:
     )
   layers = parse_layers(study.layers, model.config.num_layers)
   settings = {'experiment': _EXPERIMENT, **dataclasses.asdict(study)}
-  hashes = {
-      pathlib.Path(name).name: results.sha256_file(name) for name in model.files
-  }
   with results.ResultsFolder.open(
-      out, settings, provenance=_command.provenance(), weights=hashes
+      out,
+      settings,
+      provenance=_command.provenance(),
+      weights=_hashes(model.files),
   ) as folder:
     missing = [layer for layer in layers if not folder.has_layer(layer)]
     if missing:
@@ -104,6 +114,18 @@ def run(study: Study, out: pathlib.Path, weights: str | None = None) -> Results:
       for layer in _command.progress(missing, len(missing), 'layer'):
         folder.write_layer(layer, reader.table(layer))
     return Results(out, _finish(folder, study, model.config.num_layers, layers))
+
+
+def _parts(dictionary: str) -> tuple[str, ...]:
+  """What has to be loaded to bring a dictionary to the residual stream."""
+  if dictionary in _PARTS:
+    return _PARTS[dictionary]
+  for release in ooc_jax.dictionaries.list_dictionaries():
+    if dictionary.split('/')[0] == release.name:
+      hook = next(iter(release.entries.values())).site.hook
+      return _PARTS.get(hook, ())
+  # A file says its hook when it is read, which is after the model.
+  return _PARTS['attn_z']
 
 
 class _Reader:
@@ -162,15 +184,25 @@ class _Reader:
     table = results.features_table(columns, descriptions=_COLUMNS)
     # A file of dictionaries is known once its layer is reached, so its hash is
     # kept with the layer and not in config.json.
-    return _summary.with_weights(
-        table,
-        {
-            f'{dictionary.name}/{pathlib.Path(file).name}': results.sha256_file(
-                file
-            )
-            for file in dictionary.files
-        },
-    )
+    return _summary.with_weights(table, _hashes(dictionary.files))
+
+
+def _hashes(files: Sequence[str]) -> dict[str, str]:
+  """SHA-256 of every file, by its name in its repository or folder."""
+  if not files:
+    return {}
+  root = pathlib.Path(
+      os.path.commonpath([str(pathlib.Path(f).parent) for f in files])
+  )
+  hashes = {}
+  for file in map(pathlib.Path, files):
+    origin = ooc_jax.checkpoints.hub_origin(file)
+    if origin is None:
+      name = file.relative_to(root).as_posix()
+    else:
+      name = f'{origin.repo}@{origin.commit}/{origin.name}'
+    hashes[name] = results.sha256_file(file)
+  return hashes
 
 
 def _finish(

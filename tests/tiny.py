@@ -56,6 +56,18 @@ CONFIGS = {
             'rope_theta': 1e4,
         }
     ),
+    'gemma3': (
+        _COMMON
+        | {
+            'model_type': 'gemma3_text',
+            'hidden_activation': 'gelu_pytorch_tanh',
+            'query_pre_attn_scalar': 11,
+            'sliding_window': 16,
+            'sliding_window_pattern': 2,
+            'rope_theta': 1e6,
+            'rope_local_base_freq': 1e4,
+        }
+    ),
 }
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 import os
 import pathlib
+import re
+from typing import Any
 
 import jax
 from orbax.checkpoint import v1 as ocp
@@ -24,13 +26,16 @@ def save_arrays(folder: pathlib.Path, arrays: Mapping[str, jax.Array]) -> None:
   context.array.saving.use_compression = False
   try:
     with context:
-      # Orbax nests by '/'.
-      ocp.save(str(folder), {_key(name): x for name, x in arrays.items()})
+      # Orbax nests by '/'. Any: its own type of a tree is no plain dict.
+      tree: Any = {_key(name): x for name, x in arrays.items()}
+      ocp.save(str(folder), tree)
   except (OSError, MemoryError):
     raise
   except Exception as error:  # TensorStore raises many types on a full disk.
-    text = ' '.join(str(error).split())[:300]
-    raise OSError(f'{type(error).__name__}: {text}') from error
+    text = ' '.join(str(error).split())
+    # The reason of the system, where TensorStore's text ends with one.
+    reason = re.search(r"([^:]+) \[os_error_code='\d+'\]", text)
+    raise OSError(reason[1].strip() if reason else text[:300]) from error
 
 
 def load_arrays(
@@ -48,7 +53,8 @@ def load_arrays(
   if not os.path.isdir(folder):
     raise ValueError('it is missing')
   try:
-    loaded = ocp.load(str(folder), {_key(name): x for name, x in like.items()})
+    tree: Any = {_key(name): x for name, x in like.items()}
+    loaded: Any = ocp.load(str(folder), tree)
   except MemoryError:
     raise
   except Exception as error:  # Orbax and TensorStore raise many types.

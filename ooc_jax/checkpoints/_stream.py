@@ -83,7 +83,8 @@ def stream_of_model(model: Model) -> ParameterStream:
   Raises:
     InputError: Its parameters are not what its config describes.
   """
-  flat = flax.traverse_util.flatten_dict(model.params, sep='/')
+  # Any: in flax's own types a flat tree may hold nodes without a shape.
+  flat: Any = flax.traverse_util.flatten_dict(model.params, sep='/')
   shapes = parameter_shapes(model.config)
   if wrong := [k for k, x in flat.items() if x.shape != shapes.get(k)]:
     raise InputError(

@@ -9,6 +9,12 @@ def row_norms(x: np.ndarray) -> np.ndarray:
   return np.sqrt(np.einsum('FD,FD->F', x, x, dtype=np.float64))
 
 
+def project(rows: np.ndarray, x: np.ndarray) -> np.ndarray:
+  """rows [F, D] · x [D], float32."""
+  with np.errstate(over='ignore', invalid='ignore'):  # Told when it is placed.
+    return rows.astype(np.float32, copy=False) @ x
+
+
 def gated_as_jump(
     weights: np.ndarray,
     gate_bias: np.ndarray,

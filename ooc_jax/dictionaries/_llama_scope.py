@@ -33,6 +33,7 @@ from ooc_jax.dictionaries._archive import axis_sizes
 from ooc_jax.dictionaries._archive import printable
 from ooc_jax.dictionaries._archive import read_array
 from ooc_jax.dictionaries._dictionary import DictionarySite
+from ooc_jax.dictionaries._forms import project
 from ooc_jax.dictionaries._forms import row_norms
 from ooc_jax.dictionaries._settings import setting
 from ooc_jax.dictionaries._site_names import site_of_hook
@@ -94,26 +95,27 @@ def load_llama_scope(
           f'{where}: apply_decoder_bias_to_pre_encoder is set in a transcoder,'
           ' whose bias is not of the space that it reads; check the file.'
       )
-    encoder_bias = encoder_bias - encoder @ decoder_bias
+    encoder_bias -= project(encoder, decoder_bias)
   if sparsity_include_decoder_norm is None:
     sparsity_include_decoder_norm = setting(
         config, 'sparsity_include_decoder_norm', bool, where, True
     )
   level = _threshold(config, where)
-  threshold = np.full(sizes['F'], level * scale_in, np.float32)
-  if sparsity_include_decoder_norm:
-    norms = row_norms(decoder)
-    # A feature that writes nothing never passes.
-    threshold = np.full(sizes['F'], np.inf, np.float32)
-    np.divide(level * scale_out, norms, out=threshold, where=norms > 0)
   with np.errstate(over='ignore'):  # Told when it is placed.
+    threshold = np.full(sizes['F'], level * scale_in, np.float32)
+    if sparsity_include_decoder_norm:
+      norms = row_norms(decoder)
+      # A feature that writes nothing never passes.
+      threshold = np.full(sizes['F'], np.inf, np.float32)
+      np.divide(level * scale_out, norms, out=threshold, where=norms > 0)
     encoder *= np.float32(scale_in)
     decoder /= np.float32(scale_out)
+    decoder_bias /= np.float32(scale_out)
   return Stored(
       encoder=encoder,
       decoder=decoder,
       encoder_bias=encoder_bias,
-      decoder_bias=decoder_bias / np.float32(scale_out),
+      decoder_bias=decoder_bias,
       threshold=threshold,
       site=site,
       files=(where, archive.where),

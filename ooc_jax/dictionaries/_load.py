@@ -27,8 +27,11 @@ from ooc_jax.dictionaries._places import LocalPlace
 from ooc_jax.dictionaries._places import Place
 from ooc_jax.dictionaries._registry import find_entry
 from ooc_jax.dictionaries._registry import list_dictionaries
+from ooc_jax.dictionaries._saved import is_saved_dictionary
+from ooc_jax.dictionaries._saved import restore_dictionary
 from ooc_jax.dictionaries._stored import Asked
 from ooc_jax.dictionaries._stored import Stored
+from ooc_jax.dictionaries._to_stream import check_fits
 from ooc_jax.dictionaries._to_stream import to_stream
 from ooc_jax.model import Model
 
@@ -57,7 +60,8 @@ def load_dictionary(
       canonical'), or a release and `layer`; an id of Neuronpedia
       ('gemma-2-2b/12-gemmascope-res-16k'); a folder or file here, or in a hub
       repository ('owner/name/path'), of Gemma Scope, Gemma Scope 2, Llama Scope
-      or SAELens. '{layer}' in it stands for `layer`.
+      or SAELens; what `save_dictionary` wrote. '{layer}' in it stands for
+      `layer`.
     model: Whose directions they are. Without one, widths are not compared, and
       what needs the model's weights to reach the residual stream is refused.
     layer: Where; needed if neither files nor path say it, and compared with
@@ -100,9 +104,33 @@ def load_dictionary(
         hook=hook,
         config=None if model is None else model.config,
     )
-    name, stored = _stored(name, asked, revision, sparsity_include_decoder_norm)
-    dictionary = to_stream(stored, name, model)
+    if is_saved_dictionary(name):
+      _no_revision(name, revision)
+      dictionary = _saved(name, asked, model)
+    else:
+      name, stored = _stored(
+          name, asked, revision, sparsity_include_decoder_norm
+      )
+      dictionary = to_stream(stored, name, model)
   return place(dictionary, dtype, mesh)
+
+
+def _saved(name: str, asked: Asked, model: Model | None) -> Dictionary:
+  """What `save_dictionary` wrote."""
+  dictionary = restore_dictionary(name)
+  site = dictionary.site
+  asked.site(site.layer, site.hook, name)
+  if model is not None:
+    check_fits(dictionary, name, model)
+  return dictionary
+
+
+def _no_revision(name: str, revision: str | None) -> None:
+  if revision is not None:
+    raise InputError(
+        f'{name} is on this machine and has no revision {revision!r}; leave'
+        ' the revision out, or rename the file or folder to read the hub.'
+    )
 
 
 def _builtin(
@@ -128,11 +156,7 @@ def _stored(
   """The full name, and what its files hold."""
   path = _existing(name)
   if path is not None:
-    if revision is not None:
-      raise InputError(
-          f'{name} is on this machine and has no revision {revision!r}; leave'
-          ' the revision out, or rename the file or folder to read the hub.'
-      )
+    _no_revision(name, revision)
     path = path.absolute()
     folder, file = (path, None) if path.is_dir() else _split(path)
     local = LocalPlace(folder, chosen=file)

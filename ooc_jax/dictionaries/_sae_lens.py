@@ -18,6 +18,7 @@ from ooc_jax.dictionaries._archive import printable
 from ooc_jax.dictionaries._archive import read_array
 from ooc_jax.dictionaries._dictionary import DictionarySite
 from ooc_jax.dictionaries._forms import gated_as_jump
+from ooc_jax.dictionaries._forms import project
 from ooc_jax.dictionaries._forms import unit_decoder
 from ooc_jax.dictionaries._settings import setting
 from ooc_jax.dictionaries._site_names import site_of_hook
@@ -106,7 +107,7 @@ def load_sae_lens(
           f'{where}: apply_b_dec_to_input is set in a transcoder, whose b_dec'
           ' is not of the space that it reads; check the file.'
       )
-    shift = encoder.astype(np.float32) @ decoder_bias
+    shift = project(encoder, decoder_bias)
   top_k = None
   if architecture == 'gated':
     names = ('b_gate', 'b_mag', 'r_mag')

@@ -34,7 +34,7 @@ def to_stream(stored: Stored, name: str, model: Model | None) -> Dictionary:
   """
   site = stored.site
   if model is not None:
-    _check_fits(stored, name, model)
+    check_fits(stored, name, model)
   encoder, decoder = stored.encoder, stored.decoder
   decoder_bias = stored.decoder_bias
   if site.hook == 'attn_z':
@@ -88,7 +88,17 @@ def _times(rows: jax.Array, matrix: jax.Array) -> jax.Array:
   )
 
 
-def _check_fits(stored: Stored, name: str, model: Model) -> None:
+def check_fits(stored: Stored | Dictionary, name: str, model: Model) -> None:
+  """Refuses a dictionary that cannot be of the model.
+
+  Args:
+    stored: As it was found, or (a `Dictionary`) mapped to the stream already.
+    name: For the error.
+    model: Whose it should be.
+
+  Raises:
+    InputError: Its layer or a width is none of the model's; both are named.
+  """
   c, site = model.config, stored.site
   whole = f'{c.family} model of {c.num_layers} layers'
   if site.layer >= c.num_layers:
@@ -96,14 +106,19 @@ def _check_fits(stored: Stored, name: str, model: Model) -> None:
         f'{name} is of layer {site.layer}, and the {whole} has 0 to'
         f' {c.num_layers - 1}; give the model that it was trained on.'
     )
-  heads = c.num_heads * c.head_dim
-  width, what = c.embed_dim, 'residual stream'
+  stream = ('residual stream', 'is', c.embed_dim)
+  heads = ('attention heads', 'are', c.num_heads * c.head_dim)
+  reads = writes = stream
   if site.hook == 'attn_z':
-    width, what = heads, 'attention heads'
-  for side in (stored.encoder, stored.decoder):
+    reads = heads
+    writes = stream if isinstance(stored, Dictionary) else heads
+  for side, (what, verb, width) in (
+      (stored.encoder, reads),
+      (stored.decoder, writes),
+  ):
     if side.shape[1] != width:
       raise InputError(
           f'{name} is {side.shape[1]} wide at the hook {site.hook!r}, and the'
-          f' {what} of the {whole} {"are" if what[-1] == "s" else "is"} {width}'
-          ' wide; give the model that it was trained on, or its hook=.'
+          f' {what} of the {whole} {verb} {width} wide; give the model that it'
+          ' was trained on, or its hook=.'
       )

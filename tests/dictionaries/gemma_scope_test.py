@@ -9,6 +9,7 @@ import numpy as np
 
 from ooc_jax import InputError
 from ooc_jax import load_dictionary
+from ooc_jax.dictionaries import save_dictionary
 from ooc_jax.dictionaries._archive import read_array
 from ooc_jax.dictionaries._npz import NpzArchive
 from tests.dictionaries import written
@@ -237,6 +238,27 @@ class NpzTest(GemmaScopeCase):
     }
     with self.assertRaisesRegex(InputError, message):
       load_dictionary(self.write(_PLACE, tensors))
+
+  def test_what_was_saved_is_loaded_like_the_rest(self):
+    tensors = written.draw(width=written.HEADS)
+    path = self.write(f'gemma-scope-2b-pt-att/{_PLACE}', tensors)
+    model = tiny_model('gemma2')
+    mapped = load_dictionary(path, model=model)
+    saved = save_dictionary(mapped, self.folder / 'saved', to='safetensors')
+    # In the residual stream already: no model is needed.
+    for again in (load_dictionary(saved), load_dictionary(saved, model=model)):
+      np.testing.assert_array_equal(again.decoder, mapped.decoder)
+      self.assert_site(again, 1, 'attn_z')
+    with self.assertRaisesRegex(InputError, 'layer 1, and layer 2 was asked'):
+      load_dictionary(saved, layer=2)
+    with self.assertRaisesRegex(InputError, "no revision 'x'"):
+      load_dictionary(saved, revision='x')
+    narrow = mapped.replace(
+        decoder=mapped.decoder[:, :7], decoder_bias=mapped.decoder_bias[:7]
+    )
+    saved = save_dictionary(narrow, self.folder / 'narrow', to='safetensors')
+    with self.assertRaisesRegex(InputError, '7 wide .* stream .* is 20 wide'):
+      load_dictionary(saved, model=model)
 
   def test_too_narrow_a_dtype_is_refused(self):
     tensors = written.draw()

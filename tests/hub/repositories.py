@@ -50,6 +50,12 @@ _PUBLISHED = {
         'use_cache': True,
     },
 }
+_PUBLISHED['gemma3'] = _PUBLISHED['gemma2'] | {
+    'architectures': ['Gemma3ForCausalLM'],
+    'attn_logit_softcapping': None,
+    'final_logit_softcapping': None,
+    'rope_scaling': None,
+}
 # Published beside them, and of no use here.
 _OTHERS = {
     '.gitattributes': b'*.safetensors filter=lfs diff=lfs merge=lfs -text\n',
@@ -62,7 +68,8 @@ _OTHERS = {
 }
 _LAYER = (
     'self_attn.q_proj', 'self_attn.k_proj', 'self_attn.v_proj',
-    'self_attn.o_proj', 'mlp.gate_proj', 'mlp.up_proj', 'mlp.down_proj',
+    'self_attn.o_proj', 'self_attn.q_norm', 'self_attn.k_norm',
+    'mlp.gate_proj', 'mlp.up_proj', 'mlp.down_proj',
     'input_layernorm', 'post_attention_layernorm',
     'pre_feedforward_layernorm', 'post_feedforward_layernorm',
 )  # fmt: skip
@@ -75,7 +82,7 @@ def make_repository(
 
   Args:
     folder: New.
-    family: 'gemma2' or 'llama'.
+    family: 'gemma2', 'gemma3' or 'llama'.
     shards: How many files; 1 is no index.
     **settings: Of `tests.tiny.make_checkpoint`.
 
