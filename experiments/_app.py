@@ -8,9 +8,28 @@ import sys
 from typing import Any
 
 from absl import app
+from absl import flags
 from absl import logging
 
 import ooc_jax
+
+# Flags of every script; what None means, each says itself.
+MODEL = flags.DEFINE_string(
+    'model',
+    None,
+    'What is studied: a file of configs/ (default smollm2). What is converted:'
+    ' a name of the registry, a hub id (owner/name), a folder or a file.',
+)
+DICTIONARY = flags.DEFINE_string(
+    'dictionary',
+    None,
+    "The directions: 'mlp', 'tokens', 'random', an id of convert_weights.py"
+    " --list, a hub id, a folder or a file; '{layer}' in it is the layer.",
+)
+REVISION = flags.DEFINE_string(
+    'revision', None, 'Branch, tag or commit of the hub repository.'
+)
+OUT = flags.DEFINE_string('out', None, 'Folder to write.')
 
 _RESUMES = 'the same command continues where this one stopped.'
 

@@ -8,6 +8,7 @@ import sys
 import time
 from typing import TypeVar
 
+import _app
 from _study import Study
 from _study import load_study
 from absl import flags
@@ -18,26 +19,21 @@ import ooc_jax
 
 _T = TypeVar('_T')
 
-_MODEL = flags.DEFINE_string(
-    'model', 'smollm2', 'Name of a file of configs/: what is studied.'
-)
 _WEIGHTS = flags.DEFINE_string(
     'weights',
     None,
     'A local copy of the model, instead of the hub: a .gguf or .safetensors'
     ' file, or a folder.',
 )
-_OUT = flags.DEFINE_string(
-    'out', None, 'Results folder; the default is under results/.'
+DRY_RUN = flags.DEFINE_boolean(
+    'dry_run',
+    False,
+    'Say what would be downloaded, computed, held and written.',
 )
 # Flags that override a setting of the config file. None means: not given.
 _OVERRIDES = {
-    'revision': flags.DEFINE_string(
-        'revision', None, 'Branch, tag or commit of the hub repository.'
-    ),
-    'dictionary': flags.DEFINE_string(
-        'dictionary', None, "The directions: 'mlp', 'tokens' or 'random'."
-    ),
+    'revision': _app.REVISION,
+    'dictionary': _app.DICTIONARY,
     'layers': flags.DEFINE_string(
         'layers', None, "'all', or numbers and ranges: 0,5,10-20."
     ),
@@ -74,17 +70,21 @@ _OVERRIDES = {
 }
 
 
+def _model_name() -> str:
+  return _app.MODEL.value or 'smollm2'
+
+
 def study_from_flags() -> tuple[Study, str | None]:
   """The study that the command line describes, and a local copy if given."""
   overrides = {name: holder.value for name, holder in _OVERRIDES.items()}
-  return load_study(_MODEL.value, overrides), _WEIGHTS.value
+  return load_study(_model_name(), overrides), _WEIGHTS.value
 
 
 def out_folder(experiment: str, study: Study) -> pathlib.Path:
   """`--out`, or a folder named after the experiment and what is studied."""
-  if _OUT.value is not None:
-    return pathlib.Path(_OUT.value).expanduser()
-  names = [experiment, _MODEL.value, study.dictionary]
+  if _app.OUT.value is not None:
+    return pathlib.Path(_app.OUT.value).expanduser()
+  names = [experiment, _model_name(), study.dictionary]
   return pathlib.Path('results') / '-'.join(
       name.replace('/', '_').strip('.') for name in names
   )

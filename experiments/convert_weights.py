@@ -26,19 +26,9 @@ from jax.sharding import AxisType
 
 import ooc_jax
 
-_MODEL = flags.DEFINE_string(
-    'model', None, 'Name of the registry, hub id (owner/name), folder or file.'
-)
-_DICTIONARY = flags.DEFINE_string(
-    'dictionary',
-    None,
-    'Convert this dictionary and not the model: an id of --list, a hub id, a'
-    ' folder or a file.',
-)
 _LAYER = flags.DEFINE_integer(
     'layer', None, 'Of the dictionary, where its files do not say it.'
 )
-_OUT = flags.DEFINE_string('out', None, 'Folder to write; must not exist.')
 _TO = flags.DEFINE_string(
     'to', 'orbax', "'orbax', or 'safetensors' with Hugging Face's names."
 )
@@ -47,9 +37,6 @@ _DTYPE = flags.DEFINE_string(
 )
 _MESH = flags.DEFINE_string(
     'mesh', None, "Devices to spread over: 'feature:4,vocab:2'."
-)
-_REVISION = flags.DEFINE_string(
-    'revision', None, 'Branch, tag or commit of the hub repository.'
 )
 _SHARD_SIZE = flags.DEFINE_integer(
     'shard_size', 2 * 10**9, 'Bytes of a safetensors file.'
@@ -210,20 +197,20 @@ def main(words: list[str]) -> None:
     print('\n'.join(listing(' '.join(words))))
     return
   _app.no_words(words)
-  if _MODEL.value is None and _DICTIONARY.value is None:
+  if _app.MODEL.value is None and _app.DICTIONARY.value is None:
     raise ooc_jax.InputError(
         'Say what to convert: --model=NAME_OR_PATH or --dictionary=ID_OR_PATH;'
         ' --list prints the names.'
     )
   folder = run(
-      _MODEL.value or '',
-      _OUT.value,
-      dictionary=_DICTIONARY.value,
+      _app.MODEL.value or '',
+      _app.OUT.value,
+      dictionary=_app.DICTIONARY.value,
       layer=_LAYER.value,
       to=_TO.value,
       dtype=_DTYPE.value,
       mesh=_MESH.value,
-      revision=_REVISION.value,
+      revision=_app.REVISION.value,
       shard_size=_SHARD_SIZE.value,
   )
   size = sum(f.stat().st_size for f in folder.rglob('*') if f.is_file())

@@ -21,6 +21,7 @@ from typing import Any
 
 import _app
 import _command
+import _plan
 from _study import Study
 from _study import parse_layers
 from _study import parse_thresholds
@@ -88,10 +89,9 @@ def run(study: Study, out: pathlib.Path, weights: str | None = None) -> Results:
   Raises:
     InputError: For anything that a user can cause.
   """
-  parts = ('unembedding', *_parts(study.dictionary))
   model = ooc_jax.load_model(
       study.model if weights is None else weights,
-      parts=parts,
+      parts=parts_of(study.dictionary),
       revision=study.revision,
   )
   tokenizer = model.tokenizer
@@ -116,16 +116,20 @@ def run(study: Study, out: pathlib.Path, weights: str | None = None) -> Results:
     return Results(out, _finish(folder, study, model.config.num_layers, layers))
 
 
-def _parts(dictionary: str) -> tuple[str, ...]:
-  """What has to be loaded to bring a dictionary to the residual stream."""
+def parts_of(dictionary: str) -> tuple[str, ...]:
+  """What to load of the model to read this dictionary's predictions."""
+  return ('unembedding', *_PARTS.get(_kind(dictionary), ()))
+
+
+def _kind(dictionary: str) -> str:
+  """A built-in name, or the hook of a release."""
   if dictionary in _PARTS:
-    return _PARTS[dictionary]
+    return dictionary
   for release in ooc_jax.dictionaries.list_dictionaries():
     if dictionary.split('/')[0] == release.name:
-      hook = next(iter(release.entries.values())).site.hook
-      return _PARTS.get(hook, ())
+      return next(iter(release.entries.values())).site.hook
   # A file says its hook when it is read, which is after the model.
-  return _PARTS['attn_z']
+  return 'attn_z'
 
 
 class _Reader:
@@ -239,6 +243,9 @@ def _finish(
 def main() -> None:
   start = time.monotonic()
   study, weights = _command.study_from_flags()
+  if _command.DRY_RUN.value:
+    print('\n'.join(_plan.plan(study, parts_of(study.dictionary), weights)))
+    return
   out = _command.out_folder(_EXPERIMENT, study)
   outcome = run(study, out, weights)
   summary = outcome.summary

@@ -3,6 +3,8 @@
 from ooc_jax.checkpoints._convert_model import convert_model
 from ooc_jax.checkpoints._folder import restore_model
 from ooc_jax.checkpoints._folder import save_model
+from ooc_jax.checkpoints._hub import PlannedFile
+from ooc_jax.checkpoints._hub import plan_file
 from ooc_jax.checkpoints._hub_errors import MissingFile
 from ooc_jax.checkpoints._hub_file import HubOrigin
 from ooc_jax.checkpoints._hub_file import fetch_file
@@ -13,6 +15,8 @@ from ooc_jax.checkpoints._new_folder import checked_target
 from ooc_jax.checkpoints._new_folder import new_folder
 from ooc_jax.checkpoints._orbax import load_arrays
 from ooc_jax.checkpoints._orbax import save_arrays
+from ooc_jax.checkpoints._plan import ModelPlan
+from ooc_jax.checkpoints._plan import plan_model
 from ooc_jax.checkpoints._registry import MODELS
 from ooc_jax.checkpoints._registry import model_entry
 from ooc_jax.checkpoints._source import read_json
@@ -21,6 +25,8 @@ __all__ = (
     'HubOrigin',
     'MODELS',
     'MissingFile',
+    'ModelPlan',
+    'PlannedFile',
     'checked_target',
     'convert_model',
     'fetch_file',
@@ -30,6 +36,8 @@ __all__ = (
     'model_entry',
     'new_folder',
     'origin_of',
+    'plan_file',
+    'plan_model',
     'read_json',
     'restore_model',
     'save_arrays',

@@ -109,19 +109,34 @@ def plan_weights(
     names = _weight_names(repo, folder, wanted, canonical_name)
   plan = []
   for name in names:
-    if (folder / name).is_file():
-      plan.append(PlannedFile(name, (folder / name).stat().st_size, True))
-      continue
-    url = huggingface_hub.hf_hub_url(repo, name, revision=folder.name)
     try:
-      size = huggingface_hub.get_hf_file_metadata(url).size
-    except Exception as error:  # The network's libraries raise many types.
-      told = refusal(error, repo, name, folder.name)
-      if isinstance(told, MissingFile):
-        told = InputError(_no_weights(repo, name, told))
-      raise told from None
-    plan.append(PlannedFile(name, size or 0, False))
+      plan.append(plan_file(repo, name, folder.name))
+    except MissingFile as error:
+      raise InputError(_no_weights(repo, name, error)) from None
   return tuple(plan)
+
+
+def plan_file(repo: str, name: str, revision: str | None) -> PlannedFile:
+  """Size of a file, and whether it is here; nothing is downloaded.
+
+  Args:
+    repo: 'owner/name'.
+    name: Path of the file in the repository.
+    revision: Branch, tag or commit; None is the default branch.
+
+  Raises:
+    MissingFile: The repository has no such file.
+    InputError: The hub cannot be reached.
+  """
+  here = huggingface_hub.try_to_load_from_cache(repo, name, revision=revision)
+  if isinstance(here, str):
+    return PlannedFile(name, pathlib.Path(here).stat().st_size, True)
+  url = huggingface_hub.hf_hub_url(repo, name, revision=revision)
+  try:
+    size = huggingface_hub.get_hf_file_metadata(url).size
+  except Exception as error:  # The network's libraries raise many types.
+    raise refusal(error, repo, name, revision) from None
+  return PlannedFile(name, size or 0, False)
 
 
 def _weight_names(

@@ -115,8 +115,8 @@ def find_model(
   if converted and (copy := cached_copy(place, commit)):
     return FoundModel(copy, True)
   config = config_from_hf(read_json(folder / 'config.json'), place)
-  wanted = _tensors_of(config, parts)
-  fetch_weights(place, folder, wanted, _canonical_name)
+  wanted = tensors_of(config, parts)
+  fetch_weights(place, folder, wanted, canonical_name)
   return FoundModel(folder, False, place, commit)
 
 
@@ -183,16 +183,16 @@ def _open_safetensors(
   if not config_file.is_file():
     raise InputError(_no_config(folder))
   config = config_from_hf(read_json(config_file), str(config_file))
-  wanted = _tensors_of(config, parts)
-  source = SafetensorsSource(path, lambda n: _canonical_name(n) in wanted)
+  wanted = tensors_of(config, parts)
+  source = SafetensorsSource(path, lambda n: canonical_name(n) in wanted)
   names = list(source.tensors())
   ignored = {n for n in names if n.startswith(_NOT_TEXT)}
   # Frequencies that old converters stored; they are computed here.
   ignored |= {n for n in names if n.endswith('.rotary_emb.inv_freq')}
-  aliases = {n: _canonical_name(n) for n in names if _canonical_name(n) != n}
+  aliases = {n: canonical_name(n) for n in names if canonical_name(n) != n}
   if config.tied:
     # Some writers store the tied table twice.
-    ignored |= {n for n in names if _canonical_name(n) == 'lm_head.weight'}
+    ignored |= {n for n in names if canonical_name(n) == 'lm_head.weight'}
   files = [config_file, *source.files]
   tokenizer_file = folder / 'tokenizer.json'
   if tokenizer_file.is_file():
@@ -225,14 +225,16 @@ def _no_config(folder: pathlib.Path) -> str:
   )
 
 
-def _canonical_name(name: str) -> str:
+def canonical_name(name: str) -> str:
+  """A tensor's name without the nesting of multimodal checkpoints."""
   for nested, plain in _NESTED:
     if name.startswith(nested):
       return plain + name.removeprefix(nested)
   return name
 
 
-def _tensors_of(config: ModelConfig, parts: Collection[str]) -> set[str]:
+def tensors_of(config: ModelConfig, parts: Collection[str]) -> set[str]:
+  """Canonical names of the Hugging Face tensors that hold `parts`."""
   needed = parts_needed(config, parts)
   return {
       rule.theirs

@@ -1,5 +1,6 @@
 """Directions to explain: SAEs, neurons, token embeddings, random directions."""
 
+from ooc_jax.dictionaries._builtin import RANDOM_SIZE
 from ooc_jax.dictionaries._builtin import mlp_dictionary
 from ooc_jax.dictionaries._builtin import random_dictionary
 from ooc_jax.dictionaries._builtin import token_dictionary
@@ -14,6 +15,7 @@ from ooc_jax.dictionaries._saved import restore_dictionary
 from ooc_jax.dictionaries._saved import save_dictionary
 
 __all__ = (
+    'RANDOM_SIZE',
     'Dictionary',
     'DictionarySite',
     'HOOKS',

@@ -126,6 +126,20 @@ class HubTest(parameterized.TestCase):
     shards = [n for n in asked if n.endswith('.safetensors')]
     self.assertBetween(len(shards), 1, 2)
 
+  def test_dry_run_downloads_no_weights(self):
+    release = _release('gemma-scope-2b-pt-res-canonical')
+    names = {i: f'layer_{i}/width_16k/canonical' for i in range(3)}
+    self._publish('google/gemma-2-2b', 'gemma2', release, names)
+    done = self._run('--model=gemma2', '--dry_run')
+    self.assertEqual(done.returncode, 0, done.stderr)
+    self.assertIn('F 16384 at 3 layers', done.stdout)
+    self.assertRegex(done.stdout, r'download +\d')
+    for repo in ('google/gemma-2-2b', release.repo):
+      for name in self.hub.downloaded(repo):
+        self.assertNotIn('.safetensors', name.replace('.safetensors.index', ''))
+        self.assertNotIn('.npz', name)
+    self.assertFalse((self.root / 'out').exists())
+
   def test_a_gated_model_says_what_to_do(self):
     release = _release('llama_scope_lxr_8x')
     self._publish('meta-llama/Llama-3.1-8B', 'llama', release, {0: 'l0r_8x'})
