@@ -213,7 +213,7 @@ class LoadTest(GGUFTest):
 
     with mock.patch.object(_gguf.GGUFSource, 'read', spy):
       load_model(self.path, parts=['unembedding'])
-    self.assertEqual(reads, ['token_embd.weight'])
+    self.assertEqual(reads, ['token_embd.weight', 'output_norm.weight'])
 
   def test_loaded_weights_do_not_follow_the_file(self):
     model = load_model(self.write())
