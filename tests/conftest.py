@@ -1,7 +1,14 @@
 """Makes every silent mistake loud, for the whole test run."""
 
-from absl import flags
-import jax
+import os
+
+# Read by huggingface_hub when it is imported: the tests have a hub of their
+# own, and neither a token nor the offline mode of this machine is for it.
+for _name in [n for n in os.environ if n.startswith('HF_')]:
+  del os.environ[_name]
+
+from absl import flags  # noqa: E402
+import jax  # noqa: E402
 
 
 def pytest_configure(config):

@@ -68,11 +68,13 @@ _OTHERS = {
 }
 _LAYER = (
     'self_attn.q_proj', 'self_attn.k_proj', 'self_attn.v_proj',
-    'self_attn.o_proj', 'self_attn.q_norm', 'self_attn.k_norm',
-    'mlp.gate_proj', 'mlp.up_proj', 'mlp.down_proj',
+    'self_attn.o_proj', 'mlp.gate_proj', 'mlp.up_proj', 'mlp.down_proj',
     'input_layernorm', 'post_attention_layernorm',
     'pre_feedforward_layernorm', 'post_feedforward_layernorm',
 )  # fmt: skip
+
+
+_GEMMA_3 = ('self_attn.q_norm', 'self_attn.k_norm')
 
 
 def make_repository(
@@ -155,7 +157,7 @@ def model_order(names: Iterable[str]) -> list[str]:
 
   def place(name: str) -> tuple[int, int]:
     if match := re.fullmatch(r'model\.layers\.(\d+)\.(.+)\.weight', name):
-      return int(match[1]), _LAYER.index(match[2])
+      return int(match[1]), (*_LAYER, *_GEMMA_3).index(match[2])
     return {
         'model.embed_tokens.weight': (-1, 0),
         'model.norm.weight': (10**6, 0),
