@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-import resource
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,19 @@ _SENTENCE = (
     ' capital of Germany is'
 )
 _SCRIPT = pathlib.Path(__file__).parents[2] / 'experiments/output_prediction.py'
+
+# The peak of the program alone: ru_maxrss of a child begins at what its parent
+# held when it forked.
+_MEASURED = """
+import pathlib, runpy, sys
+sys.argv = sys.argv[1:]
+sys.path.insert(0, str(pathlib.Path(sys.argv[0]).parent))
+try:
+  runpy.run_path(sys.argv[0], run_name='__main__')
+finally:
+  status = pathlib.Path('/proc/self/status').read_text()
+  print([line for line in status.splitlines() if 'VmHWM' in line][0])
+"""
 
 
 def continuation(model):
@@ -76,12 +88,16 @@ class SmolLM2Test(absltest.TestCase):
 
   def test_memory_of_the_experiment(self):
     with tempfile.TemporaryDirectory() as out:
-      subprocess.run(
-          [sys.executable, str(_SCRIPT), f'--out={out}/x', '--layers=0-2'],
+      done = subprocess.run(
+          [
+              sys.executable, '-c', _MEASURED, str(_SCRIPT), f'--out={out}/x',
+              '--layers=0-2',
+          ],
           check=True,
           capture_output=True,
-      )
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+          text=True,
+      )  # fmt: skip
+    peak = int(done.stdout.split('VmHWM:')[1].split()[0]) * 1024
     model = ooc_jax.load_model(
         'smollm2', parts=('embedding', 'unembedding', 'mlp', 'norms')
     )
