@@ -14,6 +14,7 @@ setuptools.setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     packages=setuptools.find_packages(include=['ooc_jax', 'ooc_jax.*']),
+    package_data={'ooc_jax': ['bundled/**/*']},
     python_requires='>=3.11',
     install_requires=[
         'absl-py>=2.1',
@@ -24,6 +25,7 @@ setuptools.setup(
         'jaxtyping>=0.3',
         'matplotlib>=3.9',
         'numpy>=2.0',
+        'optax>=0.2.5',
         'orbax-checkpoint>=0.12',
         'pyarrow>=18',
         'rapidfuzz>=3.10',

@@ -29,6 +29,9 @@ DICTIONARY = flags.DEFINE_string(
 REVISION = flags.DEFINE_string(
     'revision', None, 'Branch, tag or commit of the hub repository.'
 )
+MESH = flags.DEFINE_string(
+    'mesh', None, "Devices to spread over: 'feature:4,vocab:2'."
+)
 OUT = flags.DEFINE_string('out', None, 'Folder to write.')
 
 _RESUMES = 'the same command continues where this one stopped.'

@@ -14,15 +14,12 @@ Without --out, a model of the hub goes where later runs of every experiment
 find it: $OOC_JAX_CACHE/models, ~/.cache/ooc_jax/models by default.
 """
 
-import math
 import pathlib
-import re
 
 import _app
+import _mesh
 from absl import flags
 from absl import logging
-import jax
-from jax.sharding import AxisType
 
 import ooc_jax
 
@@ -34,9 +31,6 @@ _TO = flags.DEFINE_string(
 )
 _DTYPE = flags.DEFINE_string(
     'dtype', None, 'Of the parameters; the default keeps every bit.'
-)
-_MESH = flags.DEFINE_string(
-    'mesh', None, "Devices to spread over: 'feature:4,vocab:2'."
 )
 _SHARD_SIZE = flags.DEFINE_integer(
     'shard_size', 2 * 10**9, 'Bytes of a safetensors file.'
@@ -54,36 +48,11 @@ _DICTIONARY_PARTS = {
 }
 
 
-def make_mesh(text: str | None) -> jax.sharding.Mesh | None:
-  """'feature:4,vocab:2' as a mesh, None as None.
-
-  Raises:
-    InputError: The text is of another form, or there are too few devices.
-  """
-  if text is None:
-    return None
-  if not re.fullmatch(r'[a-z]+:\d{1,6}(,[a-z]+:\d{1,6})*', text):
-    raise ooc_jax.InputError(
-        f"mesh={text!r} is not understood; write 'feature:4,vocab:2'."
-    )
-  axes = [item.split(':') for item in text.split(',')]
-  names, sizes = zip(*[(name, int(size)) for name, size in axes], strict=True)
-  if set(names) - {'feature', 'vocab'} or len(set(names)) < len(names):
-    raise ooc_jax.InputError(
-        f"mesh={text!r} has axes {names}; known are 'feature' and 'vocab'."
-    )
-  if not 0 < math.prod(sizes) <= len(jax.devices()):
-    raise ooc_jax.InputError(
-        f'mesh={text!r} needs {math.prod(sizes)} devices, and there are'
-        f' {len(jax.devices())}; choose smaller sizes.'
-    )
-  return jax.make_mesh(sizes, names, axis_types=(AxisType.Auto,) * len(names))
-
-
 def listing(words: str) -> list[str]:
   """A table of the models and releases whose line holds all of `words`."""
   models = [
-      (name, entry.repo) for name, entry in ooc_jax.checkpoints.MODELS.items()
+      (name, entry.repo or 'comes with ooc_jax')
+      for name, entry in ooc_jax.checkpoints.MODELS.items()
   ]
   suites = [
       (release.name, release.model, _layers(release), str(len(release.entries)))
@@ -159,7 +128,7 @@ def run(
   Raises:
     InputError: For anything that a user can cause.
   """
-  devices = make_mesh(mesh)
+  devices = _mesh.make_mesh(mesh)
   if dictionary is None:
     return ooc_jax.checkpoints.convert_model(
         source,
@@ -209,7 +178,7 @@ def main(words: list[str]) -> None:
       layer=_LAYER.value,
       to=_TO.value,
       dtype=_DTYPE.value,
-      mesh=_MESH.value,
+      mesh=_app.MESH.value,
       revision=_app.REVISION.value,
       shard_size=_SHARD_SIZE.value,
   )

@@ -14,6 +14,7 @@ from ooc_jax.model._model import parameter
 from ooc_jax.model._model import parameter_shapes
 from ooc_jax.model._model import part_of
 from ooc_jax.model._model import parts_needed
+from ooc_jax.model._random import random_weights
 from ooc_jax.model._rope import apply_rope
 from ooc_jax.model._rope import rope_frequencies
 from ooc_jax.model._taps import Site
@@ -43,6 +44,7 @@ __all__ = (
     'parameter_shapes',
     'part_of',
     'parts_needed',
+    'random_weights',
     'rope_frequencies',
     'run_with_taps',
     'softcap',

@@ -1,7 +1,9 @@
 """What a run leaves: schema, atomic resumable store, safe text."""
 
+from ooc_jax.results._figure import save_figure
 from ooc_jax.results._files import atomic_file
 from ooc_jax.results._files import atomic_write
+from ooc_jax.results._files import plain
 from ooc_jax.results._files import read_json
 from ooc_jax.results._files import sha256_file
 from ooc_jax.results._files import write_json
@@ -29,9 +31,11 @@ __all__ = (
     'display_width',
     'features_table',
     'figure_text',
+    'plain',
     'printable',
     'quoted',
     'read_json',
+    'save_figure',
     'sha256_file',
     'write_json',
 )

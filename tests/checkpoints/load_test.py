@@ -253,7 +253,10 @@ class RegistryTest(absltest.TestCase):
   def test_entries(self):
     for name, entry in MODELS.items():
       self.assertEqual(model_entry(name), entry)
-      self.assertRegex(entry.repo, r'^[\w-]+/[\w.-]+$')
+      if entry.repo is None:
+        self.assertEqual(entry.package[0], 'ooc_jax')
+      else:
+        self.assertRegex(entry.repo, r'^[\w-]+/[\w.-]+$')
       self.assertTrue(dataclasses.is_dataclass(entry))
 
 

@@ -12,6 +12,7 @@ import tempfile
 import time
 from unittest import mock
 
+import _mesh
 from absl.testing import absltest
 from absl.testing import parameterized
 import convert_weights
@@ -181,7 +182,7 @@ class ConvertTest(FolderTest):
     whole = ooc_jax.load_model(self.source)
     model = ooc_jax.load_model(self.ours)
     self.assertEqual(_bits(model.params), _bits(whole.params))
-    mesh = convert_weights.make_mesh('feature:2,vocab:4')
+    mesh = _mesh.make_mesh('feature:2,vocab:4')
     model = ooc_jax.load_model(self.ours, mesh=mesh)
     self.assertEqual(_bits(model.params), _bits(whole.params))
     gate = model.params['layer_1']['mlp']['gate']
@@ -448,7 +449,7 @@ class CommandTest(FolderTest):
   )
   def test_mesh_that_is_none(self, text):
     with self.assertRaisesRegex(ooc_jax.InputError, 'mesh='):
-      convert_weights.make_mesh(text)
+      _mesh.make_mesh(text)
 
 
 if __name__ == '__main__':
