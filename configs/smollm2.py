@@ -7,6 +7,4 @@ def get_config() -> dict[str, object]:
       'model': 'smollm2',
       'dictionary': 'mlp',
       'layers': 'all',
-      # Until a null is computed, thresholds are quantiles over the model.
-      'thresholds': 'quantile',
   }

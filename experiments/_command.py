@@ -9,6 +9,7 @@ import time
 from typing import TypeVar
 
 import _app
+import _sides
 from _study import Study
 from _study import load_study
 from absl import flags
@@ -17,6 +18,7 @@ import tqdm
 
 import ooc_jax
 
+DEFAULT_MODEL = 'smollm2'
 _T = TypeVar('_T')
 
 _WEIGHTS = flags.DEFINE_string(
@@ -60,18 +62,33 @@ _OVERRIDES = {
     'thresholds': flags.DEFINE_string(
         'thresholds',
         None,
-        "'quantile', 'quantile:0.9' or"
+        "'null', 'quantile', 'quantile:0.9' or"
         " 'fixed:levenshtein=0.6,cosine=0.2,entropy=3'.",
     ),
     'examples': flags.DEFINE_integer(
         'examples', None, 'How many features to show at the end.'
     ),
-    'seed': flags.DEFINE_integer('seed', None, 'Of the bootstrap.'),
+    'alpha': flags.DEFINE_float(
+        'alpha', None, "Share of random directions that 'null' lets pass."
+    ),
+    'null': flags.DEFINE_string(
+        'null', None, "Random directions: 'isotropic' or 'matched'."
+    ),
+    'null_size': flags.DEFINE_integer('null_size', None, 'How many of them.'),
+    'sides': flags.DEFINE_string(
+        'sides', None, f"'all', or some of {', '.join(_sides.SIDES)}."
+    ),
+    'control': flags.DEFINE_string(
+        'control', None, "'none', or 'random_weights': drawn anew."
+    ),
+    'seed': flags.DEFINE_integer(
+        'seed', None, 'Of random directions, bootstrap and control.'
+    ),
 }
 
 
 def _model_name() -> str:
-  return _app.MODEL.value or 'smollm2'
+  return _app.MODEL.value or DEFAULT_MODEL
 
 
 def study_from_flags() -> tuple[Study, str | None]:

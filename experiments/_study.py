@@ -8,10 +8,15 @@ import re
 import runpy
 from typing import Any
 
+import _sides
+
 import ooc_jax
 
 _CONFIGS = pathlib.Path(__file__).resolve().parent.parent / 'configs'
 _ALIASES = {'gemma2': 'gemma2_2b', 'llama3': 'llama3_1_8b'}
+NULLS = ('isotropic', 'matched')
+CONTROLS = ('none', 'random_weights')
+_LEAST = {'k': 2, 'examples': 0, 'seed': 0, 'null_size': 100}
 _LAYERS = re.compile(r'(\d{1,6})(?:-(\d{1,6}))?')
 
 
@@ -31,10 +36,16 @@ class Study:
     undertrained_cosine: Level of `undertrained_tokens`; None keeps them.
     token_space: Of the cosine measure; see `token_space`.
     rule: How many of the three measures must pass; see `semantic`.
-    thresholds: 'quantile', 'quantile:0.9', or
+    thresholds: 'null', 'quantile', 'quantile:0.9', or
       'fixed:levenshtein=0.6,cosine=0.2,entropy=3'.
+    alpha: Share of random directions that `null` thresholds let pass.
+    null: Random directions 'isotropic', or 'matched' to mean and covariance
+      of each dictionary.
+    null_size: How many of them.
+    sides: 'all', or 'output' with any of 'input', 'embedding'; see `_sides`.
+    control: 'none', or 'random_weights': the model's weights drawn anew.
     examples: How many features are shown at the end.
-    seed: Of the bootstrap.
+    seed: Of the random directions, the bootstrap and the control.
   """
 
   model: str
@@ -44,11 +55,16 @@ class Study:
   k: int = 20
   convention: str = 'normed'
   centered: bool = False
-  precision: str = 'exact'
+  precision: str = 'auto'
   undertrained_cosine: float | None = ooc_jax.circuits.UNDERTRAINED_COSINE
   token_space: str = 'whitened'
   rule: str = 'any'
-  thresholds: str = 'quantile'
+  thresholds: str = 'null'
+  alpha: float = 0.01
+  null: str = 'isotropic'
+  null_size: int = 4096
+  sides: str = 'all'
+  control: str = 'none'
   examples: int = 12
   seed: int = 0
 
@@ -57,7 +73,14 @@ class Study:
     self._check('precision', ooc_jax.circuits.PRECISIONS)
     self._check('token_space', ooc_jax.measures.TOKEN_SPACES)
     self._check('rule', ooc_jax.measures.RULES)
-    for name, least in (('k', 2), ('examples', 0), ('seed', 0)):
+    self._check('null', NULLS)
+    self._check('control', CONTROLS)
+    _sides.parse_sides(self.sides, tied=False)
+    if not 0 < self.alpha < 1:
+      raise ooc_jax.InputError(
+          f'alpha={self.alpha!r} must be a share between 0 and 1.'
+      )
+    for name, least in _LEAST.items():
       value = getattr(self, name)
       if type(value) is not int or value < least:
         raise ooc_jax.InputError(
@@ -129,13 +152,15 @@ def parse_layers(text: str, num_layers: int) -> list[int]:
 
 
 def parse_thresholds(text: str) -> tuple[str, Any]:
-  """('quantile', q) or ('fixed', Thresholds).
+  """('null', None), ('quantile', q) or ('fixed', Thresholds).
 
   Raises:
     InputError: The text is of neither form.
   """
   kind, _, rest = text.partition(':')
   try:
+    if text == 'null':
+      return kind, None
     if kind == 'quantile':
       quantile = float(rest or '0.75')
       if 0 < quantile < 1:
@@ -149,8 +174,9 @@ def parse_thresholds(text: str) -> tuple[str, Any]:
   except ValueError:
     pass
   raise ooc_jax.InputError(
-      f"thresholds={text!r} is not understood; write 'quantile', 'quantile:0.9'"
-      " (between 0 and 1) or 'fixed:levenshtein=0.6,cosine=0.2,entropy=3'."
+      f"thresholds={text!r} is not understood; write 'null', 'quantile',"
+      " 'quantile:0.9' (between 0 and 1) or"
+      " 'fixed:levenshtein=0.6,cosine=0.2,entropy=3'."
   )
 
 

@@ -1,120 +1,195 @@
-"""The summary of experiment 1, from the tables of its layers."""
+"""The summary of experiment 1, from the tables of its layers and nulls."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
 import json
 from typing import Any
 
+from _labels import MEASURES
+from _labels import Side
+from _labels import prefix_of
+from _study import Study
 import numpy as np
 import pyarrow as pa
 
 from ooc_jax import measures
 from ooc_jax import results
 
-_MEASURES = tuple(measures.LOW_IS_COHERENT)
 _WEIGHTS = b'ooc_jax.weights'
-
-
-def coherence_of(table: pa.Table) -> measures.Coherence:
-  """The three measures of a layer's features."""
-  return measures.Coherence(
-      **{name: table[name].to_numpy() for name in _MEASURES}
-  )
 
 
 def with_weights(table: pa.Table, weights: Mapping[str, str]) -> pa.Table:
   """The table with the SHA-256 of the files its layer was read from."""
-  value = json.dumps(weights, sort_keys=True)
+  value = json.dumps(dict(weights), sort_keys=True)
   return table.replace_schema_metadata(
       {**(table.schema.metadata or {}), _WEIGHTS: value}
   )
 
 
-def labels_table(
-    coherences: Mapping[int, measures.Coherence],
-    thresholds: measures.Thresholds,
-    rule: str,
-) -> pa.Table:
-  """One row a feature of every layer: which measures pass, and the label."""
-  columns: dict[str, list[np.ndarray]] = {}
-  for layer, coherence in coherences.items():
-    labels = measures.semantic(coherence, thresholds, rule)
-    rows = {
-        'layer': np.full(labels.size, layer, np.int32),
-        'feature': np.arange(labels.size, dtype=np.int32),
-        'semantic': labels,
-        **{
-            f'{name}_passes': passes
-            for name, passes in measures.passes(coherence, thresholds).items()
-        },
-    }
-    for name, values in rows.items():
-      columns.setdefault(name, []).append(values)
-  return pa.table({name: np.concatenate(c) for name, c in columns.items()})
-
-
-def summarize(
-    tables: Mapping[int, pa.Table],
-    coherences: Mapping[int, measures.Coherence],
-    thresholds: measures.Thresholds,
-    *,
-    rule: str,
-    seed: int,
-    examples: int,
+def side_summary(
+    side: Side, tables: Mapping[int, pa.Table], study: Study
 ) -> dict[str, Any]:
-  """The shares, medians and examples of `results.Summary`."""
-  layers = [
-      {
-          'layer': layer,
-          'weights': json.loads(table.schema.metadata[_WEIGHTS]),
-          **_row(coherences[layer], table, thresholds, rule, seed + layer),
-      }
-      for layer, table in tables.items()
+  """Shares and medians of every layer and of all, and the shape over depth."""
+  prefix = prefix_of(side.name)
+  layers = []
+  for layer, table in tables.items():
+    cuts = side.thresholds[layer]
+    row = _row(
+        measures.semantic(side.coherences[layer], cuts, study.rule),
+        measures.semantic(side.nulls[layer], cuts, study.rule),
+        measures.passes(side.coherences[layer], cuts),
+        side.coherences[layer],
+        study.seed + layer,
+    )
+    layers.append({
+        'layer': layer,
+        'weights': json.loads(table.schema.metadata[_WEIGHTS]),
+        **row,
+        'undertrained': _undertrained([table], prefix),
+        'thresholds': dataclasses.asdict(cuts),
+    })
+  pooled = _pooled(side.coherences.values())
+  whole = [
+      (side.coherences[x], side.nulls[x], side.thresholds[x]) for x in tables
   ]
-  pooled = measures.Coherence(**{
-      name: np.concatenate([getattr(c, name) for c in coherences.values()])
-      for name in _MEASURES
-  })
-  every = pa.concat_tables(
-      [t.select(['undertrained', 'top_ids']) for t in tables.values()]
+  passes = [measures.passes(c, cuts) for c, _, cuts in whole]
+  total = _row(
+      np.concatenate(
+          [measures.semantic(c, cuts, study.rule) for c, _, cuts in whole]
+      ),
+      _null_labels(side, study.rule),
+      {name: np.concatenate([x[name] for x in passes]) for name in MEASURES},
+      pooled,
+      study.seed,
   )
+  first = next(iter(side.thresholds.values()))
   return {
       'layers': layers,
-      'total': _row(pooled, every, thresholds, rule, seed),
-      'thresholds': dataclasses.asdict(thresholds),
-      'examples': _examples(tables, pooled, examples),
+      'total': total | {'undertrained': _undertrained(tables.values(), prefix)},
+      'thresholds': dataclasses.asdict(first),
+      'shape': _shape(layers),
   }
+
+
+def _null_labels(side: Side, rule: str) -> np.ndarray:
+  """Labels of all random directions; a null of all layers counts once."""
+  distinct = {
+      id(null): (null, side.thresholds[layer])
+      for layer, null in side.nulls.items()
+  }
+  return np.concatenate(
+      [measures.semantic(null, cuts, rule) for null, cuts in distinct.values()]
+  )
+
+
+def _pooled(coherences: Iterable[measures.Coherence]) -> measures.Coherence:
+  coherences = list(coherences)
+  return measures.Coherence(**{
+      name: np.concatenate([getattr(c, name) for c in coherences])
+      for name in MEASURES
+  })
+
+
+def _undertrained(tables: Iterable[pa.Table], prefix: str) -> float:
+  """Share of the top tokens that look under-trained."""
+  tables = list(tables)
+  counts = np.concatenate(
+      [t[f'{prefix}undertrained'].to_numpy() for t in tables]
+  )
+  k = tables[0].schema.field(f'{prefix}top_ids').type.list_size
+  return float(counts.mean() / k)
 
 
 def _row(
+    labels: np.ndarray,
+    null_labels: np.ndarray,
+    passes: Mapping[str, np.ndarray],
     coherence: measures.Coherence,
-    table: pa.Table,
-    thresholds: measures.Thresholds,
-    rule: str,
     seed: int,
 ) -> dict[str, Any]:
-  labels = measures.semantic(coherence, thresholds, rule)
   interval = measures.bootstrap_share(labels, seed=seed)
-  k = table.schema.field('top_ids').type.list_size
+  excess = measures.bootstrap_excess(labels, null_labels, seed=seed)
   return {
       'features': int(labels.size),
       'semantic': interval._asdict(),
-      'measures': {
-          name: float(passes.mean())
-          for name, passes in measures.passes(coherence, thresholds).items()
-      },
+      'null_share': float(null_labels.mean()),
+      'null_directions': int(null_labels.size),
+      'excess': excess.share,
+      'excess_low': excess.low,
+      'excess_high': excess.high,
+      'measures': {name: float(x.mean()) for name, x in passes.items()},
       'median': {
-          name: float(np.median(getattr(coherence, name))) for name in _MEASURES
+          name: float(np.median(getattr(coherence, name))) for name in MEASURES
       },
-      'undertrained': float(table['undertrained'].to_numpy().mean() / k),
   }
 
 
-def _examples(
-    tables: Mapping[int, pa.Table], pooled: measures.Coherence, count: int
+def _shape(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+  """The tested course of the share over depth."""
+  layers = np.asarray([row['layer'] for row in rows])
+  shares = np.asarray([row['semantic']['share'] for row in rows])
+  counts = np.asarray([row['features'] for row in rows])
+  shape = measures.depth_shape(
+      layers, shares, measures.share_errors(shares, counts)
+  )
+  return dataclasses.asdict(shape) | {'p_value': _shape_p_value(shape)}
+
+
+def _shape_p_value(shape: measures.DepthShape) -> float | None:
+  """The p value that the name of the shape rests on."""
+  if shape.slope_p_values is None:
+    return None
+  if shape.name in ('U', 'inverted U'):
+    return max(shape.slope_p_values)
+  if shape.name == 'bifurcated':
+    return max(shape.ends_p_values)
+  if shape.name == 'undecided':
+    return shape.curve_p_value
+  return shape.trend_p_value
+
+
+def agreement(
+    side: Side, output: Side, tables: Mapping[int, pa.Table], rule: str
+) -> dict[str, Any]:
+  """How far a side says the same of a feature as the output side.
+
+  Args:
+    side: Another side.
+    output: The output side.
+    tables: Layer -> its features.
+    rule: Of the labels.
+
+  Returns:
+    `shared_tokens`: mean share of top tokens in common; `both`: share of
+    features with both labels; `phi`: correlation of the labels, None where one
+    of them is constant.
+  """
+  shared = np.concatenate(
+      [t[f'{prefix_of(side.name)}shared'].to_numpy() for t in tables.values()]
+  )
+  ours, theirs = (
+      np.concatenate([
+          measures.semantic(x.coherences[layer], x.thresholds[layer], rule)
+          for layer in tables
+      ])
+      for x in (side, output)
+  )
+  varies = ours.std() > 0 and theirs.std() > 0
+  return {
+      'shared_tokens': float(shared.mean()),
+      'both': float((ours & theirs).mean()),
+      'phi': float(np.corrcoef(ours, theirs)[0, 1]) if varies else None,
+  }
+
+
+def examples(
+    tables: Mapping[int, pa.Table],
+    coherences: Mapping[int, measures.Coherence],
+    count: int,
 ) -> list[results.Example]:
   """The features of lowest mean rank in the measures, one a top token."""
-  ranks = np.zeros(pooled.cosine.size)
+  pooled = _pooled(coherences.values())
+  ranks = np.zeros(np.size(pooled.cosine))
   for name, low in measures.LOW_IS_COHERENT.items():
     values = getattr(pooled, name) * (1 if low else -1)
     # Ranks of equal values by position: stable, so the same in every run.

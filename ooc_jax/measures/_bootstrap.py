@@ -9,7 +9,10 @@ from ooc_jax._errors import InputError
 
 
 class ShareInterval(NamedTuple):
-  """A share and the ends of its interval, each in [0, 1]."""
+  """A share and the ends of its interval, each in [0, 1].
+
+  Of an excess, which is a difference of two shares, each is in [-1, 1].
+  """
 
   share: float
   low: float
@@ -43,6 +46,48 @@ def bootstrap_share(
   Raises:
     InputError: There is no label, no draw, or the level is not between 0 and 1.
   """
+  share, resampled = _resample(
+      labels, draws, level, np.random.default_rng(seed)
+  )
+  return _interval(share, resampled, level)
+
+
+def bootstrap_excess(
+    labels: Bool[np.ndarray, 'F'],
+    null_labels: Bool[np.ndarray, 'n'],
+    *,
+    level: float = 0.95,
+    draws: int = 10_000,
+    seed: int,
+) -> ShareInterval:
+  """The share of true labels over chance, with its bootstrap interval.
+
+  Features and random directions are resampled alike, each by themselves. With
+  thresholds fitted to the null, the share of the null is fixed by that, and
+  what varies is how much of all directions those thresholds let through: to
+  the same extent.
+
+  Args:
+    labels: One a feature.
+    null_labels: One a random direction, by the same thresholds.
+    level: How much of the bootstrap distribution the interval holds.
+    draws: Number of resamples.
+    seed: Of the resamples.
+
+  Returns:
+    Share of features less share of random directions, and its interval.
+
+  Raises:
+    InputError: As `bootstrap_share`.
+  """
+  rng = np.random.default_rng(seed)
+  share, resampled = _resample(labels, draws, level, rng)
+  chance, null_resampled = _resample(null_labels, draws, level, rng)
+  return _interval(share - chance, resampled - null_resampled, level)
+
+
+def _resample(labels, draws, level, rng) -> tuple[float, np.ndarray]:
+  """The share, and that of as many labels drawn with replacement."""
   if not labels.size:
     raise InputError(
         'There are no labels to take a share of: give at least one feature.'
@@ -53,7 +98,9 @@ def bootstrap_share(
         ' between 0 and 1 and at least one draw.'
     )
   share = float(labels.mean())
-  rng = np.random.default_rng(seed)
-  resampled = rng.binomial(labels.size, share, draws) / labels.size
+  return share, rng.binomial(labels.size, share, draws) / labels.size
+
+
+def _interval(share, resampled, level) -> ShareInterval:
   low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
   return ShareInterval(share, float(low), float(high))

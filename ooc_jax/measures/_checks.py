@@ -3,6 +3,7 @@
 from collections.abc import Collection
 import difflib
 
+import jax
 import numpy as np
 
 from ooc_jax._errors import InputError
@@ -29,11 +30,17 @@ def check_num_top(num_top: int) -> None:
     )
 
 
-def check_top_ids(top_ids: np.ndarray, num_tokens: int, what: str) -> None:
+def check_top_ids(
+    top_ids: jax.Array | np.ndarray, num_tokens: int, what: str
+) -> None:
   """Refuses ids outside [0, num_tokens): Python and JAX would wrap or clamp."""
   check_num_top(top_ids.shape[1])
-  if top_ids.size and (top_ids.min() < 0 or top_ids.max() >= num_tokens):
+  if not top_ids.size:
+    return
+  # Two numbers; the ids themselves stay where they are.
+  low, high = int(top_ids.min()), int(top_ids.max())
+  if low < 0 or high >= num_tokens:
     raise InputError(
-        f'The top ids run from {top_ids.min()} to {top_ids.max()} but there are'
-        f' {num_tokens} {what}: take the lens and these from one model.'
+        f'The top ids run from {low} to {high} but there are {num_tokens}'
+        f' {what}: take the lens and these from one model.'
     )

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from flax import struct
+import jax
+from jax.experimental import multihost_utils
 from jaxtyping import Array, Float
 import numpy as np
 
@@ -14,6 +16,8 @@ from ooc_jax.circuits import unembedding_table
 from ooc_jax.measures import _checks
 from ooc_jax.measures._cosine import mean_pairwise_cosine
 from ooc_jax.measures._edit_distance import mean_pairwise_edit_distance
+from ooc_jax.measures._string_table import StringTable
+from ooc_jax.measures._string_table import string_table
 from ooc_jax.measures._token_space import TokenSpace
 from ooc_jax.measures._token_space import token_space
 from ooc_jax.model import Model
@@ -38,14 +42,25 @@ class Coherence:
   entropy: Float[Array | np.ndarray, 'F'] | Any
 
 
+def _on_host(measure: jax.Array | np.ndarray) -> np.ndarray:
+  """Float32 on the host; of all features, also where processes share them."""
+  if isinstance(measure, jax.Array) and not measure.is_fully_addressable:
+    measure = multihost_utils.process_allgather(measure, tiled=True)
+  return np.asarray(measure, np.float32)
+
+
 def lens_coherence(
-    lens: Any, strings: Sequence[str], space: TokenSpace
+    lens: Any, strings: Sequence[str] | StringTable, space: TokenSpace
 ) -> Coherence:
   """The core of `coherence`, for code that has no `Model`.
 
+  Everything is computed where the lens and the space are; the host is given
+  three numbers a feature. Sharded features are measured each on its device.
+
   Args:
     lens: Anything with `top_ids` [F, k] and `entropy` [F].
-    strings: The canonical string of every token, by id.
+    strings: The canonical string of every token, by id; as a `string_table`
+      where several lenses are measured.
     space: The token space, with a row for every token.
 
   Returns:
@@ -54,14 +69,11 @@ def lens_coherence(
   Raises:
     InputError: There is no pair (k < 2), or an id without a string or a row.
   """
-  top_ids = np.asarray(lens.top_ids)
-  _checks.check_top_ids(top_ids, space.table.shape[0], 'rows in the space')
+  _checks.check_top_ids(lens.top_ids, space.table.shape[0], 'rows in the space')
   return Coherence(
-      levenshtein=mean_pairwise_edit_distance(top_ids, strings).astype(
-          np.float32
-      ),
-      cosine=np.asarray(mean_pairwise_cosine(top_ids, space.table)),
-      entropy=np.asarray(lens.entropy, np.float32),
+      levenshtein=_on_host(mean_pairwise_edit_distance(lens.top_ids, strings)),
+      cosine=_on_host(mean_pairwise_cosine(lens.top_ids, space.table)),
+      entropy=_on_host(lens.entropy),
   )
 
 
@@ -70,17 +82,38 @@ def model_token_space(model: Model, kind: str = 'whitened') -> TokenSpace:
   return token_space(unembedding_table(model), readable_mask(model), kind)
 
 
+def model_string_table(model: Model) -> StringTable:
+  """The canonical strings of a model's tokens, on the device.
+
+  Raises:
+    InputError: The model has no tokenizer.
+  """
+  if model.tokenizer is None:
+    raise InputError(
+        'The model has no tokenizer and its top tokens no strings: load it from'
+        ' a checkpoint with one, or use measures.lens_coherence.'
+    )
+  return string_table(model.tokenizer.canonical_strings())
+
+
 def coherence(
-    model: Model, lens: Lens, *, space: TokenSpace | None = None
+    model: Model,
+    lens: Lens,
+    *,
+    space: TokenSpace | None = None,
+    strings: StringTable | None = None,
 ) -> Coherence:
   """Measures how well the top tokens of each feature go together.
+
+  For several lenses of one model, make `space` and `strings` once and pass
+  them: without, they are made anew at every call.
 
   Args:
     model: The model that the lens was computed with.
     lens: What `output_lens` or `input_lens` returned.
-    space: The space of the cosine; by default the whitened one, which is
-      computed anew at every call: for several lenses of one model, make it
-      once with `model_token_space` and pass it.
+    space: The space of the cosine, see `model_token_space`; the whitened one
+      if None.
+    strings: See `model_string_table`.
 
   Returns:
     The measures as float32 arrays on the host.
@@ -89,11 +122,8 @@ def coherence(
     InputError: There is no pair (k < 2), the lens is of another model, or the
       model has no tokenizer.
   """
-  if model.tokenizer is None:
-    raise InputError(
-        'The model has no tokenizer and its top tokens no strings: load it from'
-        ' a checkpoint with one, or use measures.lens_coherence.'
-    )
+  if strings is None:
+    strings = model_string_table(model)
   if space is None:
     space = model_token_space(model)
-  return lens_coherence(lens, model.tokenizer.canonical_strings(), space)
+  return lens_coherence(lens, strings, space)

@@ -36,12 +36,18 @@ class Thresholds:
     cosine: Coherent over it.
     entropy: Coherent under it, in nats.
     kind: One of `THRESHOLD_KINDS`.
+    level: The quantile they were taken at; for `null` the share of random
+      directions that may pass each measure alone; None where they were given.
+    null_share: Share of random directions that the rule calls semantic, in the
+      sample that `null` thresholds were found with; else None.
   """
 
   levenshtein: float
   cosine: float
   entropy: float
   kind: str
+  level: float | None = None
+  null_share: float | None = None
 
   def __post_init__(self):
     _checks.check_known(self.kind, THRESHOLD_KINDS, 'kind of thresholds')
@@ -51,6 +57,12 @@ class Thresholds:
             f'The threshold of {measure} is not a number: give a number, or an'
             ' infinite one to leave the measure out.'
         )
+
+
+def votes_needed(rule: str) -> int:
+  """How many measures must call a feature coherent."""
+  _checks.check_known(rule, RULES, 'rule')
+  return _VOTES[rule]
 
 
 def fixed_thresholds(values: Mapping[str, float]) -> Thresholds:
@@ -76,7 +88,7 @@ def fixed_thresholds(values: Mapping[str, float]) -> Thresholds:
   return Thresholds(**{m: float(x) for m, x in values.items()}, kind='fixed')
 
 
-def _finite(coherence: Coherence) -> dict[str, np.ndarray]:
+def finite_measures(coherence: Coherence) -> dict[str, np.ndarray]:
   """The measures in float64; one that is not finite would compare as False."""
   values = {}
   for measure in LOW_IS_COHERENT:
@@ -113,7 +125,7 @@ def quantile_thresholds(
         f'The quantile of the thresholds is {quantile}: give a number between 0'
         ' and 1.'
     )
-  layers = [_finite(coherence) for coherence in coherences]
+  layers = [finite_measures(coherence) for coherence in coherences]
   if not sum(layer['cosine'].size for layer in layers):
     raise InputError(
         'There is no feature to take quantile thresholds from: give the'
@@ -128,7 +140,7 @@ def quantile_thresholds(
       )
       for measure, low in LOW_IS_COHERENT.items()
   }
-  return Thresholds(**levels, kind='quantile')
+  return Thresholds(**levels, kind='quantile', level=quantile)
 
 
 def passes(
@@ -149,7 +161,7 @@ def passes(
   Raises:
     InputError: A measure is not finite.
   """
-  values = _finite(coherence)
+  values = finite_measures(coherence)
   labels = {}
   for measure, low in LOW_IS_COHERENT.items():
     threshold = getattr(thresholds, measure)
@@ -174,6 +186,6 @@ def semantic(
   Raises:
     InputError: The rule is unknown, or a measure is not finite.
   """
-  _checks.check_known(rule, RULES, 'rule')
+  needed = votes_needed(rule)
   votes = np.sum(list(passes(coherence, thresholds).values()), axis=0)
-  return votes >= _VOTES[rule]
+  return votes >= needed

@@ -5,12 +5,35 @@ import dataclasses
 import math
 import os
 import types
+from typing import Any
 
-from ooc_jax._errors import InputError
-from ooc_jax.results import ResultsFolder
-from ooc_jax.results import printable
+from ooc_jax.report._null_band import null_band
+from ooc_jax.report._reading import MEASURES
+from ooc_jax.report._reading import OUTPUT
+from ooc_jax.report._reading import name_of
+from ooc_jax.report._reading import reading
+from ooc_jax.report._reading import side_of
+from ooc_jax.report._style import number
 
-MEASURES = ('levenshtein', 'cosine', 'entropy')
+# Shapes that turn; elsewhere a turning point means nothing.
+_TURNING = frozenset({'U', 'inverted U', 'bifurcated'})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DepthShape:
+  """What the tests say of the course over depth.
+
+  Attributes:
+    name: 'U', 'inverted U', 'bifurcated', 'rising', 'falling', 'flat' or
+      'undecided'.
+    p_value: Of that shape; None where the test gives none.
+    turning_point: The layer where the course turns, possibly between two; None
+      where it does not.
+  """
+
+  name: str
+  p_value: float | None = None
+  turning_point: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,6 +48,11 @@ class DepthCurve:
     low: Lower end of the bootstrap 95% interval.
     high: Its upper end.
     measures: Measure -> fraction that passes it alone, at each of `layers`.
+    null: Fraction of random directions called semantic at each of `layers`; ()
+      where the run had no null. NaN is a gap.
+    null_low: Lower end of `null_band`.
+    null_high: Its upper end.
+    shape: What the tests say, if the run made them.
   """
 
   label: str
@@ -36,6 +64,10 @@ class DepthCurve:
   measures: Mapping[str, tuple[float, ...]] = dataclasses.field(
       default_factory=lambda: types.MappingProxyType({})
   )
+  null: tuple[float, ...] = ()
+  null_low: tuple[float, ...] = ()
+  null_high: tuple[float, ...] = ()
+  shape: DepthShape | None = None
 
   def __post_init__(self):
     columns = {
@@ -44,6 +76,10 @@ class DepthCurve:
         'high': self.high,
         **self.measures,
     }
+    if self.null or self.null_low or self.null_high:
+      columns['null'] = self.null
+      columns['null_low'] = self.null_low
+      columns['null_high'] = self.null_high
     problems = [
         f'{name} is no measure'
         for name in self.measures
@@ -65,7 +101,10 @@ class DepthCurve:
 
 
 def depth_curve(
-    folder: str | os.PathLike[str], label: str | None = None
+    folder: str | os.PathLike[str],
+    label: str | None = None,
+    *,
+    side: str = OUTPUT,
 ) -> DepthCurve:
   """Reads the curve of a finished run.
 
@@ -73,39 +112,67 @@ def depth_curve(
     folder: A results folder.
     label: The name of the run; by default the model its config names, or the
       name of the folder.
+    side: Of the features: 'output', or another that the run read.
 
   Returns:
-    The curve.
+    The curve; its null is () and its shape None where the run had none.
 
   Raises:
-    InputError: Not a results folder, not finished, or a damaged summary.
+    InputError: Not a results folder, not finished, without that side, or a
+      damaged summary.
   """
-  results = ResultsFolder.view(folder)
-  summary = results.read_summary()
-  try:
-    if label is None:
-      model = results.config['settings'].get('model')
-      label = model if isinstance(model, str) else results.path.absolute().name
+  with reading(folder) as results:
+    summary = side_of(results, side)
     rows = sorted(summary['layers'], key=lambda row: row['layer'])
     names = [n for n in MEASURES if all(n in row['measures'] for row in rows)]
+    null = tuple(number(row.get('null_share')) for row in rows)
+    bands = []
+    if all(map(math.isnan, null)):
+      null = ()
+    else:
+      bands = [
+          null_band(x, int(row['features']), row.get('null_directions'))
+          for x, row in zip(null, rows, strict=True)
+      ]
     return DepthCurve(
-        label=label,
+        label=name_of(results, label, side),
         layers=tuple(int(row['layer']) for row in rows),
         num_layers=int(summary['num_layers']),
-        share=tuple(_number(row['semantic']['share']) for row in rows),
-        low=tuple(_number(row['semantic']['low']) for row in rows),
-        high=tuple(_number(row['semantic']['high']) for row in rows),
+        share=tuple(number(row['semantic']['share']) for row in rows),
+        low=tuple(number(row['semantic']['low']) for row in rows),
+        high=tuple(number(row['semantic']['high']) for row in rows),
         measures={
-            name: tuple(_number(row['measures'][name]) for row in rows)
+            name: tuple(number(row['measures'][name]) for row in rows)
             for name in names
         },
+        null=null,
+        null_low=tuple(low for low, _ in bands),
+        null_high=tuple(high for _, high in bands),
+        shape=depth_shape(summary),
     )
-  except (AttributeError, KeyError, TypeError, ValueError) as error:
-    raise InputError(
-        f'The results in {printable(str(folder))} lack what the figure needs'
-        f' ({printable(repr(error))}): run again.'
-    ) from error
 
 
-def _number(value: float | int | None) -> float:
-  return math.nan if value is None else float(value)
+def depth_shape(summary: Mapping[str, Any]) -> DepthShape | None:
+  """What a `summary.json` says of the shape; None where it says nothing.
+
+  Args:
+    summary: A `Summary`. Of its `shape`, `name` is read, `p_value` where there
+      is one, and `turning_point` (a layer) where the shape has one.
+
+  Returns:
+    The shape.
+
+  Raises:
+    TypeError: `shape` is something else.
+    ValueError: Likewise.
+  """
+  shape = summary.get('shape')
+  if shape is None:
+    return None
+  name, p_value = str(shape['name']), shape.get('p_value')
+  turning = shape.get('turning_point') if name in _TURNING else None
+  return DepthShape(
+      name=name,
+      p_value=None if p_value is None else float(p_value),
+      turning_point=None if turning is None else float(turning),
+  )

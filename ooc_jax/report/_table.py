@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ooc_jax.report._curve import MEASURES
+from ooc_jax.report._reading import MEASURES
 from ooc_jax.results import display_width
 from ooc_jax.results import quoted
 

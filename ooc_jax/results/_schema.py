@@ -22,6 +22,14 @@ class Share(TypedDict):
   high: float | None
 
 
+class Agreement(TypedDict):
+  """How far a side says the same of a feature as the output side."""
+
+  shared_tokens: float  # Mean share of the top tokens in common.
+  both: float  # Share of features with both labels.
+  phi: float | None  # Correlation of the labels; null where one is constant.
+
+
 class LayerSummary(TypedDict):
   """One layer, or `total`: all layers together, without `layer`."""
 
@@ -32,6 +40,12 @@ class LayerSummary(TypedDict):
   measures: dict[str, float | None]  # Measure -> share that passes it alone.
   median: dict[str, float | None]  # Measure -> median over the features.
   undertrained: float | None  # Share of the top tokens.
+  null_share: NotRequired[float]  # Of random directions called semantic.
+  null_directions: NotRequired[int]  # How many of them.
+  excess: NotRequired[float]  # Share over chance, with its 95% interval.
+  excess_low: NotRequired[float]
+  excess_high: NotRequired[float]
+  thresholds: NotRequired[dict[str, Any]]  # Of the layer.
 
 
 class Example(TypedDict):
@@ -45,6 +59,16 @@ class Example(TypedDict):
   tokens: list[str]  # Raw text, highest logit first.
 
 
+class SideSummary(TypedDict):
+  """A side beside the output side."""
+
+  layers: list[LayerSummary]
+  total: LayerSummary
+  thresholds: dict[str, Any]  # Of the first layer.
+  shape: dict[str, Any]
+  agreement: Agreement
+
+
 class Summary(TypedDict):
   """The whole of `summary.json`."""
 
@@ -53,7 +77,9 @@ class Summary(TypedDict):
   num_layers: int  # Of the model, not of the run.
   layers: list[LayerSummary]
   total: LayerSummary
-  thresholds: dict[str, Any]
+  thresholds: dict[str, Any]  # Of the first layer.
+  shape: NotRequired[dict[str, Any]]  # `measures.DepthShape`, with `p_value`.
+  sides: NotRequired[dict[str, SideSummary]]  # But for the output side.
   examples: list[Example]
 
 

@@ -175,6 +175,14 @@ class ResultsFolder:
     """Reads `NAME.parquet`; `InputError` if missing or damaged."""
     return read_parquet(self.path / (_checked(name) + '.parquet'))
 
+  def has_table(self, name: str) -> bool:
+    """Whether `NAME.parquet` is there; `InputError` if it is cut short."""
+    path = self.path / (_checked(name) + '.parquet')
+    if not os.path.lexists(path):
+      return False
+    check_parquet(path)
+    return True
+
   def write_summary(self, summary: Mapping[str, Any]) -> None:
     """Writes, or replaces, `summary.json`.
 

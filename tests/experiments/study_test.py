@@ -54,7 +54,7 @@ class StudyTest(parameterized.TestCase):
     self.assertEqual((kind, value.cosine, value.kind), ('fixed', 0.2, 'fixed'))
 
   @parameterized.parameters(
-      ('null',),
+      ('null:0.01',),
       ('quantile:0',),
       ('quantile:x',),
       ('fixed',),

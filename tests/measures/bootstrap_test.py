@@ -76,5 +76,40 @@ class BootstrapShareTest(parameterized.TestCase):
       measures.bootstrap_share(_labels(3, 7), level=level, draws=draws, seed=0)
 
 
+class BootstrapExcessTest(absltest.TestCase):
+
+  def test_is_a_difference_with_the_error_of_both(self):
+    labels, null = _labels(300, 1_000), _labels(41, 4_096)
+    got = measures.bootstrap_excess(labels, null, seed=3)
+    p, q = 0.3, 41 / 4_096
+    self.assertAlmostEqual(got.share, p - q, places=12)
+    error = np.sqrt(p * (1 - p) / 1_000 + q * (1 - q) / 4_096)
+    # Two binomials of this size are normal to a few percent of their width.
+    np.testing.assert_allclose(got.low, p - q - 1.96 * error, atol=0.1 * error)
+    np.testing.assert_allclose(got.high, p - q + 1.96 * error, atol=0.1 * error)
+
+  def test_few_random_directions_widen_it(self):
+    labels = _labels(300, 1_000)
+    few = measures.bootstrap_excess(labels, _labels(10, 100), seed=0)
+    many = measures.bootstrap_excess(labels, _labels(1_000, 10_000), seed=0)
+    alone = measures.bootstrap_share(labels, seed=0)
+    self.assertGreater(few.high - few.low, 1.2 * (many.high - many.low))
+    self.assertGreater(many.high - many.low, alone.high - alone.low)
+
+  def test_chance_against_chance_is_around_zero(self):
+    rng = np.random.default_rng(1)
+    outside = 0
+    for trial in range(300):
+      a, b = rng.random(700) < 0.1, rng.random(900) < 0.1
+      got = measures.bootstrap_excess(a, b, draws=999, seed=trial)
+      outside += not got.low <= 0.0 <= got.high
+    # Binomial(300, 0.05): 15 with a standard deviation of 3.8.
+    self.assertBetween(outside, 4, 28)
+
+  def test_no_null(self):
+    with self.assertRaisesRegex(InputError, 'at least one feature'):
+      measures.bootstrap_excess(np.ones(3, bool), np.zeros(0, bool), seed=0)
+
+
 if __name__ == '__main__':
   absltest.main()

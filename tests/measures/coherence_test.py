@@ -1,14 +1,20 @@
 """The three measures together, on a vocabulary with planted features."""
 
+import dataclasses
+import pathlib
 import types
 
 from absl.testing import absltest
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec
 import numpy as np
 
+import ooc_jax
 from ooc_jax import measures
 from ooc_jax._errors import InputError
+from tests import tiny
 
 # Forms of one word; one meaning in other words; neither.
 _FORMS = ['walk', 'walks', 'walked', 'walker', 'walking']
@@ -71,6 +77,41 @@ class LensCoherenceTest(absltest.TestCase):
     shapes = jax.tree.map(np.shape, scores)
     self.assertEqual(shapes.entropy, (3,))
 
+  def test_letters_may_be_made_once(self):
+    lens, strings, space = _planted()
+    want = measures.lens_coherence(lens, strings, space)
+    got = measures.lens_coherence(lens, measures.string_table(strings), space)
+    for measure in measures.LOW_IS_COHERENT:
+      np.testing.assert_array_equal(
+          getattr(got, measure), getattr(want, measure)
+      )
+
+  def test_sharded_lens_and_space(self):
+    lens, strings, space = _planted()
+    mesh = jax.make_mesh(
+        (3, 1),
+        ('feature', 'vocab'),
+        axis_types=(jax.sharding.AxisType.Auto,) * 2,
+        devices=jax.devices()[:3],
+    )
+    rows = NamedSharding(mesh, PartitionSpec('feature'))
+    sharded = types.SimpleNamespace(
+        top_ids=jax.device_put(lens.top_ids, rows),
+        entropy=jax.device_put(lens.entropy, rows),
+    )
+    table = jax.device_put(
+        space.table, NamedSharding(mesh, PartitionSpec('vocab'))
+    )
+    got = measures.lens_coherence(
+        sharded, strings, measures.TokenSpace(table, space.kind)
+    )
+    want = measures.lens_coherence(lens, strings, space)
+    for measure in measures.LOW_IS_COHERENT:
+      self.assertIsInstance(getattr(got, measure), np.ndarray)
+      np.testing.assert_allclose(
+          getattr(got, measure), getattr(want, measure), atol=1e-6
+      )
+
   def test_space_of_another_model(self):
     lens, strings, space = _planted()
     small = measures.TokenSpace(space.table[:9], space.kind)
@@ -81,6 +122,56 @@ class LensCoherenceTest(absltest.TestCase):
     lens, strings, space = _planted()
     with self.assertRaisesRegex(InputError, '9 token strings'):
       measures.lens_coherence(lens, strings[:9], space)
+
+
+class CoherenceTest(absltest.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    self.model = ooc_jax.load_model(str(tiny.make_checkpoint(folder / 'm')))
+    dictionary = ooc_jax.load_dictionary('mlp', model=self.model, layer=1)
+    self.lens = ooc_jax.output_lens(
+        self.model, dictionary, k=4, precision='exact'
+    )
+
+  def test_is_that_of_the_models_own_strings_and_space(self):
+    got = ooc_jax.coherence(self.model, self.lens)
+    want = measures.lens_coherence(
+        self.lens,
+        self.model.tokenizer.canonical_strings(),
+        measures.model_token_space(self.model),
+    )
+    again = ooc_jax.coherence(
+        self.model,
+        self.lens,
+        space=measures.model_token_space(self.model),
+        strings=measures.model_string_table(self.model),
+    )
+    for measure in measures.LOW_IS_COHERENT:
+      self.assertGreater(np.std(getattr(got, measure)), 0.0)
+      for other in (want, again):
+        np.testing.assert_array_equal(
+            getattr(got, measure), getattr(other, measure)
+        )
+
+  def test_the_given_space_and_strings_are_used(self):
+    scores = ooc_jax.coherence(
+        self.model,
+        self.lens,
+        space=measures.model_token_space(self.model, 'centred'),
+        strings=measures.string_table(
+            ['same'] * len(self.model.tokenizer.canonical_strings())
+        ),
+    )
+    np.testing.assert_array_equal(scores.levenshtein, 0.0)
+    default = ooc_jax.coherence(self.model, self.lens)
+    self.assertGreater(np.abs(scores.cosine - default.cosine).max(), 0.01)
+
+  def test_without_a_tokenizer(self):
+    model = dataclasses.replace(self.model, tokenizer=None)
+    with self.assertRaisesRegex(InputError, 'no tokenizer'):
+      ooc_jax.coherence(model, self.lens)
 
 
 if __name__ == '__main__':

@@ -104,13 +104,20 @@ class MeanPairwiseCosineTest(parameterized.TestCase):
         ('feature', 'vocab'),
         axis_types=(jax.sharding.AxisType.Auto,) * 2,
     )
-    got = measures.mean_pairwise_cosine(
-        jax.device_put(ids, NamedSharding(mesh, PartitionSpec('feature'))),
-        jax.device_put(table, NamedSharding(mesh, PartitionSpec('vocab'))),
-        block_size=7,
-    )
+    by_feature = NamedSharding(mesh, PartitionSpec('feature'))
+    ids_F = jax.device_put(ids, by_feature)
+    table_V = jax.device_put(table, NamedSharding(mesh, PartitionSpec('vocab')))
+    got = measures.mean_pairwise_cosine(ids_F, table_V, block_size=7)
     want = [_mean_over_pairs(table[row]) for row in ids]
     np.testing.assert_allclose(got, want, atol=1e-6)
+    self.assertTrue(got.sharding.is_equivalent_to(by_feature, 1))
+    lowered = _cosine._mean_cosine.lower(ids_F, table_V, 7, 4)
+    self.assertNotIn('all-gather', lowered.compile().as_text())
+
+  def test_no_features(self):
+    table = jnp.asarray(_unit_rows(np.random.default_rng(0)))
+    got = measures.mean_pairwise_cosine(np.empty((0, 3), int), table)
+    self.assertEqual(got.shape, (0,))
 
   def test_memory_is_bounded_by_the_block(self):
     num_features, num_top, size = 5000, 20, 64
@@ -118,6 +125,7 @@ class MeanPairwiseCosineTest(parameterized.TestCase):
         jax.ShapeDtypeStruct((num_features, num_top), jnp.int32),
         jax.ShapeDtypeStruct((_V, _D), jnp.float32),
         size,
+        1,
     )
     temp = lowered.compile().memory_analysis().temp_size_in_bytes
     # The ids may be copied once to be cut into blocks; the rows may not.

@@ -143,7 +143,7 @@ class ThresholdsTest(parameterized.TestCase):
         }),
     ]
     got = measures.quantile_thresholds(layers)
-    self.assertEqual(got.kind, 'quantile')
+    self.assertEqual((got.kind, got.level), ('quantile', 0.75))
     self.assertAlmostEqual(got.levenshtein, 0.2, places=6)
     self.assertAlmostEqual(got.cosine, 0.7, places=6)
     self.assertAlmostEqual(got.entropy, 2.0, places=6)

@@ -1,12 +1,19 @@
 """Mean pairwise edit distance against a Levenshtein written out by hand."""
 
+import itertools
+
 from absl.testing import absltest
 from absl.testing import parameterized
+import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec
 import numpy as np
+from rapidfuzz.distance import Levenshtein
 
 from ooc_jax import measures
 from ooc_jax._errors import InputError
+from ooc_jax.measures import _edit_distance
 
 
 def _levenshtein(a, b):
@@ -20,47 +27,57 @@ def _levenshtein(a, b):
   return above[-1]
 
 
-def _mean_over_pairs(words):
+def _mean_over_pairs(words, distance=_levenshtein):
   total, pairs = 0.0, 0
   for i, a in enumerate(words):
     for b in words[:i]:
       longer = max(len(a), len(b))
-      total += _levenshtein(a, b) / longer if longer else 0.0
+      total += distance(a, b) / longer if longer else 0.0
       pairs += 1
   return total / pairs
 
 
-def _random_words(rng, count):
-  """Short strings over few letters (so that they overlap), and the empty one.
+def _want(ids, words, distance=_levenshtein):
+  return [_mean_over_pairs([words[i] for i in row], distance) for row in ids]
+
+
+def _random_words(rng, count, longest=9, letters='abé日🙂\u0301'):
+  """Strings over few letters (so that they overlap), and the empty one.
 
   The letters take one, two, three and four bytes in UTF-8, and one of them
   combines with the letter before it.
   """
-  letters = list('abé日🙂\u0301')
-  lengths = rng.integers(0, 9, count)
-  return [''.join(rng.choice(letters, n)) for n in lengths]
+  lengths = rng.integers(0, longest, count)
+  return [''.join(rng.choice(list(letters), n)) for n in lengths]
 
 
 class MeanPairwiseEditDistanceTest(parameterized.TestCase):
 
-  @parameterized.parameters(2, 3, 7)
+  @parameterized.parameters(2, 3, 6, 7)
   def test_equals_the_definition(self, num_top):
     rng = np.random.default_rng(num_top)
     words = _random_words(rng, 37)
     self.assertIn('', words)
     ids = rng.integers(0, len(words), (11, num_top))
     got = measures.mean_pairwise_edit_distance(ids, words)
-    want = [_mean_over_pairs([words[i] for i in row]) for row in ids]
-    # Both are float64 sums of the same quotients in another order.
-    np.testing.assert_allclose(got, want, rtol=1e-14)
-    self.assertGreater(np.std(want), 0.01)
+    self.assertEqual(got.dtype, jnp.float32)
+    # Float32 sums of at most 21 quotients.
+    np.testing.assert_allclose(got, _want(ids, words), rtol=4e-7)
+    self.assertGreater(np.std(got), 0.01)
 
-  def test_words_longer_than_a_machine_word(self):
-    """Past 64 letters the engine takes another path."""
+  def test_every_pair_of_lengths_around_the_edges_of_tiles(self):
+    """One pair a feature, so the distance itself can be read off."""
     rng = np.random.default_rng(0)
-    words = [''.join(rng.choice(list('abc'), n)) for n in (63, 64, 65, 131, 0)]
-    got = measures.mean_pairwise_edit_distance(np.arange(5)[None], words)
-    np.testing.assert_allclose(got, [_mean_over_pairs(words)], rtol=1e-14)
+    lengths = [0, 1, 2, 15, 16, 17, 31, 32, 33, 47, 48, 49, 64, 65, 131]
+    words = [''.join(rng.choice(list('abc'), n)) for n in lengths]
+    # Near pairs too: their best paths keep to the diagonal of the table.
+    words += [words[-1][:60] + 'x' + words[-1][64:], 'y' + words[-1]]
+    ids = np.array(list(itertools.product(range(len(words)), repeat=2)))
+    got = np.asarray(measures.mean_pairwise_edit_distance(ids, words))
+    longer = np.array([max(len(words[i]), len(words[j]), 1) for i, j in ids])
+    want = [_levenshtein(words[i], words[j]) for i, j in ids]
+    np.testing.assert_array_equal(np.rint(got * longer), want)
+    np.testing.assert_allclose(got, want / longer, rtol=4e-7)
 
   @parameterized.parameters(
       (['kitten', 'sitting'], 3 / 7),
@@ -74,17 +91,98 @@ class MeanPairwiseEditDistanceTest(parameterized.TestCase):
   def test_by_hand(self, words, want):
     ids = np.arange(len(words))[None]
     got = measures.mean_pairwise_edit_distance(ids, words)
-    np.testing.assert_allclose(got, [want], rtol=1e-15)
+    np.testing.assert_allclose(got, [want], rtol=2e-7)
 
-  def test_order_does_not_matter_and_jax_ids_are_taken(self):
+  def test_thousands_of_words_of_many_lengths(self):
+    """Rapidfuzz is quick enough to be the oracle of a whole vocabulary."""
+    rng = np.random.default_rng(2)
+    words = _random_words(rng, 3_000, 12)
+    words += _random_words(rng, 40, 130)
+    ids = rng.integers(0, len(words), (401, 9))
+    got = measures.mean_pairwise_edit_distance(ids, words, block_size=64)
+    want = _want(ids, words, Levenshtein.distance)
+    np.testing.assert_allclose(got, want, rtol=4e-7)
+
+  def test_an_alphabet_of_more_than_16_bits(self):
+    letters = [chr(c) for c in range(0x20, 0x12000) if not 0xD7FF < c < 0xE000]
+    self.assertGreater(len(letters), 2**16)
+    # Their codes differ in the highest bit only: places 0 and 65536.
+    pair = letters[0], letters[2**16]
+    words = [''.join(letters), pair[0] * 3, pair[1] * 3, ''.join(pair)]
+    ids = np.array([[1, 2, 3]])
+    got = measures.mean_pairwise_edit_distance(ids, words[:1] + words[1:])
+    np.testing.assert_allclose(got, [(1 + 2 / 3 + 2 / 3) / 3], rtol=2e-7)
+
+  def test_half_of_a_character(self):
+    """A byte-level token may hold a lone surrogate."""
+    words = ['a\ud83d', 'a\ud83e', 'a\ud83d']
+    got = measures.mean_pairwise_edit_distance(np.arange(3)[None], words)
+    np.testing.assert_allclose(got, [1 / 3], rtol=2e-7)
+
+  def test_neither_order_nor_block_size_nor_form_matters(self):
     rng = np.random.default_rng(1)
-    words = _random_words(rng, 23)
-    ids = rng.integers(0, 23, (5, 6), dtype=np.int32)
+    words = _random_words(rng, 23, 40)
+    ids = rng.integers(0, 23, (13, 6), dtype=np.int32)
+    want = measures.mean_pairwise_edit_distance(ids, words)
+    table = measures.string_table(words)
+    for size in (5, 13):
+      np.testing.assert_array_equal(
+          measures.mean_pairwise_edit_distance(
+              jnp.asarray(ids), table, block_size=size
+          ),
+          want,
+      )
     np.testing.assert_allclose(
-        measures.mean_pairwise_edit_distance(jnp.asarray(ids[:, ::-1]), words),
-        measures.mean_pairwise_edit_distance(ids, words),
-        rtol=1e-14,
+        measures.mean_pairwise_edit_distance(ids[:, ::-1], table),
+        want,
+        rtol=4e-7,
     )
+    np.testing.assert_array_equal(
+        jax.jit(measures.mean_pairwise_edit_distance)(ids, table), want
+    )
+
+  def test_sharded_features_stay_on_their_devices(self):
+    rng = np.random.default_rng(6)
+    words = _random_words(rng, 67, 40)
+    ids = rng.integers(0, 67, (4 * 9, 5), dtype=np.int32)
+    mesh = jax.make_mesh(
+        (4, 2),
+        ('feature', 'vocab'),
+        axis_types=(jax.sharding.AxisType.Auto,) * 2,
+    )
+    rows = NamedSharding(mesh, PartitionSpec('feature'))
+    got = measures.mean_pairwise_edit_distance(jax.device_put(ids, rows), words)
+    self.assertTrue(got.sharding.is_equivalent_to(rows, 1))
+    np.testing.assert_allclose(got, _want(ids, words), rtol=4e-7)
+    lowered = _edit_distance._mean_distance.lower(
+        jax.device_put(ids, rows),
+        measures.string_table(words),
+        block_size=4,
+        mesh=mesh,
+        axes='feature',
+    )
+    text = lowered.compile().as_text()
+    for collective in ('all-gather', 'all-reduce', 'all-to-all', 'permute('):
+      self.assertNotIn(collective, text)
+
+  def test_memory_is_bounded_by_the_block(self):
+    num_features, num_top, size = 20_000, 20, 64
+    rng = np.random.default_rng(7)
+    words = _random_words(rng, 50, 127, 'abcdefgh')
+    table = measures.string_table(words)
+    lowered = _edit_distance._mean_distance.lower(
+        jax.ShapeDtypeStruct((num_features, num_top), jnp.int32),
+        table,
+        block_size=size,
+        mesh=None,
+        axes=None,
+    )
+    temp = lowered.compile().memory_analysis().temp_size_in_bytes
+    # The ids may be copied twice, to be sorted and cut; the letters may not.
+    ids_bytes = 4 * num_features * num_top
+    block_bytes = 6 * table.longest * size * num_top
+    self.assertLess(temp, 2.5 * ids_bytes + 2 * block_bytes)
+    self.assertLess(temp, num_features * num_top * table.longest / 2)
 
   def test_forms_of_one_word_are_near_and_other_words_are_not(self):
     words = ['walk', 'walks', 'walked', 'walker', 'sun', 'lamp', 'grey', 'jury']
@@ -107,6 +205,26 @@ class MeanPairwiseEditDistanceTest(parameterized.TestCase):
       measures.mean_pairwise_edit_distance(
           np.array([[0, stranger]]), ['a', 'b']
       )
+
+
+class StringTableTest(absltest.TestCase):
+
+  def test_letters_can_be_read_back(self):
+    words = ['日本', '', 'ab', 'b']
+    table = measures.string_table(words)
+    alphabet = sorted(set(''.join(words)))
+    got = [
+        ''.join(alphabet[c] for c in np.asarray(table.codes)[s : s + n])
+        for s, n in zip(table.starts, table.lengths, strict=True)
+    ]
+    self.assertSequenceEqual(got, words)
+    self.assertEqual((table.size, table.longest, table.code_bits), (4, 2, 2))
+
+  def test_is_a_pytree_with_static_sizes(self):
+    table = measures.string_table(['abc', 'd'])
+    shapes = jax.eval_shape(lambda x: x, table)
+    self.assertEqual(shapes.lengths.shape, (2,))
+    self.assertEqual((shapes.longest, shapes.code_bits), (3, 2))
 
 
 if __name__ == '__main__':

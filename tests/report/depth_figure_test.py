@@ -1,5 +1,6 @@
 """The depth figure: what is drawn is what the summary says."""
 
+import dataclasses
 import io
 import pathlib
 
@@ -12,6 +13,7 @@ import numpy as np
 from ooc_jax import report
 from ooc_jax import results
 from ooc_jax._errors import InputError
+from tests.report import written
 
 _BLUE = np.array([0x00, 0x72, 0xB2]) / 255
 
@@ -102,8 +104,73 @@ class DepthCurveTest(parameterized.TestCase):
     with self.assertRaisesRegex(InputError, 'lack what the figure needs'):
       report.depth_curve(self.path)
 
+  def test_a_null_and_its_band(self):
+    rows = [
+        written.row(layer, 0.3, null=True) | {'features': 4000 + layer}
+        for layer in written.LAYERS
+    ]
+    written.write_run(self.path, summary={'layers': rows})
+    curve = report.depth_curve(self.path)
+    self.assertEqual(curve.layers, written.LAYERS)
+    self.assertEqual(curve.null, (0.25, 0.27, 0.28))
+    for i, share in enumerate(curve.null):
+      features = 4000 + curve.layers[i]
+      band = report.null_band(share, features, written.DIRECTIONS)
+      self.assertEqual((curve.null_low[i], curve.null_high[i]), band)
+      self.assertLess(band[0], share)
+    self.assertEqual(
+        curve.shape,
+        report.DepthShape(name='inverted U', p_value=0.0123, turning_point=2.5),
+    )
+
+  @parameterized.parameters('flat', 'rising', 'falling', 'undecided')
+  def test_what_does_not_turn_has_no_turning_point(self, name):
+    self._write(_SUMMARY | {'shape': written.SHAPE | {'name': name}})
+    shape = report.depth_curve(self.path).shape
+    self.assertEqual(shape, report.DepthShape(name=name, p_value=0.0123))
+    curve = dataclasses.replace(_curve(), shape=shape)
+    tested = name in ('rising', 'falling')
+    self.assertEqual(
+        _legend(report.depth_figure([curve]))[0],
+        f'semantic: {name}, p = 0.012' if tested else f'semantic: {name}',
+    )
+
+  def test_another_side(self):
+    written.write_run(self.path, side='input')
+    curve = report.depth_curve(self.path, side='input')
+    self.assertEqual(curve.label, 'tiny, input side')
+    np.testing.assert_allclose(curve.share, (0.5, 0.7, 0.8), rtol=1e-12)
+    self.assertEqual(curve.shape, report.DepthShape(name='flat'))
+    self.assertEqual(curve.num_layers, written.NUM_LAYERS)
+    with self.assertRaisesRegex(
+        InputError, "from the side 'embedding': give one of output, input"
+    ):
+      report.depth_curve(self.path, side='embedding')
+
+  def test_a_run_without_a_null(self):
+    written.write_run(self.path, null=False)
+    curve = report.depth_curve(self.path)
+    self.assertEqual((curve.null, curve.null_low, curve.null_high), ((),) * 3)
+    self.assertIsNone(curve.shape)
+
+  def test_a_null_of_some_layers_has_gaps(self):
+    rows = [_row(0, 0.1), _row(1, 0.2) | {'null_share': 0.02}]
+    self._write({**_SUMMARY, 'layers': rows, 'shape': {'name': 'flat'}})
+    curve = report.depth_curve(self.path)
+    np.testing.assert_array_equal(curve.null, (np.nan, 0.02))
+    np.testing.assert_array_equal(np.isnan(curve.null_high), (True, False))
+    self.assertEqual(curve.shape, report.DepthShape(name='flat'))
+
+  @parameterized.parameters(
+      ('flat',), (3,), ({'p_value': 0.1},), ({'name': 'U', 'p_value': 'x'},)
+  )
+  def test_a_strange_shape_is_refused(self, shape):
+    self._write(_SUMMARY | {'shape': shape})
+    with self.assertRaisesRegex(InputError, 'lack what the figure needs'):
+      report.depth_curve(self.path)
+
   def test_what_is_no_results_folder_is_refused(self):
-    with self.assertRaises(InputError):
+    with self.assertRaisesRegex(InputError, 'is not a results folder: give'):
       report.depth_curve(self.path)
     self._write(_SUMMARY)
     (self.path / 'summary.json').unlink()
@@ -154,6 +221,82 @@ class DepthFigureTest(parameterized.TestCase):
     self.assertTrue(second.is_dashed())
     self.assertIn('Relative depth', axes.get_xlabel())
     self.assertEqual(_legend(figure), ['a', 'b', '95% interval'])
+
+  def test_the_null_is_drawn(self):
+    low, null, high = (
+        (0.005, 0.01, 0.02),
+        (0.01, 0.015, 0.03),
+        (0.02, 0.03, 0.05),
+    )
+    parts = {'null': null, 'null_low': low, 'null_high': high}
+    shape = report.DepthShape(name='U', p_value=0.0004, turning_point=6.25)
+    curve = dataclasses.replace(_curve(), **parts, shape=shape)
+    figure = report.depth_figure([curve])
+    (axes,) = figure.axes
+    (line,) = [x for x in axes.lines if x.get_gid() == 'null']
+    np.testing.assert_allclose(line.get_xdata(), [2, 5, 10])
+    np.testing.assert_allclose(line.get_ydata(), [1, 1.5, 3])
+    np.testing.assert_allclose(_band(axes, 1), [[0.5, 2], [1, 3], [2, 5]])
+    self.assertTrue(axes.collections[1].get_hatch())
+    (turn,) = [x for x in axes.lines if x.get_gid() == 'turning point']
+    self.assertEqual(list(turn.get_xdata()), [6.25])
+    self.assertEqual(
+        _legend(figure),
+        [
+            'semantic: U, p < 0.001',
+            '95% interval',
+            'random directions',
+            'turning point',
+            'cosine',
+        ],
+    )
+    # Over everything that is drawn.
+    _, y = axes.transAxes.inverted().transform(
+        axes.transData.transform((0, 32))
+    )
+    self.assertLess(y, 0.985 - 0.5 * 5 / 72 / 2.2)
+    _pixels(figure)
+
+  def test_nulls_of_several_runs(self):
+    with_null = dataclasses.replace(
+        _curve('a', num_layers=21),
+        null=(0.01, 0.015, 0.03),
+        null_low=(0.0, 0.0, 0.0),
+        null_high=(0.4, 0.4, 0.9),
+        shape=report.DepthShape(
+            name='rising', p_value=0.012, turning_point=5.0
+        ),
+    )
+    figure = report.depth_figure([with_null, _curve('b')])
+    (axes,) = figure.axes
+    first, null, turn, _ = axes.lines
+    np.testing.assert_allclose(null.get_xdata(), [0.1, 0.25, 0.5])
+    np.testing.assert_allclose(null.get_ydata(), [1, 1.5, 3])
+    self.assertEqual(null.get_color(), first.get_color())
+    self.assertEqual(list(turn.get_xdata()), [0.25])
+    self.assertGreater(axes.get_ylim()[1], 90)
+    self.assertEqual(
+        _legend(figure),
+        [
+            'a: rising, p = 0.012',
+            'b',
+            '95% interval',
+            'random directions',
+            'turning point, at the top',
+        ],
+    )
+    self.assertEqual(turn.get_marker(), first.get_marker())
+    self.assertEqual(turn.get_markerfacecolor(), 'white')
+
+  def test_runs_differ_without_colour(self):
+    figure = report.depth_figure([_curve(str(i)) for i in range(14)])
+    looks = [
+        (line.get_marker(), str(line._unscaled_dash_pattern))
+        for line in figure.axes[0].lines
+    ]
+    self.assertLen(set(looks), 14)
+    for each in zip(*looks[:6], strict=True):
+      self.assertLen(set(each), 6)
 
   def test_pixels_are_where_the_numbers_are(self):
     figure = report.depth_figure([_curve()])
@@ -208,6 +351,9 @@ class DepthFigureTest(parameterized.TestCase):
     self.assertEndsWith(labels[3], 'xend')
     _pixels(figure)
     _pixels(report.depth_figure([_curve()], title='$x^{$ \x1b'))
+    # Each of these becomes six characters or ten.
+    label, *_ = _legend(report.depth_figure([_curve('漢' * 20 + '漠')] * 2))
+    self.assertEqual(label, r'\u6f22\u6f22…\u6f22\u6f20')
 
   @parameterized.parameters(1, 2, 7)
   def test_nothing_is_drawn_outside_or_over_the_axes(self, runs):
@@ -222,6 +368,15 @@ class DepthFigureTest(parameterized.TestCase):
     self.assertGreaterEqual(box.y0, 0)
     self.assertLess(box.y1, axes.xaxis.label.get_window_extent().y0)
     self.assertGreater(axes.get_window_extent().height, 200)
+
+  @parameterized.parameters('m' * 99, 'i' * 9999, '漢' * 99, '$' * 99)
+  def test_the_title_fits(self, name):
+    figure = report.depth_figure([_curve(name)])
+    _pixels(figure)
+    (axes,) = figure.axes
+    box = axes._left_title.get_window_extent()
+    self.assertBetween(box.x1, 900, 1100)
+    self.assertLess(box.y1, 680)
 
   def test_no_semantic_feature_and_one_layer(self):
     zero = (0.0, 0.0)

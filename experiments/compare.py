@@ -1,0 +1,163 @@
+r"""Compares the results folders of several runs of one experiment.
+
+Example:
+  python experiments/compare.py results/output_prediction-smollm2-mlp \
+      results/output_prediction-gemma3_270m-mlp --out=results/smollm2-gemma3
+
+Leaves a folder with the figure of all runs, and the table of them as CSV and
+Markdown; prints the table, and every reason not to compare like with like.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import os
+import pathlib
+
+import _app
+from absl import flags
+
+import ooc_jax
+from ooc_jax import report
+from ooc_jax import results
+
+_LABELS = flags.DEFINE_list(
+    'labels', None, 'Names of the runs, in their order, with commas between.'
+)
+_SIDE = flags.DEFINE_string(
+    'side', 'output', "Of the features: 'output', 'input' or 'embedding'."
+)
+_OUT = pathlib.Path('results') / 'compare'
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Comparison:
+  """What a comparison found.
+
+  Attributes:
+    folder: Where it is.
+    rows: The table to read, its first row the names of the columns.
+    cautions: Why the runs may not be alike, a sentence each.
+  """
+
+  folder: pathlib.Path
+  rows: list[list[str]]
+  cautions: list[str]
+
+
+def run(
+    folders: Sequence[str | os.PathLike[str]],
+    out: pathlib.Path,
+    labels: Sequence[str] | None = None,
+    side: str = 'output',
+) -> Comparison:
+  """Compares. Touches no flag, so a test or a notebook may call it.
+
+  Args:
+    folders: Results folders of finished runs of one experiment, two or more.
+    out: Results folder, new or of the same comparison.
+    labels: Names of the runs; by default what tells them apart.
+    side: Of the features: 'output', or another that all runs read.
+
+  Returns:
+    The table and the reasons for caution.
+
+  Raises:
+    InputError: For anything that a user can cause.
+  """
+  if len(folders) < 2:
+    raise ooc_jax.InputError(
+        f'{len(folders)} results folders cannot be compared: give two or more.'
+    )
+  resolved = [pathlib.Path(folder).resolve() for folder in folders]
+  for i, folder in enumerate(resolved):
+    if folder in resolved[:i]:
+      raise ooc_jax.InputError(
+          f'{results.printable(str(folders[i]))} is given twice: give each'
+          ' folder once.'
+      )
+  if labels is not None and not (
+      len(labels) == len(set(labels)) == len(folders)
+  ):
+    raise ooc_jax.InputError(
+        f'--labels has {len(labels)} names, {len(set(labels))} of them'
+        f' different, for {len(folders)} folders: give each its own.'
+    )
+  first, *others = [report.experiment_of(folder) for folder in folders]
+  for folder, other in zip(folders[1:], others, strict=True):
+    if other != first:
+      raise ooc_jax.InputError(
+          f'{results.printable(str(folder))} is of experiment'
+          f' {results.printable(other)} and'
+          f' {results.printable(str(folders[0]))} of'
+          f' {results.printable(first)}: compare runs of one experiment.'
+      )
+  if first == 'output_prediction':
+    return _output_prediction(folders, out, labels, side)
+  raise ooc_jax.InputError(
+      f'{results.printable(str(folders[0]))} is of experiment'
+      f' {results.printable(first)}, which cannot be compared: give folders of'
+      ' output_prediction.'
+  )
+
+
+def _output_prediction(
+    folders: Sequence[str | os.PathLike[str]],
+    out: pathlib.Path,
+    labels: Sequence[str] | None,
+    side: str,
+) -> Comparison:
+  runs = [report.run_summary(folder, side=side) for folder in folders]
+  names = report.distinct_labels(runs) if labels is None else list(labels)
+  curves = [
+      report.depth_curve(folder, name, side=side)
+      for folder, name in zip(folders, names, strict=True)
+  ]
+  rows = report.comparison_rows(runs, names)
+  cautions = report.cautions(runs, names)
+  settings = {
+      'experiment': 'compare',
+      'compared': 'output_prediction',
+      'side': side,
+      'runs': [
+          {'label': name, 'sha256': _digests(folder)}
+          for folder, name in zip(folders, names, strict=True)
+      ],
+  }
+  with results.ResultsFolder.open(out, settings, provenance={}) as folder:
+    folder.write_figure('semantic_by_depth', report.depth_figure(curves))
+    table = report.csv_table(report.comparison_numbers(runs, names))
+    results.atomic_write(out / 'comparison.csv', table.encode())
+    text = report.markdown_table(rows)
+    text += ''.join(f'\n- {report.markdown_text(x)}' for x in cautions)
+    results.atomic_write(out / 'comparison.md', text.rstrip().encode() + b'\n')
+    folder.write_summary({
+        'experiment': 'compare',
+        'compared': 'output_prediction',
+        'runs': names,
+        'cautions': cautions,
+    })
+  return Comparison(folder=out, rows=rows, cautions=cautions)
+
+
+def _digests(folder: str | os.PathLike[str]) -> list[str]:
+  """Of all that a comparison reads of a run."""
+  names = ('config.json', 'summary.json')
+  return [results.sha256_file(pathlib.Path(folder) / name) for name in names]
+
+
+def main(words: list[str]) -> None:
+  out = pathlib.Path(_app.OUT.value or _OUT).expanduser()
+  comparison = run(words, out, _LABELS.value, _SIDE.value)
+  print('\n'.join(report.aligned_table(comparison.rows)))
+  if comparison.cautions:
+    print('\nNot alike:')
+    for sentence in comparison.cautions:
+      print(f'- {results.printable(sentence)}')
+  print(
+      f'\n{comparison.folder}: comparison.csv, comparison.md,'
+      ' figures/semantic_by_depth.png'
+  )
+
+
+if __name__ == '__main__':
+  _app.start_with_words(main, interrupted='the same command does it again.')
