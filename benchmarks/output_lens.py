@@ -3,20 +3,23 @@ r"""Times the lens beside the bare matrix product of the same shapes.
 Example:
   python benchmarks/output_lens.py --features=512 --vocab=256000 --width=2304
 
-Prints one JSON object: seconds (median), their ratio, and the memory that the
-lens took above its inputs. Both run in this process, in turns, so that a noisy
-machine slows both.
+Prints one JSON object. For 'exact' and 'screened', for both with the table's
+moments (found once a model, and timed apart), for the bare products in float32
+and bfloat16, and, where torch can be imported (extra `parity`), for the plain
+PyTorch recipe: median seconds, CPU seconds and their ratios to the bare float32
+product; the memory that each took above its inputs; whether both precisions
+gave the same ids and values; how many features were recomputed. All run in
+this process, in turns, so that a noisy machine slows all of them.
 """
 
 import json
-import pathlib
-import statistics
-import time
 
+import _lens_cases
 from absl import app
 from absl import flags
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ooc_jax import circuits
 
@@ -24,115 +27,93 @@ _FEATURES = flags.DEFINE_integer('features', 512, 'F.')
 _VOCAB = flags.DEFINE_integer('vocab', 256_000, 'V.')
 _WIDTH = flags.DEFINE_integer('width', 2_304, 'D.')
 _K = flags.DEFINE_integer('k', 20, 'Top tokens.')
-_SOFTCAP = flags.DEFINE_float('softcap', 30.0, 'Final softcap; 0 for none.')
 _DTYPE = flags.DEFINE_enum(
     'dtype', 'float32', ['float32', 'bfloat16'], 'Of the unembedding.'
 )
 _REPEATS = flags.DEFINE_integer('repeats', 5, 'Runs of each; medians count.')
-# The product alone is never held whole either: its row maximum is taken, a
-# block of the vocabulary at a time.
-_BLOCK = 8_000
-
-
-def _random(
-    key: jax.Array, shape: tuple[int, int], dtype, scale: float = 1.0
-) -> jax.Array:
-  """Normal numbers times `scale`, made a block at a time."""
-  rows = next(n for n in range(1024, 0, -1) if shape[0] % n == 0)
-  fill = jax.jit(
-      lambda k: jax.lax.map(
-          lambda i: (
-              scale
-              * jax.random.normal(
-                  jax.random.fold_in(k, i), (rows, shape[1]), jnp.float32
-              )
-          ).astype(dtype),
-          jnp.arange(shape[0] // rows),
-      ).reshape(shape)
-  )
-  return jax.block_until_ready(fill(key))
-
-
-@jax.jit
-def _bare(directions: jax.Array, table: jax.Array) -> jax.Array:
-  """The product of one block, reduced so that it cannot be skipped."""
-  logits = jnp.einsum(
-      'fd,vd->fv', directions, table.astype(jnp.float32), precision='highest'
-  )
-  return logits.max(axis=1)
-
-
-def _bare_all(directions: jax.Array, table: jax.Array) -> None:
-  for start in range(0, table.shape[0], _BLOCK):
-    for first in range(0, directions.shape[0], 512):
-      block = directions[first : first + 512]
-      _bare(block, table[start : start + _BLOCK]).block_until_ready()
-
-
-def _memory(name: str) -> int:
-  """Bytes of a line of /proc/self/status."""
-  for line in pathlib.Path('/proc/self/status').read_text().splitlines():
-    if line.startswith(name):
-      return int(line.split()[1]) * 1024
-  raise ValueError(name)
+_COVARIANCE = flags.DEFINE_bool(
+    'covariance', False, 'Also with the moments of the table: 2·V·D² more.'
+)
+_RECIPE = flags.DEFINE_bool('recipe', True, 'Also in PyTorch, if it is there.')
 
 
 def main(argv: list[str]) -> None:
   del argv  # Flags only.
   features, vocab, width = _FEATURES.value, _VOCAB.value, _WIDTH.value
-  directions = _random(jax.random.key(0), (features, width), jnp.float32)
-  table = _random(jax.random.key(1), (vocab, width), _DTYPE.value, width**-0.5)
-  gain, mask = jnp.ones(width), jnp.arange(vocab) % 50 != 0
-
-  def lens() -> None:
-    jax.block_until_ready(
-        circuits.unembedding_lens(
-            directions,
-            gain,
-            table,
-            mask,
-            k=_K.value,
-            precision='exact',
-            softcap=_SOFTCAP.value or None,
-        )
-    )
-
-  before = _memory('VmRSS')
-  pathlib.Path('/proc/self/clear_refs').write_text('5')  # Resets the peak.
-  start = time.perf_counter()
-  lens()
-  first = time.perf_counter() - start
-  extra = _memory('VmHWM') - before
-  if _REPEATS.value:
-    _bare_all(directions, table)
-  times: dict[str, list[float]] = {'lens': [], 'product': []}
-  for _ in range(_REPEATS.value):
-    for name, run in (
-        ('product', lambda: _bare_all(directions, table)),
-        ('lens', lens),
-    ):
-      start = time.perf_counter()
-      run()
-      times[name].append(time.perf_counter() - start)
+  directions = _lens_cases.random_rows(0, (features, width), jnp.float32)
+  table = _lens_cases.random_rows(1, (vocab, width), _DTYPE.value, width**-0.5)
+  mask = jnp.arange(vocab) % 50 != 0
+  inputs = (directions, table, mask, _K.value)
+  runs = {
+      'exact': _lens_cases.lens(*inputs, 'exact'),
+      'screened': _lens_cases.lens(*inputs, 'screened'),
+  }
   result = {
       'features': features,
       'vocab': vocab,
       'width': width,
       'dtype': _DTYPE.value,
       'device': str(jax.devices()[0]),
-      'first_call_s': round(first, 3),
-      'extra_memory_mb': round(extra / 1e6),
+      'repeats': _REPEATS.value,
   }
+  if _COVARIANCE.value:
+    find = lambda: circuits.table_moments(table, mask)  # noqa: E731
+    moments = jax.block_until_ready(find())
+    result['moments'] = _lens_cases.measure({'': find}, 1)['']
+    for name in ('exact', 'screened'):
+      runs[f'{name} with moments'] = _lens_cases.lens(*inputs, name, moments)
+  if _RECIPE.value and (
+      recipe := _lens_cases.torch_recipe(directions, table, _K.value)
+  ):
+    runs['PyTorch recipe'] = recipe
+  result['extra_memory_mb'] = {
+      name: round(_lens_cases.extra_memory(run) / 1e6)
+      for name, run in runs.items()
+  }
+  result |= _agreement(runs['exact'](), runs['screened']())
+  for dtype in ('float32', 'bfloat16'):
+    runs[f'bare {dtype}'] = _lens_cases.bare_product(
+        directions, table, jnp.dtype(dtype)
+    )
   if _REPEATS.value:
-    medians = {name: statistics.median(ts) for name, ts in times.items()}
+    times = _lens_cases.measure(runs, _REPEATS.value)
+    bare = times['bare float32']
     flops = 2 * features * vocab * width
-    result |= {
-        'lens_s': round(medians['lens'], 3),
-        'product_s': round(medians['product'], 3),
-        'ratio': round(medians['lens'] / medians['product'], 3),
-        'product_gflops': round(flops / medians['product'] / 1e9, 1),
+    result['runs'] = {
+        name: (
+            {key: round(value, 3) for key, value in time.items()}
+            | {
+                'ratio': round(time['seconds'] / bare['seconds'], 3),
+                'cpu_ratio': round(
+                    time['cpu_seconds'] / bare['cpu_seconds'], 3
+                ),
+                'gflops': round(flops / time['seconds'] / 1e9, 1),
+            }
+        )
+        for name, time in times.items()
     }
-  print(json.dumps(result))
+  print(json.dumps(result, indent=2))
+
+
+def _agreement(exact: circuits.Lens, screened: circuits.Lens) -> dict:
+  ends = ('top_ids', 'top_logits', 'bottom_ids', 'bottom_logits')
+  rest = ('mean', 'std', 'skewness', 'kurtosis', 'entropy', 'top_mass')
+  return {
+      'ends_identical': all(
+          np.array_equal(getattr(exact, name), getattr(screened, name))
+          for name in ends
+      ),
+      'recomputed': {
+          'exact': int(exact.recomputed.sum()),
+          'screened': int(screened.recomputed.sum()),
+      },
+      'largest_difference': {
+          name: float(
+              jnp.abs(getattr(exact, name) - getattr(screened, name)).max()
+          )
+          for name in rest
+      },
+  }
 
 
 if __name__ == '__main__':

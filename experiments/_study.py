@@ -55,7 +55,7 @@ class Study:
   k: int = 20
   convention: str = 'normed'
   centered: bool = False
-  precision: str = 'auto'
+  precision: str = 'exact'
   undertrained_cosine: float | None = ooc_jax.circuits.UNDERTRAINED_COSINE
   token_space: str = 'whitened'
   rule: str = 'any'

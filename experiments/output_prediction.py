@@ -188,7 +188,7 @@ def main() -> None:
       print(line)
   print(
       f'\n{outcome.folder}: features/, labels.parquet, summary.json,'
-      f' figures/semantic_by_depth.png ({time.monotonic() - start:.0f} s)'
+      f' figures/ ({time.monotonic() - start:.0f} s)'
   )
 
 

@@ -1,117 +1,25 @@
-"""The logit lens of a dictionary, and its mirror at the embedding.
+"""The logit lens of a dictionary, and its mirror at the embedding."""
 
-`unembedding_lens` is the array-level core; `output_lens` and `input_lens` take
-a model and a dictionary.
-"""
-
-import dataclasses
 import math
-from typing import Any
 
-import flax
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
-import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Bool, Float
 
 from ooc_jax._errors import InputError
-from ooc_jax.circuits._stream import Reading
-from ooc_jax.circuits._stream import mean_kept_row
-from ooc_jax.circuits._stream import stream
+from ooc_jax.circuits._moments import TableMoments
+from ooc_jax.circuits._readings import divide
 from ooc_jax.circuits._tables import embedding_table
 from ooc_jax.circuits._tables import final_gain
 from ooc_jax.circuits._tables import readable_mask
 from ooc_jax.circuits._tables import unembedding_table
+from ooc_jax.circuits._unembedding_lens import Lens
+from ooc_jax.circuits._unembedding_lens import check_shapes
+from ooc_jax.circuits._unembedding_lens import lens_of_rows
 from ooc_jax.dictionaries import Dictionary
 from ooc_jax.model import Model
-from ooc_jax.model import softcap as apply_softcap
 
 CONVENTIONS = ('raw', 'folded', 'normed', 'cosine')
-PRECISIONS = ('exact',)
-
-
-@flax.struct.dataclass
-class Lens:
-  """What each feature does to (or reads from) the vocabulary.
-
-  Logits are before any final softcap; statistics are over the kept tokens.
-
-  Attributes:
-    top_ids: [F, k] token ids of the largest logits, largest first; equal
-      logits by rising id.
-    top_logits: [F, k] their logits.
-    bottom_ids: [F, k] token ids of the smallest logits, smallest first.
-    bottom_logits: [F, k] their logits.
-    mean: [F] of the logits.
-    std: [F] population standard deviation.
-    skewness: [F] third standardised moment; 0 where std is 0.
-    kurtosis: [F] fourth standardised moment less 3; 0 where std is 0.
-    entropy: [F] nats, of the softmax over the kept tokens, with the final
-      softcap where the model has one.
-    top_mass: [F] probability of the top k in that softmax.
-    top_entropy: [F] nats, of the top k renormalised.
-    active_share: [F] share of kept tokens over the feature's threshold, or
-      None where that has no meaning.
-    mask: [V] the tokens that count.
-  """
-
-  # Any: JAX also fills its pytrees with shapes, shardings and batches.
-  top_ids: Int[Array, 'F k'] | Any
-  top_logits: Float[Array, 'F k'] | Any
-  bottom_ids: Int[Array, 'F k'] | Any
-  bottom_logits: Float[Array, 'F k'] | Any
-  mean: Float[Array, 'F'] | Any
-  std: Float[Array, 'F'] | Any
-  skewness: Float[Array, 'F'] | Any
-  kurtosis: Float[Array, 'F'] | Any
-  entropy: Float[Array, 'F'] | Any
-  top_mass: Float[Array, 'F'] | Any
-  top_entropy: Float[Array, 'F'] | Any
-  active_share: Float[Array, 'F'] | Any
-  mask: Bool[Array, 'V'] | Any
-
-
-def unembedding_lens(
-    directions: Float[Array | np.ndarray, 'F D'],
-    gain: Float[Array | np.ndarray, 'D'],
-    unembedding: Float[Array | np.ndarray, 'V D'],
-    mask: Bool[Array | np.ndarray, 'V'],
-    *,
-    k: int,
-    precision: str = 'exact',
-    softcap: float | None = None,
-) -> Lens:
-  """Logits (directions ⊙ gain) · unembeddingᵀ, reduced as they are made.
-
-  Rows of `directions` are used as given, times `gain`; the caller normalises.
-  May be called under `jit`.
-
-  Args:
-    directions: What each feature writes; any float dtype.
-    gain: True gain of the final norm (1 + weight in Gemma).
-    unembedding: One row a token; any float dtype.
-    mask: True where a token counts.
-    k: How many tokens to keep at either end; at most the tokens that count.
-    precision: 'exact': float32 at highest precision.
-    softcap: Final softcap c of c·tanh(x/c), applied inside the softmax only.
-
-  Raises:
-    InputError: Shapes do not fit, `k` is out of range, or `precision` unknown.
-  """
-  directions, gain, unembedding, mask = map(
-      jnp.asarray, (directions, gain, unembedding, mask)
-  )
-  _check(directions, unembedding, mask, k, precision)
-  if gain.shape != (directions.shape[1],):
-    raise InputError(
-        f'gain has shape {gain.shape}, directions {directions.shape}; the gain'
-        ' needs one number for each column of directions.'
-    )
-  rows = directions.astype(jnp.float32) * gain.astype(jnp.float32)[None, :]
-  zero = jnp.zeros(rows.shape[0], jnp.float32)
-  reading = Reading(shift=zero, threshold=zero)
-  lens = _lens(rows, unembedding, None, mask, reading, k, softcap)
-  return dataclasses.replace(lens, active_share=None)
 
 
 def output_lens(
@@ -123,6 +31,8 @@ def output_lens(
     precision: str = 'exact',
     *,
     mask: Bool[Array, 'V'] | None = None,
+    moments: TableMoments | None = None,
+    mesh: Mesh | None = None,
 ) -> Lens:
   """What each feature predicts: its decoder through norm and unembedding.
 
@@ -136,6 +46,8 @@ def output_lens(
     centered: Whether the mean kept row of W_U is subtracted first.
     precision: See `unembedding_lens`.
     mask: Tokens that count; None is `readable_mask(model)`.
+    moments: `table_moments` of the unembedding and mask; not used by 'cosine'.
+    mesh: See `unembedding_lens`.
 
   Returns:
     The lens. A zero direction has zero logits.
@@ -152,6 +64,8 @@ def output_lens(
       convention=convention,
       centered=centered,
       precision=precision,
+      moments=moments,
+      mesh=mesh,
       softcap=None if convention == 'cosine' else model.config.final_softcap,
   )
 
@@ -165,6 +79,8 @@ def input_lens(
     precision: str = 'exact',
     *,
     mask: Bool[Array, 'V'] | None = None,
+    moments: TableMoments | None = None,
+    mesh: Mesh | None = None,
 ) -> Lens:
   """Which tokens make each feature fire: the embedding through its encoder.
 
@@ -183,6 +99,8 @@ def input_lens(
     centered: Whether the mean kept row of s · W_E is subtracted first.
     precision: See `unembedding_lens`.
     mask: Tokens that count; None is `readable_mask(model)`.
+    moments: `table_moments` of the embedding and mask; not used by 'cosine'.
+    mesh: See `unembedding_lens`.
 
   Raises:
     InputError: A setting is unknown, or model and dictionary do not fit.
@@ -208,6 +126,8 @@ def input_lens(
       convention=convention,
       centered=centered,
       precision=precision,
+      moments=moments,
+      mesh=mesh,
       softcap=None,
       scale=model.config.embedding_scale,
       threshold=threshold,
@@ -224,6 +144,8 @@ def _model_lens(
     convention: str,
     centered: bool,
     precision: str,
+    moments: TableMoments | None,
+    mesh: Mesh | None,
     softcap: float | None,
     scale: float = 1.0,
     threshold: Float[Array, 'F'] | None = None,
@@ -233,107 +155,32 @@ def _model_lens(
     raise InputError(
         f'convention {convention!r} is unknown; choose from {CONVENTIONS}.'
     )
-  _check(directions, table, mask, k, precision)
+  check_shapes(directions, table, mask)
   d = directions.astype(jnp.float32)
   g = gain[None, :]
   norm = jnp.linalg.norm(d, axis=-1)
-  length = math.sqrt(d.shape[1])
-  row_scale, factor = None, jnp.ones_like(norm)
   if convention == 'raw':
     rows = d * scale
   elif convention == 'folded':
     rows = d * g * scale
   elif convention == 'normed':
-    factor = _divide(length, norm)
+    factor = divide(math.sqrt(d.shape[1]), norm)
     rows = d * factor[:, None] * g * scale
+    threshold = None if threshold is None else threshold * factor
   else:
     rows = d * g
-    rows *= _divide(1.0, jnp.linalg.norm(rows, axis=-1))[:, None]
-    row_scale = _inverse_row_norms(table)
-  zero = jnp.zeros_like(norm)
-  reading = Reading(
-      shift=(rows @ mean_kept_row(table, row_scale, mask))
-      if centered
-      else zero,
-      threshold=zero if threshold is None else threshold * factor,
+    rows *= divide(1.0, jnp.linalg.norm(rows, axis=-1))[:, None]
+    threshold = None
+  return lens_of_rows(
+      rows,
+      table,
+      mask,
+      k=k,
+      precision=precision,
+      softcap=softcap,
+      unit=convention == 'cosine',
+      centered=centered,
+      threshold=threshold,
+      moments=moments,
+      mesh=mesh,
   )
-  lens = _lens(rows, table, row_scale, mask, reading, k, softcap)
-  if threshold is None or row_scale is not None:
-    lens = dataclasses.replace(lens, active_share=None)
-  return lens
-
-
-def _lens(
-    rows: Float[Array, 'F D'],
-    table: Float[Array, 'V D'],
-    row_scale: Float[Array, 'V'] | None,
-    mask: Bool[Array, 'V'],
-    reading: Reading,
-    k: int,
-    softcap: float | None,
-) -> Lens:
-  """Turns the totals of a pass into statistics."""
-  totals, centre, weight = stream(
-      rows, table, row_scale, mask, reading, k=k, softcap=softcap
-  )
-  n = mask.sum().astype(jnp.float32)
-  m1, m2, m3, m4 = totals.power_sums / n
-  variance = jnp.maximum(m2 - m1**2, 0.0)
-  third = m3 - 3 * m1 * m2 + 2 * m1**3
-  fourth = m4 - 4 * m1 * m3 + 6 * m1**2 * m2 - 3 * m1**4
-  shifted = apply_softcap(totals.top[0], softcap) - totals.peak[:, None]
-  terms = jnp.exp(shifted)
-  top_sum = terms.sum(axis=-1)
-  return Lens(
-      top_ids=totals.top[1],
-      top_logits=totals.top[0],
-      bottom_ids=totals.bottom[1],
-      bottom_logits=totals.bottom[0],
-      mean=centre + m1 / weight - reading.shift,
-      std=jnp.sqrt(variance) / weight,
-      skewness=_divide(third, variance**1.5),
-      kurtosis=jnp.where(variance > 0, _divide(fourth, variance**2) - 3, 0.0),
-      # -Σ p log p with p = exp(y - peak) / partition.
-      entropy=jnp.log(totals.partition) - totals.weighted / totals.partition,
-      top_mass=top_sum / totals.partition,
-      top_entropy=jnp.log(top_sum) - (terms * shifted).sum(axis=-1) / top_sum,
-      active_share=totals.active.astype(jnp.float32) / n,
-      mask=mask,
-  )
-
-
-def _divide(x, y: Float[Array, 'F']) -> Float[Array, 'F']:
-  """x / y, and 0 where y is 0."""
-  return jnp.where(y > 0, x / jnp.where(y > 0, y, 1.0), 0.0)
-
-
-@jax.jit
-def _inverse_row_norms(table: Float[Array, 'V D']) -> Float[Array, 'V']:
-  squares = jnp.square(table.astype(jnp.float32)).sum(axis=-1)
-  return _divide(1.0, jnp.sqrt(squares))
-
-
-def _check(directions, table, mask, k: int, precision: str) -> None:
-  """Refuses what would give a wrong answer instead of an error."""
-  if precision not in PRECISIONS:
-    raise InputError(
-        f'precision {precision!r} is unknown; choose from {PRECISIONS}.'
-    )
-  if directions.ndim != 2 or directions.shape[1] != table.shape[1]:
-    raise InputError(
-        f'Directions of shape {directions.shape} do not fit a vocabulary table'
-        f' of shape {table.shape}: both need the width of one residual stream.'
-    )
-  if mask.shape != (table.shape[0],) or mask.dtype != bool:
-    raise InputError(
-        f'The mask is {mask.dtype} {mask.shape}, not bool ({table.shape[0]},):'
-        ' it says for every token whether it counts.'
-    )
-  if isinstance(mask, jax.core.Tracer):
-    return
-  kept = int(np.asarray(mask).sum())
-  if not 1 <= k <= kept:
-    raise InputError(
-        f'k={k} tokens were asked for, and {kept} of {mask.size} tokens count'
-        ' (True in the mask); choose k between 1 and that.'
-    )

@@ -1,288 +1,267 @@
-"""Streams directions over a vocabulary: statistics, softmax and top-k at once.
+"""The lens of (one shard of) features over (one shard of) a vocabulary.
 
-No array of F x V is held. Features go in blocks, and for each block the table
-goes by in blocks of rows; every statistic is reduced as logits are produced.
-Extra memory is a few times FEATURE_BLOCK x VOCAB_BLOCK floats, whatever F and
-V are.
+No array of F x V is held. Features go in blocks, and for each the table goes
+by in blocks of rows; every statistic is reduced as logits are produced.
 
-Axis letters: F features (of one block), V vocabulary (of one block), D width.
+Axis letters: F features, V vocabulary (of one shard), D width.
 """
 
-import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ooc_jax.circuits._topk import grouped_topk
-from ooc_jax.circuits._topk import merge_topk
+from ooc_jax.circuits import _certify
+from ooc_jax.circuits import _merge
+from ooc_jax.circuits import _recount
+from ooc_jax.circuits._blocks import Blocks
+from ooc_jax.circuits._certify import Ends
+from ooc_jax.circuits._feature import Line
+from ooc_jax.circuits._feature import Unit
+from ooc_jax.circuits._feature import normalise
+from ooc_jax.circuits._feature import prepare
+from ooc_jax.circuits._moments import TableMoments
+from ooc_jax.circuits._powers import exponent_of
+from ooc_jax.circuits._powers import times_power
+from ooc_jax.circuits._readings import make_readings
+from ooc_jax.circuits._screen import Feature
+from ooc_jax.circuits._screen import Positions
+from ooc_jax.circuits._screen import Sums
+from ooc_jax.circuits._screen import Wanted
+from ooc_jax.circuits._screen import rescale
+from ooc_jax.circuits._screen import screen
+from ooc_jax.circuits._settings import Readings
+from ooc_jax.circuits._settings import Settings
 from ooc_jax.model import softcap as apply_softcap
 
-# 512 x 8192 float32 logits are 16 MB: large enough for the matrix product to
-# run at its peak, small enough to stay in a CPU's last cache.
-FEATURE_BLOCK = 512
-VOCAB_BLOCK = 8192
-_GROUP = 32
-# Sums over a block run in this many independent lanes: that vectorises, and
-# the rounding error grows with V / _LANES instead of V.
-_LANES = 64
+# Of a softmax's partition; a smaller part is not told from rounding.
+_LEAST_REST = 2.0**-21
 
 
-class Reading(NamedTuple):
-  """How logits are made from `directions @ table.T`, one number a feature.
+class _Shard(NamedTuple):
+  """One shard of a table, and what is known of it."""
 
-  Attributes:
-    shift: Subtracted from every logit.
-    threshold: Logits above it, before the shift, count as active.
-  """
-
-  shift: Float[Array, 'F']
-  threshold: Float[Array, 'F']
+  table: Float[Array, 'V D']
+  keep: Bool[Array, 'V']
+  moments: TableMoments
+  exponent: Int[Array, '']  # Of the power of two near its largest row.
+  positions: Positions
 
 
-class Totals(NamedTuple):
-  """What a pass over the vocabulary leaves, per feature.
+class Found(NamedTuple):
+  """What one pass over the table leaves of some features."""
 
-  `power_sums` are of w·(logit - centre), powers 1 to 4.
-  """
-
-  top: tuple[Float[Array, 'F k'], Int[Array, 'F k']]
-  bottom: tuple[Float[Array, 'F k'], Int[Array, 'F k']]
-  power_sums: Float[Array, '4 F']
-  lost: Float[Array, '4 F']  # Kahan's compensation of the power sums.
-  peak: Float[Array, 'F']
-  partition: Float[Array, 'F']  # Σ exp(y - peak)
-  weighted: Float[Array, 'F']  # Σ exp(y - peak)·(y - peak)
-  active: Int[Array, 'F']
+  ends: Ends
+  sums: Sums
+  line: Line
 
 
-@functools.partial(jax.jit, static_argnames=('k', 'softcap'))
-def stream(
+def first_look(
     directions: Float[Array, 'F D'],
     table: Float[Array, 'V D'],
-    row_scale: Float[Array, 'V'] | None,
     keep: Bool[Array, 'V'],
-    reading: Reading,
-    *,
-    k: int,
-    softcap: float | None,
-) -> tuple[Totals, Float[Array, 'F'], Float[Array, 'F']]:
-  """All totals of `directions` against the kept rows of `table`.
+    moments: TableMoments,
+    threshold: Float[Array, 'F'],
+    settings: Settings,
+) -> tuple[Readings, Found]:
+  """Everything about `directions` @ `table`.T over the kept rows.
 
-  Args:
-    directions: Float32 rows.
-    table: Rows of any float dtype; cast to float32 a block at a time.
-    row_scale: Multiplies each row's logits, or None.
-    keep: Which rows count.
-    reading: Shift and threshold a feature.
-    k: How many of the largest and of the smallest to keep.
-    softcap: Bound on the logits inside the softmax, or None.
+  Under `jax.shard_map` arrays are those of one shard (but `moments.mean` and
+  `.covariance` are of the whole table), and the readings are of its features,
+  equal along the vocabulary axis.
 
   Returns:
-    The totals, and the centre and the weight w of the power sums.
+    The readings, true but for the ends of features that are marked
+    `recomputed`; and what `second_look` needs to find those.
   """
-  F, D = directions.shape
-  block = min(FEATURE_BLOCK, F)
-  padding = -F % block
-  per_feature = (directions, reading)
+  s = settings
+  shard = _shard(table, keep, moments, s)
+  blocks = Blocks.choose(directions.shape[0], table.shape[0], s.platform)
+  found = _by_blocks(
+      lambda some: _read_block(some, shard, blocks, s),
+      normalise(directions, threshold),
+      blocks.features,
+  )
+  none = _merge.first_rows(keep, s.k)
+  zero = ~directions.astype(bool).any(axis=1)
+  ends = jax.tree.map(
+      lambda x, y: jnp.where(zero.reshape((1, -1) + (1,) * (x.ndim - 2)), y, x),
+      found.ends,
+      none,
+  )
+  found = found._replace(
+      ends=_merge.join_ends(ends, table.shape[0], s.vocab_axis),
+      sums=_merge.join_sums(found.sums, s.vocab_axis),
+  )
+  uncertain = ~found.ends.certain
+  return _finish(directions, shard, found, uncertain, s), found
+
+
+def second_look(
+    directions: Float[Array, 'F D'],
+    table: Float[Array, 'V D'],
+    keep: Bool[Array, 'V'],
+    moments: TableMoments,
+    found: Found,
+    settings: Settings,
+) -> Readings:
+  """The readings with all ends proven; costs little where all were."""
+  s = settings
+  shard = _shard(table, keep, moments, s)
+  unit = normalise(directions, jnp.zeros(directions.shape[0]))
+
+  def join(ends: Ends) -> Ends:
+    return _merge.join_ends(ends, table.shape[0], s.vocab_axis)
+
+  def closer(rows) -> Ends:
+    return join(_look_closer(rows, shard, s))
+
+  def last(rows) -> Ends:
+    rows = times_power(rows, -shard.exponent)
+    return join(_recount.all_products(rows, table, keep, s.k, s.unit))
+
+  ends = found.ends
+  for look, num in ((closer, _recount.CLOSER), (last, _recount.LAST)):
+    ends = _recount.recount(ends, unit.row, look, num, s.feature_axis)
+  uncertain = ~found.ends.certain
+  return _finish(directions, shard, found._replace(ends=ends), uncertain, s)
+
+
+def _finish(directions, shard: _Shard, found: Found, uncertain, s: Settings):
+  unit = normalise(directions, jnp.zeros(directions.shape[0]))
+  count = _merge.total(shard.keep.sum(), s.vocab_axis).astype(jnp.float32)
+  exponent = unit.exponent + shard.exponent
+  return make_readings(*found, exponent, count, uncertain, s)
+
+
+def _shard(table, keep, moments: TableMoments, s: Settings) -> _Shard:
+  size = jnp.where(keep, moments.norms, 0.0).max()
+  size = jnp.float32(1) if s.unit else _merge.largest(size, s.vocab_axis)
+  blocks = Blocks.choose(1, table.shape[0], s.platform)
+  positions = _positions(keep, moments, blocks, s)
+  return _Shard(table, keep, moments, exponent_of(size), positions)
+
+
+def _positions(
+    keep: Bool[Array, 'V'], moments: TableMoments, blocks: Blocks, s: Settings
+) -> Positions:
+  """One number per position of a walk over the table."""
+  block = jnp.arange(blocks.count, dtype=jnp.int32)
+  fresh = jax.vmap(blocks.fresh)(block).ravel()
+  row = blocks.rows_at(jnp.arange(fresh.size, dtype=jnp.int32))
+  keep = keep[row] & fresh
+  size, loss, scale = moments.norms[row], None, None
+  if moments.losses is not None and s.screened:
+    loss = moments.losses[row]
+  if s.unit:
+    scale = jnp.where(size > 0, 1 / jnp.where(size > 0, size, 1.0), 0.0)
+    size = size * scale
+    loss = None if loss is None else loss * scale
+  return Positions(
+      keep=keep.astype(jnp.float32),
+      size=jnp.where(keep, size, -jnp.inf),
+      loss=loss,
+      scale=scale,
+  )
+
+
+def _by_blocks(look: Callable[[Unit], Found], unit: Unit, size: int) -> Found:
+  """`look` for `size` features at a time."""
+  F = unit.row.shape[0]
   blocks = jax.tree.map(
-      lambda x: jnp.pad(x, [(0, padding)] + [(0, 0)] * (x.ndim - 1)).reshape(
-          -1, block, *x.shape[1:]
+      lambda x: jnp.pad(x, [(0, -F % size)] + [(0, 0)] * (x.ndim - 1)).reshape(
+          -1, size, *x.shape[1:]
       ),
-      per_feature,
+      unit,
   )
-  mean_row = _mean_row(table, row_scale, keep)
+  found = jax.lax.map(look, blocks)
 
-  def one_block(args):
-    rows, row_reading = args
-    return _feature_block(
-        rows, row_reading, table, row_scale, keep, mean_row, k, softcap
-    )
+  def flat(x, axis: int):  # [blocks, ..., f, ...] -> [..., F, ...]
+    x = jnp.moveaxis(x, 0, axis)
+    x = x.reshape(*x.shape[:axis], -1, *x.shape[axis + 2 :])
+    return jax.lax.slice_in_dim(x, 0, F, axis=axis)
 
-  return _join(jax.lax.map(one_block, blocks), F)
+  ends = jax.tree.map(lambda x: flat(x, 1), found.ends)
+  rest = jax.tree.map(lambda x: flat(x, 0), found._replace(ends=None))
+  return rest._replace(ends=ends)
 
 
-def _join(out, F: int):
-  """[blocks, ..., f, ...] -> [..., F, ...] for every total."""
-  totals, centre, weight = out
-
-  def rows(x: Array) -> Array:
-    return x.reshape(-1, *x.shape[2:])[:F]
-
-  def columns(x: Array) -> Array:
-    return jnp.moveaxis(x, 0, 1).reshape(x.shape[1], -1)[:, :F]
-
-  joined = jax.tree.map(rows, totals._replace(power_sums=None, lost=None))
-  joined = joined._replace(
-      power_sums=columns(totals.power_sums), lost=columns(totals.lost)
+def _read_block(
+    unit: Unit, shard: _Shard, blocks: Blocks, s: Settings
+) -> Found:
+  feature, line = prepare(
+      unit,
+      shard.moments,
+      shard.exponent,
+      screened=s.screened,
+      centered=s.centered,
   )
-  return joined, rows(centre), rows(weight)
-
-
-def _vocab_blocks(V: int) -> tuple[int, int]:
-  """Rows per block, a multiple of the lanes, and how many blocks."""
-  size = min(VOCAB_BLOCK, -(-V // _LANES) * _LANES)
-  return size, -(-V // size)
-
-
-def _table_block(
-    table: Float[Array, 'V D'],
-    row_scale: Float[Array, 'V'] | None,
-    keep: Bool[Array, 'V'],
-    b: Int[Array, ''],
-) -> tuple[Float[Array, 'v D'], Bool[Array, 'v'], Int[Array, '']]:
-  """Block `b` in float32, which rows of it count, and its first id.
-
-  The last block starts early enough to be whole; rows that the block before
-  had are masked. A table shorter than a block is padded.
-  """
-  V = table.shape[0]
-  size, _ = _vocab_blocks(V)
-  if size > V:
-    table = jnp.pad(table, ((0, size - V), (0, 0)))
-    keep = jnp.pad(keep, (0, size - V))
-    if row_scale is not None:
-      row_scale = jnp.pad(row_scale, (0, size - V))
-    V = size
-  start = jnp.minimum(b * size, V - size)
-  # Without the barrier XLA:CPU casts a whole bfloat16 table to float32 ahead
-  # of the loop: a second copy of twice the size.
-  table, start = jax.lax.optimization_barrier((table, start))
-  rows = jax.lax.dynamic_slice_in_dim(table, start, size).astype(jnp.float32)
-  if row_scale is not None:
-    rows *= jax.lax.dynamic_slice_in_dim(row_scale, start, size)[:, None]
-  fresh = start + jnp.arange(size, dtype=jnp.int32) >= b * size
-  return rows, jax.lax.dynamic_slice_in_dim(keep, start, size) & fresh, start
-
-
-def _mean_row(
-    table: Float[Array, 'V D'],
-    row_scale: Float[Array, 'V'] | None,
-    keep: Bool[Array, 'V'],
-) -> Float[Array, 'D']:
-  """Mean of the kept rows, a block at a time."""
-
-  def add(total, b):
-    rows, counts, _ = _table_block(table, row_scale, keep, b)
-    kept = jnp.where(counts[:, None], rows, 0.0)
-    lanes = kept.reshape(-1, _LANES, table.shape[1]).sum(axis=0)
-    return total + lanes.sum(axis=0), None
-
-  _, blocks = _vocab_blocks(table.shape[0])
-  total, _ = jax.lax.scan(
-      add,
-      jnp.zeros(table.shape[1], jnp.float32),
-      jnp.arange(blocks, dtype=jnp.int32),
+  wanted = Wanted(
+      # Enough that the certificate hardly ever fails on real weights.
+      candidates=s.k + 32 + s.k // 2,
+      softcap=s.softcap,
+      active=s.active,
   )
-  return total / jnp.maximum(keep.sum(), 1).astype(jnp.float32)
-
-
-def mean_kept_row(
-    table: Float[Array, 'V D'],
-    row_scale: Float[Array, 'V'] | None,
-    keep: Bool[Array, 'V'],
-) -> Float[Array, 'D']:
-  """Mean row that `centered` subtracts; float32."""
-  return jax.jit(_mean_row)(table, row_scale, keep)
-
-
-def _feature_block(
-    directions, reading, table, row_scale, keep, mean_row, k, softcap
-):
-  F = directions.shape[0]
-  # Powers are taken about d·mean(u), close to the true mean, and in units of
-  # a power of two near the direction's norm: no cancellation, no overflow.
-  centre = jnp.einsum(
-      'fd,d->f', directions, mean_row, precision=jax.lax.Precision.HIGHEST
+  sums, candidates = screen(
+      feature, shard.table, shard.positions, blocks, wanted
   )
-  norm = jnp.linalg.norm(directions, axis=-1)
-  weight = jnp.where(norm > 0, jnp.exp2(-jnp.round(jnp.log2(norm))), 1.0)
-
-  def step(totals: Totals, b) -> tuple[Totals, None]:
-    rows, counts, start = _table_block(table, row_scale, keep, b)
-    logits = jnp.einsum(
-        'fd,vd->fv', directions, rows, precision=jax.lax.Precision.HIGHEST
-    )
-    return (
-        _absorb(
-            totals, logits, counts, start, reading, centre, weight, k, softcap
-        ),
-        None,
-    )
-
-  _, blocks = _vocab_blocks(table.shape[0])
-  start = Totals(
-      top=(jnp.full((F, k), -jnp.inf), jnp.zeros((F, k), jnp.int32)),
-      bottom=(jnp.full((F, k), -jnp.inf), jnp.zeros((F, k), jnp.int32)),
-      power_sums=jnp.zeros((4, F)),
-      lost=jnp.zeros((4, F)),
-      peak=jnp.full((F,), jnp.finfo(jnp.float32).min),
-      partition=jnp.zeros((F,)),
-      weighted=jnp.zeros((F,)),
-      active=jnp.zeros((F,), jnp.int32),
+  ends, exact = _certify.certify(
+      candidates,
+      times_power(unit.row, -shard.exponent),
+      shard.table,
+      blocks,
+      k=s.k,
+      unit=s.unit,
   )
-  totals, _ = jax.lax.scan(step, start, jnp.arange(blocks, dtype=jnp.int32))
-  shift = reading.shift[:, None]
-  return (
-      totals._replace(
-          top=(totals.top[0] - shift, totals.top[1]),
-          bottom=(-totals.bottom[0] - shift, totals.bottom[1]),
-      ),
-      centre,
-      weight,
-  )
+  exponent = (unit.exponent + shard.exponent)[:, None]
+  logits = times_power(exact[0], exponent) - line.shift[:, None]
+  sums = _correct(sums, candidates.value[0], logits, feature, s)
+  return Found(ends, sums, line)
 
 
-def _absorb(
-    totals, logits, counts, start, reading, centre, weight, k, softcap
-) -> Totals:
-  """Adds one block of logits [F, V] to the totals."""
-  counts = counts[None, :]
-  # Minus infinity in both searches: what is masked is never found.
-  found = grouped_topk(jnp.where(counts, logits, -jnp.inf), k, _GROUP)
-  top = merge_topk(totals.top, (found[0], found[1] + start), k)
-  found = grouped_topk(jnp.where(counts, -logits, -jnp.inf), k, _GROUP)
-  bottom = merge_topk(totals.bottom, (found[0], found[1] + start), k)
+def _correct(sums: Sums, x, logits, feature: Feature, s: Settings) -> Sums:
+  """Puts true logits of top candidates in place of the pass's own."""
+  known = jnp.isfinite(logits)
+  seen = x * feature.slope[:, None] + feature.offset[:, None]
+  seen = apply_softcap(seen, s.softcap) - sums.peak[:, None]
+  terms = jnp.where(known, jnp.exp(seen), 0.0)
+  rest = sums.partition - terms.sum(axis=1)
+  weighted = sums.weighted - jnp.where(known, terms * seen, 0.0).sum(axis=1)
+  # Less is rounding of the difference.
+  real = rest > _LEAST_REST * sums.partition
+  rest, weighted = (jnp.where(real, y, 0.0) for y in (rest, weighted))
 
-  c = jnp.where(counts, (logits - centre[:, None]) * weight[:, None], 0.0)
-  squares = c * c
-  powers = (c, squares, squares * c, squares * squares)
-  power_sums, lost = _kahan(
-      totals.power_sums, totals.lost, jnp.stack([_row_sums(p) for p in powers])
-  )
-
-  shifted = logits - reading.shift[:, None]
-  active = (counts & (logits > reading.threshold[:, None])).sum(
-      axis=-1, dtype=jnp.int32
-  )
-  # The cap is monotone, so the block's peak is that of its largest logit.
-  peak = apply_softcap(top[0][:, 0] - reading.shift, softcap)
-  below = apply_softcap(shifted, softcap) - peak[:, None]
-  # exp underflows to exactly 0 long before this.
-  below = jnp.where(counts, below, -1e4)
-  terms = jnp.exp(below)
-  drop = totals.peak - peak
-  rescale = jnp.exp(drop)
-  old = jnp.where(totals.partition > 0, drop * totals.partition, 0.0)
-  return Totals(
-      top=top,
-      bottom=bottom,
-      power_sums=power_sums,
-      lost=lost,
+  true = jnp.where(known, apply_softcap(logits, s.softcap), -jnp.inf)
+  peak = true.max(axis=1)
+  peak = jnp.where(jnp.isfinite(peak), peak, sums.peak)
+  below = jnp.where(known, true - peak[:, None], 0.0)
+  terms = jnp.where(known, jnp.exp(below), 0.0)
+  rest, weighted = rescale(sums.peak, rest, weighted, peak)
+  return sums._replace(
       peak=peak,
-      partition=rescale * totals.partition + _row_sums(terms),
-      weighted=rescale * (totals.weighted + old) + _row_sums(terms * below),
-      active=totals.active + active,
+      partition=rest + terms.sum(axis=1),
+      weighted=weighted + (terms * below).sum(axis=1),
   )
 
 
-def _row_sums(x: Float[Array, 'F V']) -> Float[Array, 'F']:
-  return x.reshape(x.shape[0], -1, _LANES).sum(axis=1).sum(axis=-1)
-
-
-def _kahan(total, lost, term):
-  """One compensated addition (Kahan): keeps the low bits of a long sum."""
-  y = term - lost
-  new = total + y
-  return new, (new - total) - y
+def _look_closer(rows: Float[Array, 'F D'], shard: _Shard, s: Settings) -> Ends:
+  """The ends by a float32 pass that keeps many candidates."""
+  F, V = rows.shape[0], shard.table.shape[0]
+  unit = Unit(rows, jnp.zeros(F, jnp.int32), jnp.zeros(F))
+  feature, _ = prepare(
+      unit,
+      shard.moments.replace(covariance=None),
+      shard.exponent,
+      screened=False,
+      centered=False,
+  )
+  blocks = Blocks.choose(F, V, s.platform)
+  wanted = Wanted(max(256, 4 * s.k), statistics=False)
+  positions = shard.positions._replace(loss=None)
+  _, candidates = screen(feature, shard.table, positions, blocks, wanted)
+  ends, _ = _certify.certify(
+      candidates, feature.row, shard.table, blocks, k=s.k, unit=s.unit
+  )
+  return ends

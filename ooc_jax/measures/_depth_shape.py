@@ -140,7 +140,11 @@ def depth_shape(
   _check(layers, values, errors, alpha)
   if layers.size < 2 * LINE:
     return DepthShape(name='undecided')
-  profile = Profile(*(a.astype(np.float64) for a in (layers, values, errors)))
+  profile = Profile(
+      x=layers.astype(np.float64),
+      y=values.astype(np.float64),
+      errors=errors.astype(np.float64),
+  )
   x, y = profile.x, profile.y
   alike = neighbour_inflation(profile, smooth_curve(profile))
   profile = profile._replace(inflation=alike)

@@ -70,7 +70,7 @@ def sweep(
             for layer in layers
         }
         rows += _rows(rule, measure, 'null', alpha, cuts, layers, nulls)
-  pooled = [
+  pooled: list[tuple[str, float | None, Thresholds]] = [
       ('quantile', q, quantile_thresholds(list(layers.values()), q))
       for q in quantiles
   ]

@@ -1,0 +1,68 @@
+"""Inner products that are the float32 nearest to the true value."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+_FOLD = 8
+# Keeps 12 of the 24 significant bits of a float32, its sign and exponent.
+_HIGH_HALF = 0xFFFFF000
+
+
+def _halves(x: Float[Array, '...']) -> tuple[Array, Array]:
+  """x as a sum of two numbers of 12 significant bits each."""
+  bits = jax.lax.bitcast_convert_type(x, jnp.uint32) & jnp.uint32(_HIGH_HALF)
+  high = jax.lax.bitcast_convert_type(bits, jnp.float32)
+  return high, x - high
+
+
+def _add(left, right):
+  """Sum of two (value, error) pairs; the error of the sum is exact (Knuth)."""
+  total = left[0] + right[0]
+  seen = total - left[0]
+  error = (left[0] - (total - seen)) + (right[0] - seen)
+  return total, (left[1] + right[1]) + error
+
+
+def exact_dots(
+    x: Float[Array, 'P D'], y: Float[Array, 'P D']
+) -> Float[Array, 'P']:
+  """x[p] · y[p], correct to about 2^-36 of Σ|x y| and then rounded once.
+
+  So the result depends on the two rows alone: not on the block, the mesh or
+  the device that computes it. Every product of halves is exact in float32,
+  and sums carry their rounding errors along (the dot product of Ogita, Rump
+  and Oishi 2005, doi 10.1137/030601818).
+
+  Args:
+    x: Float32 rows.
+    y: Rows of any float dtype. Products should neither overflow nor come near
+      the smallest float32.
+
+  Returns:
+    Float32; +0 for zero of either sign.
+  """
+  x_high, x_low = _halves(x)
+  if y.dtype == jnp.float32:
+    y_high, y_low = _halves(y)
+    low = (x_high * y_low + x_low * y_high) + x_low * y_low
+  else:  # At most 11 significant bits.
+    y_high = y.astype(jnp.float32)
+    low = x_low * y_high
+  pair = (x_high * y_high, low)
+  zero = jnp.float32(0)
+  n = x.shape[1]
+  while n > 1:
+    padding = -n % _FOLD
+    n = (n + padding) // _FOLD
+    pair = jax.lax.reduce(
+        tuple(
+            jnp.pad(t, ((0, 0), (0, padding))).reshape(-1, _FOLD, n)
+            for t in pair
+        ),
+        (zero, zero),
+        _add,
+        (1,),
+    )
+  dots = (pair[0] + pair[1])[:, 0]
+  return jnp.where(dots == 0, 0.0, dots)

@@ -1,0 +1,156 @@
+"""What is known of a vocabulary table once a model: mean, covariance, norms."""
+
+import functools
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from ooc_jax.circuits._blocks import Blocks
+from ooc_jax.circuits._powers import exponent_of
+from ooc_jax.circuits._powers import times_power
+
+_FOLD = 8
+# Squares between these neither overflow nor lose digits when summed.
+_SAFE = (1e-20, 1e34)
+
+
+@flax.struct.dataclass
+class TableMoments:
+  """Of the rows of a table; made by `table_moments`.
+
+  Attributes:
+    mean: [D] of the kept rows.
+    covariance: [D, D] of the kept rows about their mean (divided by their
+      number), or None.
+    norms: [V] of all rows.
+    losses: [V] norm of what a row loses when it is rounded to bfloat16; None
+      where the table is bfloat16.
+  """
+
+  # Any: JAX also fills its pytrees with shapes, shardings and batches.
+  mean: Float[Array, 'D'] | Any
+  covariance: Float[Array, 'D D'] | None | Any
+  norms: Float[Array, 'V'] | Any
+  losses: Float[Array, 'V'] | None | Any
+
+
+def to_bfloat16(x: Float[Array, '...']) -> Float[Array, '...']:
+  """`x` rounded to bfloat16, in float32.
+
+  A cast there and back would not do: XLA may drop both.
+  """
+  return jax.lax.reduce_precision(x, exponent_bits=8, mantissa_bits=7)
+
+
+def row_moments(
+    table: Float[Array, 'V D'],
+    keep: Bool[Array, 'V'],
+    blocks: Blocks,
+    *,
+    unit: bool,
+    covariance: bool,
+    axis: str | None,
+) -> TableMoments:
+  """The moments of (one shard of) a table, a block of rows at a time.
+
+  Args:
+    table: Rows of any float dtype.
+    keep: Which rows count.
+    blocks: How to walk over them.
+    unit: Whether the mean is of rows divided by their norms.
+    covariance: Whether it is wanted; it costs 2·V·D² operations.
+    axis: The mesh axis over which rows are spread, or None.
+  """
+  V, D = table.shape
+  keep = keep.astype(jnp.float32)
+  lossy = table.dtype != jnp.bfloat16
+  held = max(V, blocks.rows)
+
+  def weights(b):
+    fresh = blocks.fresh(b).astype(jnp.float32)
+    return blocks.read(keep, b) * fresh
+
+  def first_pass(b, carry):
+    total, lost, norms, losses = carry
+    rows = blocks.read(table, b).astype(jnp.float32)
+    norm, loss = _norms(rows, lossy)
+    weight = weights(b)
+    if unit:
+      weight = weight * jnp.where(norm > 0, 1 / jnp.where(norm > 0, norm, 1), 0)
+    term = jnp.einsum('V,VD->D', weight, rows, precision='highest') - lost
+    new = total + term  # Kahan's sum.
+    put = functools.partial(
+        jax.lax.dynamic_update_slice_in_dim,
+        start_index=blocks.start(b),
+        axis=0,
+    )
+    norms = put(norms, norm)
+    if lossy:
+      losses = put(losses, loss)
+    return new, (new - total) - term, norms, losses
+
+  total, _, norms, losses = jax.lax.fori_loop(
+      0,
+      blocks.count,
+      first_pass,
+      (jnp.zeros(D), jnp.zeros(D), jnp.zeros(held), jnp.zeros(held)),
+  )
+  count = jnp.maximum(_sum(keep.sum(), axis), 1)
+  mean = _sum(total, axis) / count
+
+  def second_pass(b, carry):
+    rows = blocks.read(table, b).astype(jnp.float32) - mean[None]
+    rows *= weights(b)[:, None]
+    return carry + jnp.einsum('VD,VE->DE', rows, rows, precision='highest')
+
+  spread = None
+  if covariance:
+    spread = jax.lax.fori_loop(0, blocks.count, second_pass, jnp.zeros((D, D)))
+    spread = _sum(spread, axis) / count
+  return TableMoments(mean, spread, norms[:V], losses[:V] if lossy else None)
+
+
+def _sum(x, axis: str | None):
+  return x if axis is None else jax.lax.psum(x, axis)
+
+
+def _norms(rows: Float[Array, 'V D'], lossy: bool):
+  """Norm of each row, and of what it loses in bfloat16 (zeros if nothing)."""
+
+  def plain(rows):
+    return _root_sums(rows, lossy)
+
+  def scaled(rows):
+    exponent = exponent_of(jnp.abs(rows).max(axis=1))
+    near_one = times_power(rows, -exponent[:, None])
+    return tuple(times_power(x, exponent) for x in _root_sums(near_one, lossy))
+
+  first = plain(rows)
+  squares = jnp.square(first[0])
+  safe = ((squares > _SAFE[0]) & (squares < _SAFE[1])).all()
+  return jax.lax.cond(safe, lambda _: first, scaled, rows)
+
+
+def _root_sums(rows, lossy: bool):
+  terms = [jnp.square(rows)]
+  if lossy:
+    terms.append(jnp.square(rows - to_bfloat16(rows)))
+  n = rows.shape[1]
+  zeros = (jnp.float32(0),) * len(terms)
+  while n > 1:  # A few entries at a time, for speed and accuracy.
+    padding = -n % _FOLD
+    n = (n + padding) // _FOLD
+    terms = jax.lax.reduce(
+        tuple(
+            jnp.pad(t, ((0, 0), (0, padding))).reshape(-1, _FOLD, n)
+            for t in terms
+        ),
+        zeros,
+        lambda a, b: tuple(x + y for x, y in zip(a, b, strict=True)),
+        (1,),
+    )
+  roots = [jnp.sqrt(t[:, 0]) for t in terms]
+  return (roots[0], roots[1] if lossy else jnp.zeros_like(roots[0]))

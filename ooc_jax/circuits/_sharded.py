@@ -1,0 +1,162 @@
+"""Runs a lens on one device or over a mesh.
+
+Features go over the mesh axis `feature` and rows of the vocabulary over
+`vocab`; either may be missing. Nothing of size F x V, and no row of the table,
+goes from device to device.
+"""
+
+from collections.abc import Callable
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec
+from jaxtyping import Array, Bool, Float
+
+from ooc_jax.circuits._blocks import Blocks
+from ooc_jax.circuits._mesh import FEATURE
+from ooc_jax.circuits._mesh import VOCAB
+from ooc_jax.circuits._mesh import axis_of
+from ooc_jax.circuits._mesh import platform_of
+from ooc_jax.circuits._mesh import spread
+from ooc_jax.circuits._moments import TableMoments
+from ooc_jax.circuits._moments import row_moments
+from ooc_jax.circuits._settings import Readings
+from ooc_jax.circuits._settings import Settings
+from ooc_jax.circuits._stream import Found
+from ooc_jax.circuits._stream import first_look
+from ooc_jax.circuits._stream import second_look
+
+
+def find_moments(
+    table: Float[Array, 'V D'],
+    mask: Bool[Array, 'V'],
+    mesh: Mesh | None,
+    *,
+    unit: bool,
+    covariance: bool,
+) -> TableMoments:
+  """The moments of a table, wherever it lies."""
+  lossy = table.dtype != jnp.bfloat16
+  run = moments_function(
+      mesh, platform_of(mesh, table), unit, covariance, lossy
+  )
+  if mesh is None:
+    return run(table, mask)
+  vocab, V = axis_of(mesh, VOCAB), table.shape[0]
+  moments = run(spread(table, mesh, vocab), spread(mask, mesh, vocab))
+  if moments.norms.shape[0] == V:
+    return moments
+  return moments.replace(
+      norms=moments.norms[:V],
+      losses=moments.losses[:V] if lossy else None,
+  )
+
+
+def find_lens(
+    directions: Float[Array, 'F D'],
+    table: Float[Array, 'V D'],
+    mask: Bool[Array, 'V'],
+    moments: TableMoments,
+    threshold: Float[Array, 'F'],
+    settings: Settings,
+    mesh: Mesh | None,
+) -> Readings:
+  """The lens, wherever arrays lie; padded so that a mesh divides them."""
+  F = directions.shape[0]
+  has = moments.covariance is not None, moments.losses is not None
+  first, second = lens_functions(mesh, settings, *has)
+  if mesh is not None:
+    feature, vocab = axis_of(mesh, FEATURE), axis_of(mesh, VOCAB)
+    directions, threshold = (
+        spread(x, mesh, feature) for x in (directions, threshold)
+    )
+    table, mask = (spread(x, mesh, vocab) for x in (table, mask))
+    moments = TableMoments(
+        mean=spread(moments.mean, mesh, None),
+        covariance=spread(moments.covariance, mesh, None) if has[0] else None,
+        norms=spread(moments.norms, mesh, vocab),
+        losses=spread(moments.losses, mesh, vocab) if has[1] else None,
+    )
+  arrays = directions, table, mask, moments
+  readings, found = first(*arrays, threshold)
+  uncertain = readings.recomputed.any()
+  # Compiled only where it is needed, if that can be known.
+  if isinstance(uncertain, jax.core.Tracer) or bool(uncertain):
+    readings = second(*arrays, found)
+  if readings.mean.shape[0] == F:
+    return readings
+  return jax.tree.map(lambda x: x[:F], readings)
+
+
+@functools.cache
+def moments_function(
+    mesh: Mesh | None,
+    platform: str,
+    unit: bool,
+    covariance: bool,
+    losses: bool,
+) -> Callable[..., TableMoments]:
+  """Jitted (table, mask) -> TableMoments, over a mesh if there is one."""
+  axis = axis_of(mesh, VOCAB)
+
+  def run(table, mask):
+    blocks = Blocks.choose(1, table.shape[0], platform)
+    return row_moments(
+        table, mask, blocks, unit=unit, covariance=covariance, axis=axis
+    )
+
+  if mesh is None:
+    return jax.jit(run)
+  rows = PartitionSpec(axis)
+  out = _moments_spec(axis, covariance, losses)
+  return jax.jit(_over(mesh, run, (rows, rows), out))
+
+
+@functools.cache
+def lens_functions(
+    mesh: Mesh | None, settings: Settings, covariance: bool, losses: bool
+) -> tuple[Callable[..., tuple[Readings, Found]], Callable[..., Readings]]:
+  """Jitted `first_look` and `second_look`, over a mesh if there is one."""
+  feature, vocab = axis_of(mesh, FEATURE), axis_of(mesh, VOCAB)
+  settings = settings._replace(feature_axis=feature, vocab_axis=vocab)
+  looks = [
+      functools.partial(look, settings=settings)
+      for look in (first_look, second_look)
+  ]
+  if mesh is None:
+    return jax.jit(looks[0]), jax.jit(looks[1])
+  of_feature, rows = PartitionSpec(feature), PartitionSpec(vocab)
+  found = Found(
+      ends=PartitionSpec(None, feature), sums=of_feature, line=of_feature
+  )
+  moments = _moments_spec(vocab, covariance, losses)
+  arrays = of_feature, rows, rows, moments
+  return (
+      jax.jit(
+          _over(mesh, looks[0], (*arrays, of_feature), (of_feature, found))
+      ),
+      jax.jit(_over(mesh, looks[1], (*arrays, found), of_feature)),
+  )
+
+
+def _over(mesh: Mesh, run, in_specs, out_specs):
+  return jax.shard_map(
+      run,
+      mesh=mesh,
+      in_specs=in_specs,
+      out_specs=out_specs,
+      # Loops here start from constants, which it takes for replicated.
+      check_vma=False,
+  )
+
+
+def _moments_spec(axis: str | None, covariance: bool, losses: bool):
+  rows = PartitionSpec(axis)
+  return TableMoments(
+      mean=PartitionSpec(),
+      covariance=PartitionSpec() if covariance else None,
+      norms=rows,
+      losses=rows if losses else None,
+  )

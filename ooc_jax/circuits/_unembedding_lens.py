@@ -1,0 +1,292 @@
+"""The lens of directions over any vocabulary table."""
+
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jaxtyping import Array, Bool, Float, Int
+import numpy as np
+
+from ooc_jax._errors import InputError
+from ooc_jax.circuits._mesh import check_mesh
+from ooc_jax.circuits._mesh import mesh_of
+from ooc_jax.circuits._mesh import platform_of
+from ooc_jax.circuits._moments import TableMoments
+from ooc_jax.circuits._precision import use_screen
+from ooc_jax.circuits._settings import Settings
+from ooc_jax.circuits._sharded import find_lens
+from ooc_jax.circuits._sharded import find_moments
+
+
+@flax.struct.dataclass
+class Lens:
+  """What each feature does to (or reads from) the vocabulary.
+
+  Logits are before any final softcap; statistics are over the kept tokens.
+
+  Attributes:
+    top_ids: [F, k] token ids of the largest logits, largest first; equal
+      logits by rising id.
+    top_logits: [F, k] their logits.
+    bottom_ids: [F, k] token ids of the smallest logits, smallest first.
+    bottom_logits: [F, k] their logits.
+    mean: [F] of the logits.
+    std: [F] population standard deviation.
+    skewness: [F] third standardised moment; 0 where std is 0.
+    kurtosis: [F] fourth standardised moment less 3; 0 where std is 0.
+    entropy: [F] nats, of the softmax over the kept tokens, with the final
+      softcap where the model has one.
+    top_mass: [F] probability of the top k in that softmax.
+    top_entropy: [F] nats, of the top k renormalised.
+    active_share: [F] share of kept tokens over the feature's threshold, or
+      None where that has no meaning.
+    mask: [V] the tokens that count.
+    recomputed: [F] whether the screen left an end unproven, so that it was
+      found by a closer look; the answer is the same.
+  """
+
+  # Any: JAX also fills its pytrees with shapes, shardings and batches.
+  top_ids: Int[Array, 'F k'] | Any
+  top_logits: Float[Array, 'F k'] | Any
+  bottom_ids: Int[Array, 'F k'] | Any
+  bottom_logits: Float[Array, 'F k'] | Any
+  mean: Float[Array, 'F'] | Any
+  std: Float[Array, 'F'] | Any
+  skewness: Float[Array, 'F'] | Any
+  kurtosis: Float[Array, 'F'] | Any
+  entropy: Float[Array, 'F'] | Any
+  top_mass: Float[Array, 'F'] | Any
+  top_entropy: Float[Array, 'F'] | Any
+  active_share: Float[Array, 'F'] | Any
+  mask: Bool[Array, 'V'] | Any
+  recomputed: Bool[Array, 'F'] | Any
+
+
+def unembedding_lens(
+    directions: Float[Array | np.ndarray, 'F D'],
+    gain: Float[Array | np.ndarray, 'D'],
+    unembedding: Float[Array | np.ndarray, 'V D'],
+    mask: Bool[Array | np.ndarray, 'V'],
+    *,
+    k: int,
+    precision: str = 'exact',
+    softcap: float | None = None,
+    moments: TableMoments | None = None,
+    mesh: Mesh | None = None,
+) -> Lens:
+  """Logits (directions ⊙ gain) · unembeddingᵀ, reduced as they are made.
+
+  Rows of `directions` are used as given, times `gain`; the caller normalises.
+  May be called under `jit`.
+
+  The ends are exact whatever the precision. A logit is the inner product of
+  two rows rounded once to float32, so it does not depend on blocks, mesh or
+  device; tokens are tied where these float32 numbers are equal. A pass finds
+  candidates, which are computed so, and a bound on its errors proves that no
+  other token belongs to the ends (method: `ooc_jax.circuits._certify`).
+  Features for which it does not are looked at again: `Lens.recomputed`.
+
+  The mean is d·mean(u), and with the covariance in `moments` the standard
+  deviation is √(dᵀCd): both are the same in both precisions. The other
+  statistics are sums over the logits of the pass. Under 'exact' these are
+  float32 products. Under 'screened' they are of d rounded to bfloat16 (and of
+  u, where it is not bfloat16), on a line that gives them their true mean and,
+  with the covariance, errors e uncorrelated with them; the true logits stand
+  in the softmax for the candidates. With ρ = rms(e) / std, at most
+  2^-8·√D·‖u‖max/rms‖u‖ and about 0.001 on real tables, skewness is off by at
+  most 3ρ·√(kurtosis + 3), and entropy, mass and kurtosis likewise in
+  proportion to ρ; since e is nearly independent of the logits, what is left
+  is far less. Measured: see the tests of circuits and BUILD_NOTES.md.
+
+  Args:
+    directions: What each feature writes; any float dtype.
+    gain: True gain of the final norm (1 + weight in Gemma).
+    unembedding: One row a token; any float dtype.
+    mask: True where a token counts.
+    k: How many tokens to keep at either end; at most the tokens that count.
+    precision: 'exact' multiplies in float32 at highest precision, 'screened'
+      in bfloat16 with float32 sums; 'auto' is 'screened' where that is fast
+      (TPU, GPU, CPUs with bfloat16 instructions) and 'exact' elsewhere.
+    softcap: Final softcap c of c·tanh(x/c), applied inside the softmax only.
+    moments: `table_moments` of this table and mask; without them the mean and
+      norms are found in a pass of their own.
+    mesh: Spreads features over its axis 'feature' and the vocabulary over
+      'vocab' (either may be missing; sizes need not divide). None takes the
+      mesh that the arrays lie on; under `jit` it must be given.
+
+  Returns:
+    The lens; its arrays lie over 'feature', where there is a mesh.
+
+  Raises:
+    InputError: Shapes do not fit, `k` is out of range, `precision` is unknown,
+      a number is not finite (checked outside of `jit` only).
+  """
+  directions, gain, unembedding, mask = map(
+      jnp.asarray, (directions, gain, unembedding, mask)
+  )
+  check_shapes(directions, unembedding, mask)
+  if gain.shape != (directions.shape[1],):
+    raise InputError(
+        f'gain has shape {gain.shape}, directions {directions.shape}; the gain'
+        ' needs one number for each column of directions.'
+    )
+  rows = directions.astype(jnp.float32) * gain.astype(jnp.float32)[None, :]
+  return lens_of_rows(
+      rows,
+      unembedding,
+      mask,
+      k=k,
+      precision=precision,
+      softcap=softcap,
+      moments=moments,
+      mesh=mesh,
+  )
+
+
+def table_moments(
+    table: Float[Array, 'V D'],
+    mask: Bool[Array | np.ndarray, 'V'],
+    *,
+    covariance: bool = True,
+    mesh: Mesh | None = None,
+) -> TableMoments:
+  """Mean, covariance and norms of the rows of a table; once a model.
+
+  Args:
+    table: One row a token; any float dtype.
+    mask: True where a token counts.
+    covariance: Whether it is wanted: 2·V·D² operations in float32.
+    mesh: As in `unembedding_lens`.
+
+  Raises:
+    InputError: The mask does not fit or keeps nothing, or a row is not finite.
+  """
+  table, mask = jnp.asarray(table), jnp.asarray(mask)
+  check_shapes(table[:0], table, mask)
+  check_mesh(mesh)
+  mesh = mesh or mesh_of(table)
+  _check_count(1, mask)
+  moments = find_moments(table, mask, mesh, unit=False, covariance=covariance)
+  _check_finite(moments, mask)
+  return moments
+
+
+def lens_of_rows(
+    rows: Float[Array, 'F D'],
+    table: Float[Array, 'V D'],
+    mask: Bool[Array, 'V'],
+    *,
+    k: int,
+    precision: str,
+    softcap: float | None = None,
+    unit: bool = False,
+    centered: bool = False,
+    threshold: Float[Array, 'F'] | None = None,
+    moments: TableMoments | None = None,
+    mesh: Mesh | None = None,
+) -> Lens:
+  """The lens of float32 rows over a table.
+
+  Args:
+    rows: As they are multiplied.
+    table: One row a token.
+    mask: True where a token counts.
+    k: How many tokens at either end.
+    precision: See `unembedding_lens`.
+    softcap: Likewise.
+    unit: Whether rows of the table are divided by their norms.
+    centered: Whether the mean kept row is subtracted from the table.
+    threshold: Tokens with logits over it, before centering, are counted.
+    moments: See `unembedding_lens`; not used with `unit`.
+    mesh: See `unembedding_lens`.
+
+  Raises:
+    InputError: See `unembedding_lens`.
+  """
+  check_shapes(rows, table, mask)
+  check_mesh(mesh)
+  mesh = mesh or mesh_of(table, rows)
+  platform = platform_of(mesh, table)
+  settings = Settings(
+      k=k,
+      screened=use_screen(precision, platform, rows.shape[1]),
+      softcap=softcap,
+      unit=unit,
+      centered=centered,
+      active=threshold is not None,
+      platform=platform,
+  )
+  _check_count(k, mask)
+  if moments is None or unit:
+    moments = find_moments(table, mask, mesh, unit=unit, covariance=False)
+  elif moments.norms.shape != mask.shape:
+    raise InputError(
+        f'The moments are of a table of {moments.norms.shape[0]} rows, and this'
+        f' one has {mask.shape[0]}; take table_moments of this table.'
+    )
+  _check_finite(moments, mask, rows)
+  readings = find_lens(
+      rows,
+      table,
+      mask,
+      moments,
+      jnp.zeros(rows.shape[0]) if threshold is None else threshold,
+      settings,
+      mesh,
+  )
+  values = readings._asdict()
+  if threshold is None:
+    values['active_share'] = None
+  return Lens(mask=mask, **values)
+
+
+def check_shapes(directions: Array, table: Array, mask: Array) -> None:
+  """Refuses arrays that do not belong together."""
+  if directions.ndim != 2 or directions.shape[1] != table.shape[1]:
+    raise InputError(
+        f'Directions of shape {directions.shape} do not fit a vocabulary table'
+        f' of shape {table.shape}: both need the width of one residual stream.'
+    )
+  if mask.shape != (table.shape[0],) or mask.dtype != bool:
+    raise InputError(
+        f'The mask is {mask.dtype} {mask.shape}, not bool ({table.shape[0]},):'
+        ' it says for every token whether it counts.'
+    )
+
+
+def _check_count(k: int, mask: Array) -> None:
+  if isinstance(mask, jax.core.Tracer):
+    return
+  kept = int(mask.sum())
+  if not 1 <= k <= kept:
+    raise InputError(
+        f'k={k} tokens were asked for, and {kept} of {mask.size} tokens count'
+        ' (True in the mask); choose k between 1 and that.'
+    )
+
+
+def _check_finite(
+    moments: TableMoments, mask: Array, rows: Array | None = None
+) -> None:
+  """Refuses what has no largest logit; under `jit` there is nothing to see."""
+  if any(isinstance(x, jax.core.Tracer) for x in (moments.norms, mask, rows)):
+    return
+  norms = moments.norms
+  if not bool(jnp.isfinite(norms).all()):
+    raise InputError(
+        f'{int((~jnp.isfinite(norms)).sum())} rows of the vocabulary table are'
+        ' not finite: load the weights again.'
+    )
+  if rows is None:
+    return
+  sizes = jnp.linalg.norm(rows, axis=1)
+  largest = jnp.where(mask, norms, 0.0).max()
+  bad = ~jnp.isfinite(sizes * largest)
+  if bool(bad.any()):
+    raise InputError(
+        f'{int(bad.sum())} directions, the first of them'
+        f' {int(jnp.argmax(bad))}, are not finite or so long that their logits'
+        ' overflow float32: load them again, or scale them down.'
+    )

@@ -1,0 +1,539 @@
+"""SAE training against definitions, planted truths and its own laws."""
+
+import dataclasses
+import json
+import pathlib
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+from safetensors.numpy import load_file
+
+from ooc_jax import InputError
+from ooc_jax import dictionaries
+from ooc_jax import load_dictionary
+from ooc_jax.dictionaries import DictionarySite
+from ooc_jax.dictionaries import SaeParams
+from ooc_jax.dictionaries import TrainingRecipe
+from ooc_jax.dictionaries import _training_loss
+from ooc_jax.dictionaries import _training_recipe
+
+_SITE = DictionarySite(3, 'resid_post')
+_S, _D, _F = 2, 20, 32
+_SMALL = {
+    'width': _F,
+    'steps': 40,
+    'l0': 3.0,
+    'start_ratio': 1.5,
+    'chunk': 32,
+    'warmup': 4,
+}
+
+
+_TO_4 = TrainingRecipe(**_SMALL | {'steps': 200, 'l0': 4.0})
+
+
+def _draw(shape, seed=0):
+  return np.random.default_rng(seed).normal(size=shape)
+
+
+def _params(D=7, F=11, seed=0):
+  decoder = _draw((D, F), seed)
+  return SaeParams(
+      encoder=_draw((D, F), seed + 1),
+      decoder=decoder / np.linalg.norm(decoder, axis=0),
+      encoder_bias=_draw(F, seed + 2),
+      decoder_bias=_draw(D, seed + 3),
+      log_threshold=np.log(np.linspace(0.3, 2.0, F)),
+  )
+
+
+def _single(tree):
+  return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), tree)
+
+
+def _by_definition(p, x, *, sparsity, target, bandwidth):
+  """Float64, token by token and feature by feature."""
+  n, D = x.shape
+  F = len(p.encoder_bias)
+  theta = np.exp(p.log_threshold)
+  out = SaeParams(*(np.zeros_like(y) for y in p))
+  pre, a, error = np.zeros((n, F)), np.zeros((n, F)), np.zeros((n, D))
+  for i in range(n):
+    for f in range(F):
+      pre[i, f] = x[i] @ p.encoder[:, f] + p.encoder_bias[f]
+      a[i, f] = pre[i, f] if pre[i, f] > theta[f] else 0.0
+    error[i] = p.decoder @ a[i] + p.decoder_bias - x[i]
+  l0 = (a != 0).sum() / n
+  by_l0 = sparsity * 2 * (l0 / target - 1) / target
+  near = 0
+  for i in range(n):
+    by_out = 2 * error[i] / (n * D)
+    out.decoder_bias[:] += by_out
+    for f in range(F):
+      by_a = by_out @ p.decoder[:, f]
+      out.decoder[:, f] += by_out * a[i, f]
+      if pre[i, f] > theta[f]:
+        out.encoder[:, f] += by_a * x[i]
+        out.encoder_bias[f] += by_a
+      if abs((pre[i, f] - theta[f]) / bandwidth) < 0.5:
+        near += 1
+        by_theta = -theta[f] / bandwidth * by_a - by_l0 / (n * bandwidth)
+        out.log_threshold[f] += by_theta * theta[f]
+  assert near > 20  # Or the thresholds would not be tested.
+  return out, (error**2).mean(), l0, (a != 0).mean(axis=0)
+
+
+class LossTest(parameterized.TestCase):
+
+  # L0 over the target and under it: the penalty has both signs.
+  @parameterized.parameters(2.0, 9.0)
+  def test_gradient_is_the_straight_through_one(self, target):
+    p, x = _params(), _draw((37, 7), seed=9)
+    settings = {'sparsity': 1.7, 'target': target, 'bandwidth': 0.6}
+    expected, fvu, l0, fired = _by_definition(p, x, **settings)
+    actual, losses = _training_loss.loss_gradient(
+        _single(p), _single(x), **settings
+    )
+    self.assertBetween(l0, 2.5, 8.5)
+    np.testing.assert_allclose(losses.fvu, fvu, rtol=1e-6)
+    np.testing.assert_allclose(losses.l0, l0, rtol=1e-6)
+    np.testing.assert_allclose(losses.fired, fired, rtol=1e-6)
+    for name, ours, theirs in zip(p._fields, actual, expected, strict=True):
+      # Float32 sums of 37 terms that partly cancel.
+      atol = 2e-6 * np.abs(theirs).max()
+      self.assertGreater(atol, 1e-9)
+      np.testing.assert_allclose(ours, theirs, rtol=0, atol=atol, err_msg=name)
+
+  def test_gradient_is_the_derivative_where_there_is_one(self):
+    """Without the penalty, of all but the thresholds; float64 differences."""
+    p, x = _params(), _draw((37, 7), seed=9)
+    gradient, _ = _training_loss.loss_gradient(
+        _single(p), _single(x), sparsity=0.0, target=3.0, bandwidth=0.6
+    )
+
+    def loss(p):
+      pre = x @ p.encoder + p.encoder_bias
+      a = np.where(pre > np.exp(p.log_threshold), pre, 0)
+      return ((a @ p.decoder.T + p.decoder_bias - x) ** 2).mean()
+
+    for name in ('encoder', 'decoder', 'encoder_bias', 'decoder_bias'):
+      direction = _draw(getattr(p, name).shape, seed=5)
+      # Too small to carry a pre-activation over its threshold.
+      steps = [
+          loss(p._replace(**{name: getattr(p, name) + e * direction}))
+          for e in (1e-6, -1e-6)
+      ]
+      slope = (steps[0] - steps[1]) / 2e-6
+      ours = (np.asarray(getattr(gradient, name)) * direction).sum()
+      np.testing.assert_allclose(ours, slope, rtol=2e-5, err_msg=name)
+      self.assertGreater(abs(slope), 1e-2)
+
+  def test_bfloat16_is_near(self):
+    p, x = _single(_params()), _single(_draw((370, 7), seed=9))
+    settings = {'sparsity': 1.7, 'target': 2.0, 'bandwidth': 0.6}
+    exact, _ = _training_loss.loss_gradient(p, x, **settings)
+    rough, _ = _training_loss.loss_gradient(
+        p, x, **settings, dtype=jnp.bfloat16
+    )
+    for name, ours, theirs in zip(p._fields, rough, exact, strict=True):
+      error = np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)
+      # Rounding is 0.4 %, and some activations change sides of a threshold.
+      self.assertBetween(error, 1e-5, 0.05, name)
+
+  def test_what_is_left_of_a_gradient_keeps_the_norm(self):
+    unit = _single(_params()).decoder
+    gradient = _single(_draw(unit.shape, seed=4))
+    along = _training_loss.along_sphere(gradient, unit)
+    np.testing.assert_allclose((along * unit).sum(0), 0, atol=1e-6)
+    # Only the radial part is gone.
+    rest = gradient - along
+    cosines = (rest * unit).sum(0) / np.linalg.norm(rest, axis=0)
+    np.testing.assert_allclose(np.abs(cosines), 1, atol=1e-5)
+
+  def test_column_of_zeros_has_no_direction(self):
+    x = jnp.asarray([[3.0, 0.0], [4.0, 0.0]])
+    np.testing.assert_allclose(
+        _training_loss.unit_columns(x), [[0.6, 0], [0.8, 0]], rtol=1e-6
+    )
+
+
+class Planted:
+  """Sparse sums of known directions, far from the origin."""
+
+  def __init__(self, directions, active, offset=3.0, seed=0):
+    self.directions = _draw((directions, _D), seed)
+    self.directions /= np.linalg.norm(self.directions, axis=1, keepdims=True)
+    self._share, self._offset = active / directions, offset
+
+  def batch(self, index, size=256):
+    rng = np.random.default_rng([11, index])
+    shape = (_S, size, len(self.directions))
+    a = (rng.random(shape) < self._share) * rng.uniform(1, 2, shape)
+    x = 5 * (a @ self.directions) + self._offset
+    return jnp.asarray(x, jnp.float32)
+
+  def found(self, decoder):
+    """Largest cosine of each direction with a row of `decoder` [F, D]."""
+    return (self.directions @ np.asarray(decoder, np.float64).T).max(axis=1)
+
+
+def _step(recipe, state, x):
+  """A compiled step that leaves the state that it is given alone."""
+  copy = jax.tree.map(jnp.copy, state)
+  return dictionaries.make_sae_step(recipe)(copy, x)
+
+
+def _train(recipe, planted, steps=None):
+  state = dictionaries.init_sae_state(recipe, planted.batch(10**6, 512))
+  step = dictionaries.make_sae_step(recipe)
+  losses = None
+  for i in range(recipe.steps if steps is None else steps):
+    state, losses = step(state, planted.batch(i))
+  return state, losses
+
+
+class PlantedTruthTest(absltest.TestCase):
+
+  def test_directions_are_recovered(self):
+    planted = Planted(24, active=1.5)
+    recipe = TrainingRecipe(
+        **_SMALL | {'steps': 500, 'rate': 1e-2, 'l0': 2.0, 'redraw_every': 50}
+    )
+    before = dictionaries.init_sae_state(recipe, planted.batch(10**6, 512))
+    state, losses = _train(recipe, planted)
+    for i in range(_S):
+      dictionary = dictionaries.to_dictionary(state, i, site=_SITE, name='x')
+      found = planted.found(dictionary.decoder)
+      self.assertGreater((found > 0.9).mean(), 0.8)
+      # Without training it is not so.
+      untrained = planted.found(np.asarray(before.params.decoder[i]).T)
+      self.assertLess((untrained > 0.9).mean(), 0.1)
+      # The dictionary, in the units of the data, explains other data.
+      x = planted.batch(12345)[i]
+      error = np.asarray(dictionary.decode(dictionary.encode(x)) - x)
+      variance = np.asarray(x).var(axis=0).sum()
+      self.assertLess((error**2).sum(axis=1).mean() / variance, 0.1)
+    np.testing.assert_allclose(losses.l0, recipe.l0, rtol=0.15)
+
+
+def _bits(tree):
+  return [np.asarray(x).tobytes() for x in jax.tree.leaves(tree)]
+
+
+class StepTest(parameterized.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    self.planted = Planted(24, active=2)
+    self.recipe = TrainingRecipe(**_SMALL)
+    self.start = dictionaries.init_sae_state(
+        self.recipe, self.planted.batch(0, 512)
+    )
+
+  def test_decoder_keeps_norm_1(self):
+    state, _ = _train(self.recipe, self.planted, steps=12)
+    norms = np.linalg.norm(state.params.decoder, axis=1)
+    np.testing.assert_allclose(norms, 1, rtol=2e-7)
+    moved = state.params.decoder - self.start.params.decoder
+    self.assertGreater(np.linalg.norm(moved, axis=1).min(), 1e-3)
+
+  def test_start(self):
+    x = np.asarray(self.planted.batch(0, 512), np.float64)
+    start = self.start
+    np.testing.assert_allclose(start.mean, x.mean(axis=1), rtol=1e-5)
+    centred = x - x.mean(axis=1, keepdims=True)
+    scale = np.sqrt((centred**2).mean(axis=(1, 2)))
+    np.testing.assert_allclose(start.scale, scale, rtol=1e-5)
+    np.testing.assert_array_equal(start.params.encoder, start.params.decoder)
+    unit = centred / scale[:, None, None]
+    pre = unit @ np.asarray(start.params.encoder, np.float64)
+    fires = pre > np.exp(np.asarray(start.params.log_threshold))[:, None]
+    # Quantiles of 512 activations of bfloat16 factors.
+    self.assertBetween(fires.sum(axis=2).mean(), 4.4, 4.6)
+    self.assertFalse(
+        np.array_equal(start.params.encoder[0], start.params.encoder[1])
+    )
+
+  def test_a_step_is_a_pure_function(self):
+    x = self.planted.batch(1)
+    first = _step(self.recipe, self.start, x)
+    again = _step(self.recipe, self.start, x)
+    self.assertEqual(_bits(first), _bits(again))
+    self.assertEqual(int(first[0].step), 1)
+
+  def test_sites_do_not_touch_each_other(self):
+    """One site alone becomes what it becomes beside another."""
+    state, x = self.start, self.planted.batch(1)
+    both, losses = _step(self.recipe, state, x)
+    alone = state._replace(
+        params=jax.tree.map(lambda y: y[1:], state.params),
+        adam=state.adam._replace(
+            mu=jax.tree.map(lambda y: y[1:], state.adam.mu),
+            nu=jax.tree.map(lambda y: y[1:], state.adam.nu),
+        ),
+        mean=state.mean[1:],
+        scale=state.scale[1:],
+        silent=state.silent[1:],
+    )
+    one, its = _step(self.recipe, alone, x[1:])
+    for ours, theirs in zip(one.params, both.params, strict=True):
+      # Sums may be cut otherwise; Adam's first step is a sign, almost.
+      np.testing.assert_allclose(ours[0], theirs[1], rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(its.fvu[0], losses.fvu[1], rtol=1e-5)
+    self.assertGreater(abs(losses.fvu[0] - losses.fvu[1]), 1e-3)
+
+  def test_seed(self):
+    same, _ = _train(self.recipe, self.planted, steps=3)
+    again, _ = _train(self.recipe, self.planted, steps=3)
+    self.assertEqual(_bits(same), _bits(again))
+    other = dictionaries.init_sae_state(
+        dataclasses.replace(self.recipe, seed=1), self.planted.batch(0, 512)
+    )
+    self.assertEqual(_bits(other.mean), _bits(self.start.mean))
+    cosines = (other.params.encoder * self.start.params.encoder).sum(axis=1)
+    self.assertLess(np.abs(cosines).mean(), 0.4)
+
+  def test_units_do_not_matter(self):
+    """4 x: the same weights, bit for bit. 4 x + 3: nearly."""
+
+    class Moved(Planted):
+      shift = 0.0
+
+      def batch(self, index, size=256):
+        return 4 * super().batch(index, size) + self.shift
+
+    moved = Moved(24, active=2)
+    state, _ = _train(self.recipe, self.planted, steps=5)
+    larger, _ = _train(self.recipe, moved, steps=5)
+    self.assertEqual(_bits(state.params), _bits(larger.params))
+    x = self.planted.batch(99)[0]
+    one = dictionaries.to_dictionary(state, 0, site=_SITE, name='x')
+    four = dictionaries.to_dictionary(larger, 0, site=_SITE, name='x')
+    a = one.encode(x)
+    self.assertGreater((a != 0).mean(), 0.05)
+    np.testing.assert_array_equal(four.encode(4 * x), 4 * a)
+    np.testing.assert_array_equal(four.decode(4 * a), 4 * one.decode(a))
+    moved.shift = 3.0
+    shifted, _ = _train(self.recipe, moved, steps=5)
+    for ours, theirs in zip(shifted.params, state.params, strict=True):
+      # Five steps of 4e-3, which rounding moves by some parts in a hundred
+      # where a gradient is near zero.
+      error = np.abs(np.asarray(ours - theirs))
+      self.assertLess(np.median(error), 1e-5)
+      self.assertLess(error.max(), 0.04)
+
+  def test_rates_rise_stay_and_fall_to_zero(self):
+    recipe = TrainingRecipe(**_SMALL | {'steps': 100, 'decay': 0.25})
+    shares = [
+        float(_training_recipe.rate_share(recipe, jnp.float32(i)))
+        for i in range(101)
+    ]
+    np.testing.assert_allclose(shares[:5], [0.2, 0.4, 0.6, 0.8, 1], rtol=1e-6)
+    np.testing.assert_array_equal(shares[4:76], 1)
+    np.testing.assert_allclose(shares[99:], [0.04, 0], atol=1e-7)
+
+  def test_penalty_rises(self):
+    recipe = TrainingRecipe(**_SMALL | {'sparsity_warmup': 0.25})
+    shares = [
+        float(_training_recipe.penalty_share(recipe, jnp.float32(i)))
+        for i in (0, 4, 9, 10, 39)
+    ]
+    np.testing.assert_allclose(shares, [0.1, 0.5, 1, 1, 1], rtol=1e-6)
+
+  def test_l0_comes_near_its_target_from_both_sides(self):
+    step = dictionaries.make_sae_step(_TO_4)
+    for ratio in (0.4, 2.2):
+      start = dataclasses.replace(_TO_4, start_ratio=ratio)
+      state = dictionaries.init_sae_state(start, self.planted.batch(0, 512))
+      first = last = None
+      for i in range(_TO_4.steps):
+        state, last = step(state, self.planted.batch(i))
+        first = last if first is None else first
+      np.testing.assert_allclose(last.l0, 4.0, rtol=0.15)
+      np.testing.assert_allclose(first.l0, 4 * ratio, rtol=0.2)
+
+
+class RedrawTest(absltest.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    self.planted = Planted(24, active=2)
+    self.recipe = TrainingRecipe(
+        **_SMALL
+        | {'redraw_every': 7, 'silent_steps': 5, 'redraw_until': 0.5}
+        # So that the weights are those before the step, but for the redrawn.
+        | {'rate': 1e-12, 'threshold_rate': 1e-12, 'bfloat16': False}
+    )
+    state = dictionaries.init_sae_state(self.recipe, self.planted.batch(0, 512))
+    # Feature 3 of site 0 and feature 8 of site 1 can never fire.
+    theta = state.params.log_threshold.at[0, 3].set(50.0).at[1, 8].set(50.0)
+    ones = jax.tree.map(jnp.ones_like, state.params)
+    self.state = state._replace(
+        params=state.params._replace(log_threshold=theta),
+        adam=state.adam._replace(mu=ones, nu=ones),
+    )
+
+  def after(self, done, silent):
+    counts = self.state.silent.at[0, 3].set(silent).at[1, 8].set(silent)
+    state = self.state._replace(silent=counts, step=jnp.int32(done))
+    self.x = self.planted.batch(5)
+    return _step(self.recipe, state, self.x)[0]
+
+  def test_silent_features_start_anew(self):
+    state = self.after(done=6, silent=4)
+    for site, f in ((0, 3), (1, 8)):
+      x = np.asarray(self.x[site], np.float64)
+      x = (x - np.asarray(state.mean[site])) / float(state.scale[site])
+      p = jax.tree.map(lambda y, i=site: np.asarray(y[i]), self.state.params)
+      pre = x @ p.encoder + p.encoder_bias
+      a = np.where(pre > np.exp(p.log_threshold.astype(np.float64)), pre, 0)
+      error = x - a @ p.decoder.T - p.decoder_bias
+      error /= np.linalg.norm(error, axis=1, keepdims=True)
+      column = np.asarray(state.params.decoder[site, :, f])
+      # It is the error of one token.
+      self.assertGreater((error @ column).max(), 1 - 1e-5)
+      np.testing.assert_array_equal(state.params.encoder[site, :, f], column)
+      others = np.delete(p.log_threshold, f)
+      np.testing.assert_allclose(
+          state.params.log_threshold[site, f], others.mean(), rtol=1e-5
+      )
+      self.assertEqual(float(state.params.encoder_bias[site, f]), 0)
+      self.assertEqual(int(state.silent[site, f]), 0)
+      for moments in (state.adam.mu, state.adam.nu):
+        np.testing.assert_array_equal(moments.encoder[site, :, f], 0)
+        self.assertGreater(np.abs(moments.decoder_bias[site]).min(), 0)
+    # Nothing else moved.
+    keep = np.ones(_F, bool)
+    keep[[3, 8]] = False
+    for name in ('encoder', 'decoder', 'log_threshold'):
+      ours = np.asarray(getattr(state.params, name))[..., keep]
+      theirs = np.asarray(getattr(self.state.params, name))[..., keep]
+      np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+      self.assertGreater(
+          np.abs(np.asarray(getattr(state.adam.mu, name))[..., keep]).min(), 0
+      )
+
+  def test_only_when_due(self):
+    for done, silent in ((5, 4), (6, 3), (20, 30), (27, 30)):
+      state = self.after(done, silent)
+      self.assertAlmostEqual(float(state.params.log_threshold[0, 3]), 50.0)
+      self.assertEqual(int(state.silent[0, 3]), silent + 1)
+    # The counts themselves: of features that fired they are zero.
+    self.assertEqual(int(state.silent[0].min()), 0)
+
+
+class SaveTest(parameterized.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(self.create_tempdir().full_path) / 'layer_3'
+    self.planted = Planted(24, active=2, offset=100.0)
+    self.recipe = TrainingRecipe(**_SMALL)
+    self.state, _ = _train(self.recipe, self.planted, steps=20)
+    self.x = np.asarray(self.planted.batch(77)[1])
+
+  def expected(self, p, x):
+    """In the units of the training, then scaled back; float64."""
+    s = float(self.state.scale[1])
+    m = np.asarray(self.state.mean[1], np.float64)
+    pre = (x - m) / s @ p.encoder + p.encoder_bias
+    a = s * np.where(pre > np.exp(p.log_threshold), pre, 0)
+    return a, a @ p.decoder.T + s * p.decoder_bias + m
+
+  @parameterized.parameters('float32', 'bfloat16')
+  def test_written_and_read_again(self, dtype):
+    dictionary = dictionaries.to_dictionary(
+        self.state, 1, site=_SITE, name='x', dtype=dtype
+    )
+    dictionaries.write_sae_lens(dictionary, self.folder, {'model_name': 'm'})
+    again = load_dictionary(self.folder)
+    self.assertEqual(again.site, _SITE)
+    self.assertEqual(again.decoder.dtype, jnp.dtype(dtype))
+    self.assertEqual(again.encoder_bias.dtype, np.float32)
+    a = np.asarray(dictionary.encode(self.x))
+    np.testing.assert_array_equal(again.encode(self.x), a)
+    np.testing.assert_array_equal(again.decode(a), dictionary.decode(a))
+
+    p = jax.tree.map(lambda y: np.asarray(y[1], np.float64), self.state.params)
+    if dtype == 'bfloat16':
+      rounded = {
+          name: getattr(p, name).astype(ml_dtypes.bfloat16).astype(np.float64)
+          for name in ('encoder', 'decoder')
+      }
+      p = p._replace(**rounded)
+    expected, out = self.expected(p, self.x.astype(np.float64))
+    self.assertBetween((expected != 0).mean(), 0.05, 0.5)
+    # Far from the origin: 4 digits of float32 go to row · mean, no more.
+    near = np.isclose(a, expected, rtol=0, atol=2e-3)
+    self.assertGreater(near.mean(), 0.999)
+    np.testing.assert_allclose(
+        dictionary.decode(expected.astype(np.float32)), out, rtol=1e-5
+    )
+
+  def test_as_a_file_of_sae_lens(self):
+    site = DictionarySite(0, 'embedding')
+    dictionary = dictionaries.to_dictionary(self.state, 0, site=site, name='x')
+    dictionaries.write_sae_lens(dictionary, self.folder)
+    tensors = load_file(self.folder / 'sae_weights.safetensors')
+    self.assertEqual(
+        {name: x.shape for name, x in tensors.items()},
+        {
+            'W_enc': (_D, _F),
+            'W_dec': (_F, _D),
+            'b_enc': (_F,),
+            'b_dec': (_D,),
+            'threshold': (_F,),
+        },
+    )
+    config = json.loads((self.folder / 'cfg.json').read_text())
+    self.assertEqual(config['architecture'], 'jumprelu')
+    self.assertEqual(config['metadata']['hook_name'], 'hook_embed')
+    self.assertIs(config['apply_b_dec_to_input'], False)
+    self.assertEqual(load_dictionary(self.folder).site, site)
+    with self.assertRaisesRegex(InputError, 'exists already'):
+      dictionaries.write_sae_lens(dictionary, self.folder)
+
+  @parameterized.parameters(({'top_k': 3},), ({'hook': 'mlp_in'},))
+  def test_what_has_no_such_file_is_refused(self, changes):
+    hook = changes.pop('hook', 'resid_post')
+    dictionary = dictionaries.to_dictionary(
+        self.state, 0, site=DictionarySite(1, hook), name='x'
+    ).replace(**changes)
+    with self.assertRaisesRegex(InputError, 'use save_dictionary'):
+      dictionaries.write_sae_lens(dictionary, self.folder)
+    self.assertFalse(self.folder.exists())
+
+
+class RefusalTest(parameterized.TestCase):
+
+  @parameterized.named_parameters(
+      ('width', {'width': 0}, 'width=0 must be a whole number, at least 1'),
+      ('steps', {'steps': -3}, 'steps=-3 must be a whole number'),
+      ('rate', {'rate': float('nan')}, 'rate=nan must be above zero'),
+      ('l0', {'l0': 0.0}, 'l0=0.0 must be above zero'),
+      ('decay', {'decay': 1.5}, 'decay=1.5 is a share'),
+      ('narrow', {'width': 20}, 'is more than the 20 features'),
+  )
+  def test_recipe(self, changes, message):
+    with self.assertRaisesRegex(InputError, message):
+      TrainingRecipe(**changes)
+
+  def test_activations(self):
+    recipe = TrainingRecipe(**_SMALL)
+    planted = Planted(24, active=2)
+    with self.assertRaisesRegex(InputError, '63 activations cannot calibrate'):
+      dictionaries.init_sae_state(recipe, planted.batch(0, 63))
+    same = jnp.ones((_S, 70, _D)).at[0].set(planted.batch(0, 70)[0])
+    with self.assertRaisesRegex(InputError, 'site 1 have standard deviation 0'):
+      dictionaries.init_sae_state(recipe, same)
+    state = dictionaries.init_sae_state(recipe, planted.batch(0, 512))
+    with self.assertRaisesRegex(InputError, '100 activations a step are no'):
+      dictionaries.sae_step(recipe, state, planted.batch(0, 100))
+
+
+if __name__ == '__main__':
+  absltest.main()
