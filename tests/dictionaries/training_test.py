@@ -18,6 +18,7 @@ from ooc_jax import load_dictionary
 from ooc_jax.dictionaries import DictionarySite
 from ooc_jax.dictionaries import SaeParams
 from ooc_jax.dictionaries import TrainingRecipe
+from ooc_jax.dictionaries import _training
 from ooc_jax.dictionaries import _training_loss
 from ooc_jax.dictionaries import _training_recipe
 
@@ -240,6 +241,17 @@ class StepTest(parameterized.TestCase):
     np.testing.assert_allclose(norms, 1, rtol=2e-7)
     moved = state.params.decoder - self.start.params.decoder
     self.assertGreater(np.linalg.norm(moved, axis=1).min(), 1e-3)
+
+  def test_what_reaches_adam_keeps_the_norm(self):
+    params = jax.tree.map(lambda y: y[0], self.start.params)
+    x = self.planted.batch(1)[0] - self.start.mean[0][None]
+    gradient, _ = _training._site_gradient(
+        self.recipe, jnp.float32(1.0), params, x / self.start.scale[0]
+    )
+    radial = (gradient.decoder * params.decoder).sum(axis=0)
+    size = np.linalg.norm(gradient.decoder, axis=0)
+    self.assertGreater(size.min(), 1e-4)
+    np.testing.assert_array_less(np.abs(radial), 1e-5 * size)
 
   def test_start(self):
     x = np.asarray(self.planted.batch(0, 512), np.float64)
