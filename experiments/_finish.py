@@ -8,7 +8,6 @@ import _sides
 from _study import Study
 import _summary
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ooc_jax import measures
 from ooc_jax import report
@@ -48,7 +47,7 @@ def finish(
     suffix = '' if side.name == 'output' else f'_{side.name}'
     rows = measures.sweep(side.coherences, side.nulls)
     folder.write_table(f'sweep{suffix}', pa.Table.from_pylist(rows))
-    ours = null.filter(pc.equal(null['side'], side.name))
+    ours = _labels.of_side(null, side.name)
     folder.write_table(f'null{suffix}', ours)
   folder.write_table('labels', _labels.labels_table(sides, study.rule))
   folder.write_summary({

@@ -7,7 +7,6 @@ from _study import Study
 from _study import parse_thresholds
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ooc_jax import measures
 
@@ -57,6 +56,15 @@ class Side:
   thresholds: Mapping[int, measures.Thresholds]
 
 
+def of_side(null: pa.Table, side: str) -> pa.Table:
+  """The rows of `null_table` that are of a side."""
+  return _where(null, 'side', side)
+
+
+def _where(table: pa.Table, column: str, value: str | int) -> pa.Table:
+  return table.filter(pa.array(np.asarray(table[column]) == value))
+
+
 def read_side(
     name: str,
     tables: Mapping[int, pa.Table],
@@ -75,19 +83,20 @@ def read_side(
       layer: coherence_of(table, prefix_of(name))
       for layer, table in tables.items()
   }
-  ours = null.filter(pc.equal(null['side'], name))
+  ours = of_side(null, name)
   groups = {
-      layer: coherence_of(ours.filter(pc.equal(ours['layer'], layer)))
+      layer: coherence_of(_where(ours, 'layer', layer))
       for layer in ours['layer'].unique().to_pylist()
   }
-  nulls = {x: groups.get(x, groups.get(ALL_LAYERS)) for x in coherences}
+  null_of = {x: x if x in groups else ALL_LAYERS for x in coherences}
+  nulls = {x: groups[own] for x, own in null_of.items()}
   kind, value = parse_thresholds(study.thresholds)
   if kind == 'null':
     found = {
         layer: measures.null_thresholds(x, study.alpha, study.rule)
         for layer, x in groups.items()
     }
-    thresholds = {x: found.get(x, found.get(ALL_LAYERS)) for x in coherences}
+    thresholds = {x: found[own] for x, own in null_of.items()}
   else:
     if kind == 'quantile':
       value = measures.quantile_thresholds(list(coherences.values()), value)

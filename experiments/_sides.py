@@ -7,6 +7,7 @@ only in an untied model is that another table.
 
 from collections.abc import Sequence
 import dataclasses
+from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Float
@@ -61,7 +62,7 @@ def lens_of(
     side: str,
     model: ooc_jax.Model,
     dictionary: ooc_jax.Dictionary,
-    **settings: object,
+    **settings: Any,
 ) -> ooc_jax.Lens:
   """The dictionary from one side; `settings` as of `output_lens`."""
   if side == 'output':

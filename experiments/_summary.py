@@ -137,7 +137,7 @@ def _shape(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _shape_p_value(shape: measures.DepthShape) -> float | None:
   """The p value that the name of the shape rests on."""
-  if shape.slope_p_values is None:
+  if shape.slope_p_values is None or shape.ends_p_values is None:
     return None
   if shape.name in ('U', 'inverted U'):
     return max(shape.slope_p_values)

@@ -21,13 +21,14 @@ def loss_figure(
   """
   figure = Figure(figsize=(4.8, 3.2), layout='constrained', dpi=200)
   axes = figure.subplots()
-  for label, points, style in (
-      ('training text', train, {'color': '0.6', 'linewidth': 1.0}),
-      ('held-out text', held_out, {'color': 'black', 'linewidth': 1.5}),
+  for label, points, color, width in (
+      ('training text', train, '0.6', 1.0),
+      ('held-out text', held_out, 'black', 1.5),
   ):
     if points:
       x, y = zip(*points, strict=True)
-      axes.plot([tokens / 1e6 for tokens in x], y, label=label, **style)
+      millions = [tokens / 1e6 for tokens in x]
+      axes.plot(millions, y, label=label, color=color, linewidth=width)
   if reference is not None:
     label, loss = reference
     axes.axhline(loss, color='black', linewidth=1, linestyle=':', label=label)

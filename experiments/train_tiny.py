@@ -12,7 +12,7 @@ with their curve. Stopped at any moment, the same command continues, and ends
 with the same weights.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 import json
 import pathlib
@@ -36,30 +36,6 @@ import numpy as np
 import ooc_jax
 from ooc_jax import results
 
-_CORPUS = flags.DEFINE_list('corpus', None, 'Text files, UTF-8.')
-_EVERY = flags.DEFINE_integer('every', 100, 'Steps between two checkpoints.')
-_DEFAULT = _pretraining.Recipe()
-_RECIPE = {
-    'steps': flags.DEFINE_integer('steps', _DEFAULT.steps, 'Updates.'),
-    'batch_tokens': flags.DEFINE_integer(
-        'batch_tokens', _DEFAULT.batch_tokens, 'Tokens of an update.'
-    ),
-    'rate': flags.DEFINE_float(
-        'rate', _DEFAULT.rate, 'Learning rate of the matrices (Muon).'
-    ),
-    'adam_rate': flags.DEFINE_float(
-        'adam_rate', _DEFAULT.adam_rate, 'Of embeddings and norms (Adam).'
-    ),
-    'warmup': flags.DEFINE_integer(
-        'warmup', _DEFAULT.warmup, 'Steps in which the rates rise.'
-    ),
-    'decay': flags.DEFINE_float(
-        'decay', _DEFAULT.decay, 'Share of the steps in which they fall.'
-    ),
-    'seed': flags.DEFINE_integer(
-        'seed', _DEFAULT.seed, 'Of the weights and of the order of the text.'
-    ),
-}
 # Enough to see the curve, while the whole held-out text is read at the end.
 _CURVE_WINDOWS = 32
 
@@ -122,7 +98,7 @@ def run(
         f'model={name!r} is none of {", ".join(TINY_MODELS)}.'
     )
   tiny = TINY_MODELS[name]
-  settings = {
+  settings: dict[str, Any] = {
       'model': name,
       'corpus': {pathlib.Path(p).name: results.sha256_file(p) for p in corpus},
       **dataclasses.asdict(recipe),
@@ -261,17 +237,40 @@ def curve_figure(
   return loss_figure(name, train, held_out, reference)
 
 
-def main() -> None:
-  if not (_CORPUS.value and _app.OUT.value and _app.MODEL.value):
+def define_flags() -> dict[str, flags.FlagHolder]:
+  """The flags of this script beside those of `_app`, by their names."""
+  recipe = _pretraining.Recipe()
+  kinds: dict[type, Any] = {
+      int: flags.DEFINE_integer,
+      float: flags.DEFINE_float,
+  }
+  numbers = {
+      'steps': (recipe.steps, 'Updates of the weights.'),
+      'batch_tokens': (recipe.batch_tokens, 'Tokens of an update.'),
+      'rate': (recipe.rate, 'Learning rate of the matrices (Muon).'),
+      'adam_rate': (recipe.adam_rate, 'Of embeddings and norms (Adam).'),
+      'warmup': (recipe.warmup, 'Steps in which the rates rise.'),
+      'decay': (recipe.decay, 'Share of the steps in which they fall.'),
+      'seed': (recipe.seed, 'Of the weights and of the order of the text.'),
+      'every': (100, 'Steps between two checkpoints.'),
+  }
+  return {
+      name: kinds[type(default)](name, default, text)
+      for name, (default, text) in numbers.items()
+  } | {'corpus': flags.DEFINE_list('corpus', None, 'Text files, UTF-8.')}
+
+
+def main(holders: Mapping[str, flags.FlagHolder]) -> None:
+  given = {name: holder.value for name, holder in holders.items()}
+  corpus, every = given.pop('corpus'), given.pop('every')
+  if not (corpus and _app.OUT.value and _app.MODEL.value):
     raise ooc_jax.InputError(
         'Say what to train, on what and where:'
         f' --model={"|".join(TINY_MODELS)} --corpus=FILE,FILE --out=FOLDER.'
     )
-  recipe = _pretraining.Recipe(**{k: f.value for k, f in _RECIPE.items()})
+  recipe = _pretraining.Recipe(**given)
   out = pathlib.Path(_app.OUT.value).expanduser()
-  summary = run(
-      _app.MODEL.value, _CORPUS.value, out, recipe, every=_EVERY.value
-  )
+  summary = run(_app.MODEL.value, corpus, out, recipe, every=every)
   print(
       f'{out}: held-out loss {summary["held_out_loss"]:.3f} nats a token after'
       f' {summary["tokens_seen"] / 1e6:.1f} M tokens'
@@ -279,4 +278,6 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  _app.start(main)
+  # Not when a test imports this beside other scripts with flags of these names.
+  _holders = define_flags()
+  _app.start(lambda: main(_holders))

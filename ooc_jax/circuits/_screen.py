@@ -144,6 +144,7 @@ def screen(
     sums, logits, bounds = carry
     block = first + i
     keep, size, _, scale = (None if x is None else x[block] for x in rows)
+    assert size is not None  # Only losses and scales may be missing.
     x = _product(feature.row, blocks.read(table, block), keep, scale)
     mask = jnp.where(jnp.isfinite(size), 0.0, -jnp.inf)[None]
     high, low = fold_reduce(
@@ -273,7 +274,9 @@ def _choose(
   if kept.bound.shape[2] < blocks.groups:
     left_out = jnp.maximum(left_out, kept.bound[:, :, -1])
   return Candidates(
-      *(_take(x, index) for x in (value, error, position)),
+      _take(value, index),
+      _take(error, index),
+      _take(position, index),
       left_out,
   )
 

@@ -6,7 +6,9 @@ goes from device to device.
 """
 
 from collections.abc import Callable
+import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -48,10 +50,8 @@ def find_moments(
   moments = run(spread(table, mesh, vocab), spread(mask, mesh, vocab))
   if moments.norms.shape[0] == V:
     return moments
-  return moments.replace(
-      norms=moments.norms[:V],
-      losses=moments.losses[:V] if lossy else None,
-  )
+  losses = None if moments.losses is None else moments.losses[:V]
+  return dataclasses.replace(moments, norms=moments.norms[:V], losses=losses)
 
 
 def find_lens(
@@ -73,11 +73,14 @@ def find_lens(
         spread(x, mesh, feature) for x in (directions, threshold)
     )
     table, mask = (spread(x, mesh, vocab) for x in (table, mask))
+    covariance, losses = moments.covariance, moments.losses
+    if covariance is not None:
+      covariance = spread(covariance, mesh, None)
     moments = TableMoments(
         mean=spread(moments.mean, mesh, None),
-        covariance=spread(moments.covariance, mesh, None) if has[0] else None,
+        covariance=covariance,
         norms=spread(moments.norms, mesh, vocab),
-        losses=spread(moments.losses, mesh, vocab) if has[1] else None,
+        losses=None if losses is None else spread(losses, mesh, vocab),
     )
   arrays = directions, table, mask, moments
   readings, found = first(*arrays, threshold)
@@ -128,9 +131,10 @@ def lens_functions(
   if mesh is None:
     return jax.jit(looks[0]), jax.jit(looks[1])
   of_feature, rows = PartitionSpec(feature), PartitionSpec(vocab)
-  found = Found(
-      ends=PartitionSpec(None, feature), sums=of_feature, line=of_feature
-  )
+  # Any: a tree of specs in the place of a tree of arrays.
+  ends: Any = PartitionSpec(None, feature)
+  prefix: Any = of_feature
+  found = Found(ends=ends, sums=prefix, line=prefix)
   moments = _moments_spec(vocab, covariance, losses)
   arrays = of_feature, rows, rows, moments
   return (

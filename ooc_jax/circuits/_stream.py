@@ -7,6 +7,7 @@ Axis letters: F features, V vocabulary (of one shard), D width.
 """
 
 from collections.abc import Callable
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -252,7 +253,7 @@ def _look_closer(rows: Float[Array, 'F D'], shard: _Shard, s: Settings) -> Ends:
   unit = Unit(rows, jnp.zeros(F, jnp.int32), jnp.zeros(F))
   feature, _ = prepare(
       unit,
-      shard.moments.replace(covariance=None),
+      dataclasses.replace(shard.moments, covariance=None),
       shard.exponent,
       screened=False,
       centered=False,

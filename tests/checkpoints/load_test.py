@@ -253,10 +253,7 @@ class RegistryTest(absltest.TestCase):
   def test_entries(self):
     for name, entry in MODELS.items():
       self.assertEqual(model_entry(name), entry)
-      if entry.repo is None:
-        self.assertEqual(entry.package[0], 'ooc_jax')
-      else:
-        self.assertRegex(entry.repo, r'^[\w-]+/[\w.-]+$')
+      self.assertRegex(entry.repo, r'^[\w-]+/[\w.-]+$')
       self.assertTrue(dataclasses.is_dataclass(entry))
 
 
