@@ -9,10 +9,11 @@ between the two edit distances. What is compared runs in this process, in turns.
 Without a tokenizer the vocabulary is made up, with the lengths of Gemma 2's.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import json
 import statistics
 import time
+from typing import Any
 
 from absl import app
 from absl import flags
@@ -30,6 +31,8 @@ _VOCAB = flags.DEFINE_integer('vocab', 256_000, 'V, without a tokenizer.')
 _WIDTH = flags.DEFINE_integer('width', 2_304, 'D of the token space; 0: none.')
 _K = flags.DEFINE_integer('k', 20, 'Top tokens.')
 _TOKENIZER = flags.DEFINE_string('tokenizer', None, 'A tokenizer.json.')
+# Any: its overloads are not those that the stubs of `cdist` ask for.
+_SCORER: Any = Levenshtein.normalized_distance
 _REPEATS = flags.DEFINE_integer('repeats', 5, 'Runs of each; medians count.')
 
 
@@ -52,12 +55,12 @@ def _rapidfuzz(top_ids: np.ndarray, strings: list[str]) -> np.ndarray:
   for feature, row in enumerate(top_ids.tolist()):
     words = [strings[token] for token in row]
     totals[feature] = process.cdist(
-        words, words, scorer=Levenshtein.normalized_distance, dtype=np.float64
+        words, words, scorer=_SCORER, dtype=np.float64
     ).sum()
   return totals / (top_ids.shape[1] * (top_ids.shape[1] - 1))
 
 
-def _time(runs: dict[str, Callable[[], object]]) -> dict[str, float]:
+def _time(runs: Mapping[str, Callable[[], object]]) -> dict[str, float]:
   """Median seconds of each, run in turns after one run that compiles."""
   seconds: dict[str, list[float]] = {}
   for _ in range(_REPEATS.value):

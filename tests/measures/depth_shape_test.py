@@ -229,6 +229,18 @@ class NumbersTest(parameterized.TestCase):
           rtol=1e-4,
       )
 
+  def test_the_layer_at_the_break_is_in_each_lines_own_fit(self):
+    rng = np.random.default_rng(9)
+    x, y = np.arange(12.0), rng.normal(size=12)
+    profile = _meta_regression.Profile(x, y, np.full(12, 1e-6))
+    before, after = _two_lines._lines(profile, 5.0)
+    for fit, first in ((before, x <= 5), (after, x < 5)):
+      np.testing.assert_allclose(
+          fit.coefficients[2:],
+          [np.polyfit(x[part], y[part], 1)[0] for part in (first, ~first)],
+          rtol=1e-9,
+      )
+
   def test_the_weaker_line_is_given_points(self):
     """A plateau between a cliff and a gentle slope: it goes to the slope."""
     x = np.arange(30.0)
