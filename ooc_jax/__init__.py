@@ -13,9 +13,12 @@ from ooc_jax import model
 from ooc_jax._errors import InputError
 from ooc_jax.checkpoints import load_model
 from ooc_jax.checkpoints import save_model
+from ooc_jax.circuits import AttentionStatistics
 from ooc_jax.circuits import Lens
+from ooc_jax.circuits import attention_statistics
 from ooc_jax.circuits import input_lens
 from ooc_jax.circuits import output_lens
+from ooc_jax.circuits import ov_lens
 from ooc_jax.dictionaries import Dictionary
 from ooc_jax.dictionaries import load_dictionary
 from ooc_jax.measures import Coherence
@@ -28,6 +31,7 @@ from ooc_jax.model import forward
 from ooc_jax.model import run_with_taps
 
 __all__ = (
+    'AttentionStatistics',
     'Coherence',
     'Dictionary',
     'InputError',
@@ -36,6 +40,7 @@ __all__ = (
     'ModelConfig',
     'Site',
     'Transformer',
+    'attention_statistics',
     'checkpoints',
     'circuits',
     'coherence',
@@ -47,6 +52,7 @@ __all__ = (
     'measures',
     'model',
     'output_lens',
+    'ov_lens',
     'run_with_taps',
     'save_model',
 )

@@ -11,10 +11,9 @@ from jaxtyping import Array, Bool, Float, Int
 import numpy as np
 
 from ooc_jax.model._config import ModelConfig
+from ooc_jax.model._products import product
 from ooc_jax.model._rope import apply_rope
 from ooc_jax.model._rope import rope_frequencies
-
-_HIGHEST = jax.lax.Precision.HIGHEST
 
 
 def softcap(x: Float[Array, '...'], cap: float | None) -> Float[Array, '...']:
@@ -75,9 +74,9 @@ class Attention(nn.Module):
         'output': self.param('output', init, (N, H, D)),
     }
     w = {name: weight.astype(x.dtype) for name, weight in weights.items()}
-    q_BTNH = jnp.einsum('BTD,DNH->BTNH', x, w['query'], precision=_HIGHEST)
-    k_BSKH = jnp.einsum('BSD,DKH->BSKH', x, w['key'], precision=_HIGHEST)
-    v_BSKH = jnp.einsum('BSD,DKH->BSKH', x, w['value'], precision=_HIGHEST)
+    q_BTNH = product('BTD,DNH->BTNH', x, w['query']).astype(x.dtype)
+    k_BSKH = product('BSD,DKH->BSKH', x, w['key']).astype(x.dtype)
+    v_BSKH = product('BSD,DKH->BSKH', x, w['value']).astype(x.dtype)
     if c.qk_norm:
       q_BTNH = RMSNorm(c.norm_eps, c.norm_offset, name='query_norm')(q_BTNH)
       k_BSKH = RMSNorm(c.norm_eps, c.norm_offset, name='key_norm')(k_BSKH)
@@ -87,23 +86,15 @@ class Attention(nn.Module):
     B, T = positions.shape
     q_BTKGH = q_BTNH.reshape(B, T, K, c.group_size, H)
     # bfloat16 scores lose the tail of the distribution: softmax in float32.
-    scores = jnp.einsum(
-        'BTKGH,BSKH->BKGTS',
-        q_BTKGH,
-        k_BSKH,
-        precision=_HIGHEST,
-        preferred_element_type=jnp.float32,
-    )
+    scores = product('BTKGH,BSKH->BKGTS', q_BTKGH, k_BSKH)
     scores = scores * c.attention_scale
     scores = softcap(scores, c.attention_softcap)
     mask_TS = jnp.asarray(attention_mask(T, c.windows[self.layer]))
     scores = jnp.where(mask_TS[None, None, None], scores, -jnp.inf)
     probs = jax.nn.softmax(scores, axis=-1).astype(x.dtype)
-    out = jnp.einsum('BKGTS,BSKH->BTKGH', probs, v_BSKH, precision=_HIGHEST)
+    out = product('BKGTS,BSKH->BTKGH', probs, v_BSKH).astype(x.dtype)
     out_BTNH = out.reshape(B, T, N, H)
-    return jnp.einsum(
-        'BTNH,NHD->BTD', out_BTNH, w['output'], precision=_HIGHEST
-    )
+    return product('BTNH,NHD->BTD', out_BTNH, w['output']).astype(x.dtype)
 
 
 class MLP(nn.Module):
@@ -119,12 +110,11 @@ class MLP(nn.Module):
     gate = self.param('gate', init, (D, M)).astype(x.dtype)
     up = self.param('up', init, (D, M)).astype(x.dtype)
     down = self.param('down', nn.initializers.normal(M**-0.5), (M, D))
-    gated = jnp.einsum('BTD,DM->BTM', x, gate, precision=_HIGHEST)
+    gated = product('BTD,DM->BTM', x, gate).astype(x.dtype)
     if c.is_gemma:
       gated = jax.nn.gelu(gated, approximate=True)
     else:
       gated = jax.nn.silu(gated)
-    hidden = gated * jnp.einsum('BTD,DM->BTM', x, up, precision=_HIGHEST)
-    return jnp.einsum(
-        'BTM,MD->BTD', hidden, down.astype(x.dtype), precision=_HIGHEST
-    )
+    hidden = gated * product('BTD,DM->BTM', x, up).astype(x.dtype)
+    out = product('BTM,MD->BTD', hidden, down.astype(x.dtype))
+    return out.astype(x.dtype)

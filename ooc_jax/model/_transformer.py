@@ -11,6 +11,7 @@ from ooc_jax.model._layers import MLP
 from ooc_jax.model._layers import Attention
 from ooc_jax.model._layers import RMSNorm
 from ooc_jax.model._layers import softcap
+from ooc_jax.model._products import product
 from ooc_jax.model._taps import Site
 from ooc_jax.model._taps import Tap
 from ooc_jax.model._taps import no_tap
@@ -86,11 +87,5 @@ class Transformer(nn.Module):
       x = Layer(c, i, name=f'layer_{i}')(x, positions, tap=tap)
     x = RMSNorm(c.norm_eps, c.norm_offset, name='final_norm')(x)
     table = embedding if c.tied else self.param('unembedding', init, shape)
-    logits = jnp.einsum(
-        'BTD,VD->BTV',
-        x,
-        table.astype(self.dtype),
-        precision=jax.lax.Precision.HIGHEST,
-        preferred_element_type=jnp.float32,
-    )
+    logits = product('BTD,VD->BTV', x, table.astype(self.dtype))
     return softcap(logits, c.final_softcap)

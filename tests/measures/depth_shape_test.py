@@ -14,8 +14,7 @@ from ooc_jax.measures import _meta_regression
 from ooc_jax.measures import _smooth_curve
 from ooc_jax.measures import _two_lines
 
-# Shares over depth from 0 to 1. All but the flat span 20 points of 100, as
-# from 15 % to 35 %.
+# Shares over depth from 0 to 1; what rises or falls does so by 20 points.
 _PROFILES = {
     'U': lambda x: 0.15 + 0.2 * (2 * x - 1) ** 2,
     'early U': lambda x: 0.15 + 0.2 * _bowl(x, 0.3),
@@ -30,6 +29,7 @@ _PROFILES = {
     'flat and low': lambda x: 0.03 + 0.0 * x,
     'bifurcated': lambda x: 0.15 + 0.2 * ((x < 0.2) | (x > 0.8)),
     'undecided': lambda x: 0.25 + 0.1 * np.cos(4 * np.pi * x),
+    'slight undecided': lambda x: 0.25 + 0.05 * np.cos(4 * np.pi * x),
 }
 
 
@@ -39,10 +39,8 @@ def _bowl(x, low):
 
 def _kind(profile):
   """The name that a profile should be given."""
-  named = [n for n in measures.SHAPES if profile.split(' ')[-1] == n]
-  return {'late inverted U': 'inverted U', 'inverted U': 'inverted U'}.get(
-      profile, named[0] if named else profile.split(' ')[0]
-  )
+  longest_first = sorted(measures.SHAPES, key=len, reverse=True)
+  return next(name for name in longest_first if name in profile)
 
 
 def _draw(rng, profile, layers, num_features, rough=0.0):
@@ -81,6 +79,8 @@ class NamesTest(parameterized.TestCase):
       ('falling', 8),
       ('falling late', 42),
       ('flat and low', 32),
+      ('rising early', 8),
+      ('slight undecided', 42),
       ('undecided', 26),
       ('undecided', 8),
   )

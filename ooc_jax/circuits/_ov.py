@@ -1,0 +1,158 @@
+"""What a head writes when it attends to a feature, read at the vocabulary.
+
+The low-rank order: a direction becomes a value of width H, and the rest of the
+path, W_O through the final norm's gain and the unembedding, is one table
+[V, H]. It costs F·V·H products, where a write of width D would cost F·V·D.
+
+Axis letters: F features, D width, H head width, V vocabulary, k top-k.
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jaxtyping import Array, Bool, Float
+
+from ooc_jax._errors import InputError
+from ooc_jax.circuits._attention_vectors import check_attention_input
+from ooc_jax.circuits._attention_vectors import check_head
+from ooc_jax.circuits._attention_vectors import head_values
+from ooc_jax.circuits._lens import CONVENTIONS
+from ooc_jax.circuits._tables import final_gain
+from ooc_jax.circuits._tables import readable_mask
+from ooc_jax.circuits._tables import unembedding_table
+from ooc_jax.circuits._unembedding_lens import Lens
+from ooc_jax.circuits._unembedding_lens import unembedding_lens
+from ooc_jax.dictionaries import Dictionary
+from ooc_jax.model import Model
+from ooc_jax.model import norm_gain
+from ooc_jax.model import parameter
+
+_HIGHEST = jax.lax.Precision.HIGHEST
+
+
+def head_output(model: Model, layer: int, head: int) -> Float[Array, 'H D']:
+  """W_O of one head, float32; in Gemma times the post-attention gain.
+
+  The RMS that the post-attention norm divides by depends on all heads and on
+  the text; it is left out, so in Gemma only directions and ratios within one
+  layer have a meaning.
+
+  Raises:
+    InputError: There is no such layer or head, or a part was not loaded.
+  """
+  check_head(model, layer, head)
+  prefix = f'layer_{layer}'
+  weight = parameter(model, f'{prefix}/attention/output')[head]
+  weight = weight.astype(jnp.float32)
+  if model.config.post_norms:
+    weight = weight * norm_gain(model, f'{prefix}/post_attention_norm')[None, :]
+  return weight
+
+
+def ov_lens(
+    model: Model,
+    dictionary: Dictionary,
+    layer: int,
+    head: int,
+    k: int = 20,
+    convention: str = 'normed',
+    centered: bool = False,
+    precision: str = 'exact',
+    *,
+    mask: Bool[Array, 'V'] | None = None,
+    mesh: Mesh | None = None,
+) -> Lens:
+  """What a head says about the next token where it attends to a feature.
+
+  The head reads v = (√D d/‖d‖ ⊙ g) W_V[n // G] and writes w = v W_O[n], in
+  Gemma ⊙ the post-attention gain (its RMS is left out). `convention` says how
+  w is read, as in `output_lens`: 'raw' w·W_U, 'folded' (w ⊙ g_final)·W_U,
+  'normed' (√D w/‖w‖ ⊙ g_final)·W_U, 'cosine' between w ⊙ g_final and the rows
+  of W_U. So under 'normed' every write counts the same, however small: under
+  'raw' and 'folded' its size counts.
+
+  Args:
+    model: With its attention, norms and unembedding.
+    dictionary: At the layer's input, see `attention_statistics`.
+    layer: From 0.
+    head: Query head, from 0.
+    k: How many tokens to keep at either end.
+    convention: See above.
+    centered: Whether the mean kept row of W_U is subtracted first.
+    precision: See `unembedding_lens`.
+    mask: Tokens that count; None is `readable_mask(model)`.
+    mesh: See `unembedding_lens`.
+
+  Returns:
+    The lens. A write of zero has zero logits.
+
+  Raises:
+    InputError: A setting is unknown, or model and dictionary do not fit.
+  """
+  check_attention_input(model, dictionary, layer)
+  if convention not in CONVENTIONS:
+    raise InputError(
+        f'convention {convention!r} is unknown; choose from {CONVENTIONS}.'
+    )
+  mask = readable_mask(model) if mask is None else mask
+  values = head_values(model, dictionary.decoder, layer, head)
+  output = head_output(model, layer, head)
+  gain = final_gain(model)
+  if convention == 'normed':
+    values = values * _inverse_norms(values, output, math.sqrt(len(gain)))
+  elif convention == 'cosine':
+    values = values * _inverse_norms(values, output * gain[None, :], 1.0)
+  read = output if convention == 'raw' else output * gain[None, :]
+  table = _read_output(
+      unembedding_table(model),
+      read,
+      mask,
+      centered=centered,
+      unit_rows=convention == 'cosine',
+  )
+  return unembedding_lens(
+      values,
+      jnp.ones(values.shape[1]),
+      table,
+      mask,
+      k=k,
+      precision=precision,
+      softcap=None if convention == 'cosine' else model.config.final_softcap,
+      mesh=mesh,
+  )
+
+
+@jax.jit
+def _inverse_norms(
+    values: Float[Array, 'F H'], output: Float[Array, 'H D'], length: float
+) -> Float[Array, 'F 1']:
+  """length / ‖v W_O‖, and 0 where that is 0."""
+  writes = jnp.einsum('fh,hd->fd', values, output, precision=_HIGHEST)
+  norm = jnp.linalg.norm(writes, axis=1, keepdims=True)
+  return jnp.where(norm > 0, length / jnp.where(norm > 0, norm, 1.0), 0.0)
+
+
+@functools.partial(jax.jit, static_argnames=('centered', 'unit_rows'))
+def _read_output(
+    rows: Float[Array, 'V D'],
+    output: Float[Array, 'H D'],
+    mask: Bool[Array, 'V'],
+    *,
+    centered: bool,
+    unit_rows: bool,
+) -> Float[Array, 'V H']:
+  """W_U (W_O)ᵀ, rows of W_U of length 1 or as they are."""
+  rows = rows.astype(jnp.float32)
+  table = jnp.einsum('vd,hd->vh', rows, output, precision=_HIGHEST)
+  if unit_rows:
+    norm = jnp.linalg.norm(rows, axis=1, keepdims=True)
+    table = jnp.where(norm > 0, table / jnp.where(norm > 0, norm, 1.0), 0.0)
+  if centered:
+    kept = jnp.where(mask[:, None], table, 0.0)
+    table = table - kept.sum(axis=0, keepdims=True) / jnp.maximum(
+        mask.sum(), 1
+    ).astype(jnp.float32)
+  return table

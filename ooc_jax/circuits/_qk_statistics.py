@@ -1,0 +1,249 @@
+"""What a head's scores look like for every feature, in both roles.
+
+`qk_statistics` is the array-level core; `attention_statistics` takes a model
+and a dictionary.
+"""
+
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jaxtyping import Array, Bool, Float, Int
+import numpy as np
+
+from ooc_jax._errors import InputError
+from ooc_jax.circuits._mesh import FEATURE
+from ooc_jax.circuits._mesh import axis_of
+from ooc_jax.circuits._mesh import mesh_of
+from ooc_jax.circuits._qk_quantiles import rank_error
+from ooc_jax.circuits._qk_stream import stream
+from ooc_jax.model import softcap as apply_softcap
+
+SAMPLE = 1024
+
+
+@flax.struct.dataclass
+class ScoreStatistics:
+  """Scores before the softmax, of each feature in one role.
+
+  As a query a feature is scored with all keys that count, as a key with all
+  queries. Scores are after the attention softcap, where there is one.
+
+  Attributes:
+    maximum: [F].
+    mean: [F].
+    std: [F] population standard deviation.
+    median: [F] over the sampled partners, as p75 and p95 are; the quantile p
+      of n scores is the ⌈p·n⌉-th smallest.
+    p75: [F].
+    p95: [F].
+    top_ids: [F, k] partners of the largest scores, largest first; equal
+      scores by rising id.
+    top_scores: [F, k] their scores.
+    sample: Partners in the sample.
+    rank_error: With probability 0.95, the share of all partners that is at
+      most a sampled quantile is off by no more than this; 0 where the sample
+      is everyone. Per feature (Dvoretzky-Kiefer-Wolfowitz).
+  """
+
+  # Any: JAX also fills its pytrees with shapes, shardings and batches.
+  maximum: Float[Array, '*N F'] | Any
+  mean: Float[Array, '*N F'] | Any
+  std: Float[Array, '*N F'] | Any
+  median: Float[Array, '*N F'] | Any
+  p75: Float[Array, '*N F'] | Any
+  p95: Float[Array, '*N F'] | Any
+  top_ids: Int[Array, '*N F k'] | Any
+  top_scores: Float[Array, '*N F k'] | Any
+  sample: int = flax.struct.field(pytree_node=False)
+  rank_error: float = flax.struct.field(pytree_node=False)
+
+
+@flax.struct.dataclass
+class HeadStatistics:
+  """Scores and weights of one head, or of N heads with a leading axis N.
+
+  Weights are the softmax over all keys that count.
+
+  Attributes:
+    query: Scores of each feature as a query.
+    key: Scores of each feature as a key, whether it counts or not.
+    entropy: [F] nats, of a query's weights.
+    largest_weight: [F] of a query; it is on its first top partner.
+    self_weight: [F] of a query on the key of the same number, or None where
+      queries and keys differ in number.
+    log_partition: [F] log Σ exp(score) of a query: a weight is
+      exp(score - log_partition).
+    received: [F] of a key, weight summed over all queries; 0 for a key that
+      does not count.
+    largest_received: [F] of a key, the largest of those weights.
+  """
+
+  query: ScoreStatistics
+  key: ScoreStatistics
+  entropy: Float[Array, '*N F'] | Any
+  largest_weight: Float[Array, '*N F'] | Any
+  self_weight: Float[Array, '*N F'] | Any
+  log_partition: Float[Array, '*N F'] | Any
+  received: Float[Array, '*N F'] | Any
+  largest_received: Float[Array, '*N F'] | Any
+
+  @property
+  def largest_partner(self) -> Int[Array, '*N F']:
+    """The key with a query's largest weight."""
+    return self.query.top_ids[..., 0]
+
+
+def qk_statistics(
+    queries: Float[Array | np.ndarray, 'Q H'],
+    keys: Float[Array | np.ndarray, 'F H'],
+    *,
+    scale: float,
+    softcap: float | None = None,
+    k: int = 10,
+    counts: Bool[Array | np.ndarray, 'F'] | None = None,
+    sample: int = SAMPLE,
+    seed: int = 0,
+    mesh: Mesh | None = None,
+) -> HeadStatistics:
+  """Scores scale · queries · keysᵀ and their softmax, reduced as they are made.
+
+  Float32 at highest precision; no array of Q x F is held. One product serves
+  both roles and the softmax. May be called under `jit`.
+
+  Args:
+    queries: Of one head, position and norms applied; any float dtype.
+    keys: Likewise.
+    scale: Multiplies every score.
+    softcap: Bound c of c·tanh(x/c) on the scores, or None.
+    k: Partners to keep of every feature in each role.
+    counts: True for a key that queries see; None for all. The others are no
+      partner of a query and get no weight, but have their own scores.
+    sample: Partners over which quantiles are taken.
+    seed: Of the sample, which is the same for all features.
+    mesh: Splits both roles over its axis 'feature'. None takes the mesh of
+      `queries` or `keys` where they are sharded; give it under `jit`. 1, 2, 4
+      and 8 devices give the same bits (but for the last of `self_weight`).
+
+  Raises:
+    InputError: Shapes do not fit, or `k`, `scale`, `softcap`, `sample` or
+      `mesh` is out of range.
+  """
+  queries, keys = jnp.asarray(queries), jnp.asarray(keys)
+  counts = None if counts is None else jnp.asarray(counts)
+  _check(queries, keys, counts, scale, softcap, k, sample)
+  mesh = feature_mesh(mesh, queries, keys)
+  q = queries.astype(jnp.float32) * jnp.float32(scale)
+  k32 = keys.astype(jnp.float32)
+  rows, columns, of_rows, of_columns = stream(
+      q,
+      k32,
+      counts,
+      k=k,
+      softcap=softcap,
+      sample=sample,
+      seed=seed,
+      mesh=mesh,
+  )
+  log_partition = rows.peak + jnp.log(rows.partition)
+  return HeadStatistics(
+      query=_scores(rows, of_rows, softcap, sample, keys.shape[0]),
+      key=_scores(columns, of_columns, softcap, sample, queries.shape[0]),
+      # -Σ p log p with p = exp(y - peak) / partition.
+      entropy=jnp.log(rows.partition) - rows.weighted / rows.partition,
+      largest_weight=1.0 / rows.partition,
+      self_weight=_self_weight(q, k32, counts, log_partition, softcap),
+      log_partition=log_partition,
+      received=columns.received,
+      largest_received=columns.largest,
+  )
+
+
+def feature_mesh(mesh: Mesh | None, *arrays: Array) -> Mesh | None:
+  """`mesh`, or the one that an array lies on, if it has our axis.
+
+  Raises:
+    InputError: `mesh` has no axis 'feature'.
+  """
+  if mesh is not None and FEATURE not in mesh.axis_names:
+    raise InputError(
+        f'The mesh has the axes {mesh.axis_names}, and none is {FEATURE!r},'
+        ' over which queries and keys are spread; name one so.'
+    )
+  mesh = mesh_of(*arrays) if mesh is None else mesh
+  return mesh if axis_of(mesh, FEATURE) else None
+
+
+def _scores(
+    role: Any,
+    quantiles: Float[Array, '3 F'],
+    softcap: float | None,
+    sample: int,
+    partners: int,
+) -> ScoreStatistics:
+  top_scores = apply_softcap(role.top[0], softcap)
+  median, p75, p95 = apply_softcap(quantiles, softcap)
+  return ScoreStatistics(
+      maximum=top_scores[:, 0],
+      mean=role.mean,
+      std=role.std,
+      median=median,
+      p75=p75,
+      p95=p95,
+      top_ids=role.top[1],
+      top_scores=top_scores,
+      sample=min(sample, partners),
+      rank_error=0.0 if sample >= partners else rank_error(sample),
+  )
+
+
+def _self_weight(
+    queries: Float[Array, 'Q H'],
+    keys: Float[Array, 'F H'],
+    counts: Bool[Array, 'F'] | None,
+    log_partition: Float[Array, 'Q'],
+    softcap: float | None,
+) -> Float[Array, 'F'] | None:
+  if queries.shape != keys.shape:
+    return None
+  scores = jnp.einsum(
+      'fh,fh->f', queries, keys, precision=jax.lax.Precision.HIGHEST
+  )
+  weights = jnp.exp(apply_softcap(scores, softcap) - log_partition)
+  return weights if counts is None else jnp.where(counts, weights, 0.0)
+
+
+def _check(queries, keys, counts, scale, softcap, k: int, sample: int) -> None:
+  """Refuses what would give a wrong answer instead of an error."""
+  shapes = f'queries {queries.shape} and keys {keys.shape}'
+  if (
+      queries.ndim != 2
+      or keys.ndim != 2
+      or queries.shape[1] != keys.shape[1]
+      or 0 in queries.shape + keys.shape
+  ):
+    raise InputError(
+        f'{shapes} do not fit; give the [F, H] vectors of one head for both.'
+    )
+  if not (np.isfinite(scale) and scale > 0):
+    raise InputError(f'scale is {scale}, not above zero.')
+  if softcap is not None and not (np.isfinite(softcap) and softcap > 0):
+    raise InputError(f'softcap is {softcap}, neither None nor above zero.')
+  if sample < 1:
+    raise InputError(f'A sample of {sample} partners was asked for.')
+  kept = keys.shape[0]
+  if counts is not None:
+    if counts.shape != (kept,) or counts.dtype != bool:
+      raise InputError(
+          f'counts is {counts.dtype} {counts.shape}, not bool ({kept},): it'
+          ' says for every key whether it counts.'
+      )
+    if not isinstance(counts, jax.core.Tracer):
+      kept = int(np.asarray(counts).sum())
+  if not 1 <= k <= min(kept, queries.shape[0]):
+    raise InputError(
+        f'k={k} partners were asked for, with {shapes} and {kept} keys that'
+        ' count; choose k between 1 and the smaller of the numbers.'
+    )

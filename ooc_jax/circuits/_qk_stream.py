@@ -1,0 +1,260 @@
+"""All queries of one head against all its keys, a strip at a time, sharded.
+
+Queries stay on their device; keys and queries are gathered once ([F, H] is
+small), and what queries add to a key is exchanged at the end.
+
+Axis letters: Q queries, F keys, H head width, B strips, f queries of a strip,
+P queries with padding, K keys with padding, C keys of one device, S sampled
+partners, k top-k.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jaxtyping import Array, Bool, Float, Int
+
+from ooc_jax.circuits._mesh import FEATURE
+from ooc_jax.circuits._qk_exchange import exchange
+from ooc_jax.circuits._qk_exchange import gather
+from ooc_jax.circuits._qk_exchange import merge_groups
+from ooc_jax.circuits._qk_exchange import my_part
+from ooc_jax.circuits._qk_exchange import sum_in_order
+from ooc_jax.circuits._qk_layout import Layout
+from ooc_jax.circuits._qk_quantiles import sample as draw
+from ooc_jax.circuits._qk_quantiles import sampled_quantiles
+from ooc_jax.circuits._qk_refine import column_topk
+from ooc_jax.circuits._qk_refine import refine
+from ooc_jax.circuits._qk_strip import GROUP
+from ooc_jax.circuits._qk_strip import LANES
+from ooc_jax.circuits._qk_strip import Columns
+from ooc_jax.circuits._qk_strip import Keys
+from ooc_jax.circuits._qk_strip import Rows
+from ooc_jax.circuits._qk_strip import strip
+from ooc_jax.circuits._topk import merge_topk
+from ooc_jax.model import softcap as apply_softcap
+
+_HIGHEST = jax.lax.Precision.HIGHEST
+
+
+class KeyRole(NamedTuple):
+  """What a pass leaves for the keys; `top` before the softcap."""
+
+  top: tuple[Float[Array, 'F k'], Int[Array, 'F k']]
+  mean: Float[Array, 'F']
+  std: Float[Array, 'F']
+  received: Float[Array, 'F']
+  largest: Float[Array, 'F']
+
+
+class Settings(NamedTuple):
+  """What is static in a pass."""
+
+  layout: Layout
+  k: int
+  softcap: float | None
+  masked: bool  # Some keys do not count.
+  hidden: bool  # That, or some are padding.
+  axis: str | None
+  devices: int
+
+
+@functools.partial(
+    jax.jit, static_argnames=('k', 'softcap', 'sample', 'seed', 'mesh')
+)
+def stream(
+    queries: Float[Array, 'Q H'],
+    keys: Float[Array, 'F H'],
+    counts: Bool[Array, 'F'] | None,
+    *,
+    k: int,
+    softcap: float | None,
+    sample: int,
+    seed: int,
+    mesh: Mesh | None,
+) -> tuple[Rows, KeyRole, Float[Array, '3 Q'], Float[Array, '3 F']]:
+  """Both roles of one head.
+
+  Args:
+    queries: Float32, times the scale.
+    keys: Float32.
+    counts: Which keys a query sees, or None for all.
+    k: Partners to keep.
+    softcap: Bound on the scores, or None.
+    sample: How many partners the quantiles are taken over.
+    seed: Of that sample.
+    mesh: With an axis 'feature', over which both roles are split, or None.
+
+  Returns:
+    The query role, the key role, and the sampled quantiles of either; top
+    scores and quantiles are before the softcap.
+  """
+  Q, F = queries.shape[0], keys.shape[0]
+  devices = 1 if mesh is None else mesh.shape[FEATURE]
+  layout = Layout.of(Q, F, devices)
+  padding = layout.keys - F
+  seen = jnp.ones(F, bool) if counts is None else counts
+  settings = Settings(
+      layout=layout,
+      k=k,
+      softcap=softcap,
+      masked=counts is not None,
+      hidden=counts is not None or padding > 0,
+      axis=FEATURE if devices > 1 else None,
+      devices=devices,
+  )
+  one_head = functools.partial(_one_head, settings)
+  if devices > 1:
+    whole, parts, columns = jax.P(), jax.P(FEATURE), jax.P(None, FEATURE)
+    one_head = jax.shard_map(
+        one_head,
+        mesh=mesh,
+        in_specs=(parts, parts, parts, whole, whole, whole),
+        out_specs=(parts, parts, columns, columns),
+        check_vma=False,
+    )
+  rows, columns, of_rows, of_columns = one_head(
+      layout.cut(queries),
+      layout.real(),
+      jnp.pad(keys, ((0, padding), (0, 0))),
+      jnp.pad(seen, (0, padding)),
+      draw(seen, sample, seed),
+      draw(jnp.ones(Q, bool), sample, seed + 1)[0],
+  )
+  of_rows = of_rows.reshape(-1, of_rows.shape[1] // layout.rows, layout.rows)
+  return (
+      jax.tree.map(layout.join, rows),
+      jax.tree.map(lambda x: x[:F], columns),
+      jax.vmap(layout.join)(of_rows),
+      of_columns[:, :F],
+  )
+
+
+def _one_head(
+    settings: Settings,
+    queries: Float[Array, 'B f H'],
+    real: Bool[Array, 'B f'],
+    my_keys: Float[Array, 'C H'],
+    counts: Bool[Array, 'K'],
+    key_sample: tuple[Int[Array, 'S'], Bool[Array, 'S']],
+    query_sample: Int[Array, 's'],
+) -> tuple[Rows, KeyRole, Float[Array, '3 b'], Float[Array, '3 C']]:
+  """What one device does with its queries and its keys."""
+  layout = settings.layout
+  H = my_keys.shape[1]
+  my_queries = queries.reshape(-1, H)
+  all_keys = gather(my_keys, settings.axis)
+  all_queries = gather(my_queries, settings.axis)
+  all_real = gather(real.reshape(-1), settings.axis)
+  keys = _keys(all_keys, counts, all_queries, settings)
+  rows, sums, best = _walk(settings, queries, real, keys)
+  sums = jax.tree.map(lambda x: exchange(x, settings.axis), sums)
+  groups = merge_groups(best, layout.groups, settings.axis)
+  found = refine(my_keys, groups, all_queries, all_real, settings.k)
+  second, received = sum_in_order(sums.second), sum_in_order(sums.received)
+  mean = centre = my_part(keys.centre, settings.axis)
+  variance = second / layout.queries
+  if sums.total is not None:
+    mean = sum_in_order(sums.total) / layout.queries
+    variance -= jnp.square(mean - centre)
+  columns = KeyRole(
+      top=(found[0], layout.ids(found[1])),
+      mean=mean,
+      std=jnp.sqrt(jnp.maximum(variance, 0.0)),
+      received=received,
+      largest=sums.largest.max(axis=0),
+  )
+  of_rows = sampled_quantiles(
+      my_queries,
+      all_keys[key_sample[0]],
+      key_sample[1] if settings.masked else None,
+  )
+  of_columns = sampled_quantiles(
+      my_keys,
+      all_queries[layout.positions(query_sample)],
+      None,
+  )
+  return rows, columns, of_rows, of_columns
+
+
+def _keys(
+    rows: Float[Array, 'K H'],
+    counts: Bool[Array, 'K'],
+    queries: Float[Array, 'P H'],
+    settings: Settings,
+) -> Keys:
+  number = counts.sum().astype(jnp.float32)
+  seen = jnp.where(counts[:, None], rows, 0.0) if settings.hidden else rows
+  mean_query = _sum_rows(queries) / settings.layout.queries
+  centre = jnp.einsum('kh,h->k', rows, mean_query, precision=_HIGHEST)
+  return Keys(
+      rows=rows,
+      counts=counts if settings.hidden else None,
+      number=number,
+      mean_row=_sum_rows(seen) / number,
+      centre=apply_softcap(centre, settings.softcap),
+  )
+
+
+def _walk(
+    settings: Settings,
+    queries: Float[Array, 'B f H'],
+    real: Bool[Array, 'B f'],
+    keys: Keys,
+) -> tuple[Rows, Columns, tuple[Float[Array, 'K n'], Int[Array, 'K n']]]:
+  """All strips: rows, sums a segment [s, K], and each key's best groups."""
+  layout = settings.layout
+  B, f, H = queries.shape
+  K = layout.keys
+  at_once = layout.strips_at_once(settings.devices)
+  n = min(settings.k, layout.groups)
+  per_strip = f // GROUP
+
+  def one(sums, args):
+    mine, mine_real, segment = args
+    rows, added, maxima = strip(
+        mine,
+        mine_real if layout.queries < layout.segments * layout.width else None,
+        keys,
+        k=settings.k,
+        softcap=settings.softcap,
+    )
+    largest = sums.largest.at[segment].max(added.largest)
+    sums = jax.tree.map(lambda x, a: x.at[segment].add(a), sums, added)
+    return sums._replace(largest=largest), (rows, maxima)
+
+  def several(carry, args):
+    sums, best = carry
+    mine, mine_real, strips = args
+    sums, (rows, maxima) = jax.lax.scan(
+        one, sums, (mine, mine_real, strips // layout.strips)
+    )
+    found = column_topk(maxima.reshape(-1, K), n)
+    first = strips[0] * per_strip
+    return (sums, merge_topk(best, (found[0], found[1] + first), n)), rows
+
+  zeros = jnp.zeros((layout.segments // settings.devices, K), jnp.float32)
+  start = (
+      Columns(None if settings.softcap is None else zeros, *[zeros] * 3),
+      (jnp.full((K, n), -jnp.inf), jnp.zeros((K, n), jnp.int32)),
+  )
+  shape = (B // at_once, at_once)
+  (sums, best), rows = jax.lax.scan(
+      several,
+      start,
+      (
+          queries.reshape(*shape, f, H),
+          real.reshape(*shape, f),
+          jnp.arange(B, dtype=jnp.int32).reshape(shape),
+      ),
+  )
+  rows = jax.tree.map(lambda x: x.reshape(B, *x.shape[2:]), rows)
+  return rows, sums, best
+
+
+def _sum_rows(x: Float[Array, 'n H']) -> Float[Array, 'H']:
+  """In two stages, which keeps the rounding error small."""
+  x = jnp.pad(x, ((0, -len(x) % LANES), (0, 0)))
+  return x.reshape(-1, LANES, x.shape[1]).sum(axis=0).sum(axis=0)
