@@ -1,7 +1,6 @@
 """Llama, Gemma-2 and Gemma-3 text models as one flax.linen module."""
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
