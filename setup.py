@@ -14,6 +14,7 @@ setuptools.setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     packages=setuptools.find_packages(include=['ooc_jax', 'ooc_jax.*']),
+    package_data={'ooc_jax': ['bundled/**/*']},
     python_requires='>=3.11',
     install_requires=[
         'absl-py>=2.1',

@@ -1,6 +1,7 @@
 """What the benchmarks of the lens run, and how they measure it."""
 
 from collections.abc import Callable
+import ctypes
 import functools
 import pathlib
 import statistics
@@ -166,6 +167,7 @@ def measure(
 
 def extra_memory(run: Callable[[], object]) -> int:
   """Bytes by which the peak of this process grows while `run` runs."""
+  ctypes.CDLL(None).malloc_trim(0)  # What earlier runs gave back.
   before = _status('VmRSS')
   pathlib.Path('/proc/self/clear_refs').write_text('5')  # Resets the peak.
   jax.block_until_ready(run())

@@ -100,7 +100,8 @@ def _dictionaries(study, layers, config):
           ' lists what it has.'
       )
     folder = release.entries[entry_name].folder
-    files.append(_first_file(release.repo, folder, study.revision))
+    if release.repo is not None:  # Else it comes with the package.
+      files.append(_first_file(release.repo, folder, study.revision))
     features = max(features, _width(f'{name}/{entry_name}', config.embed_dim))
   return files, features
 
@@ -120,7 +121,9 @@ def _width(name: str, embed_dim: int) -> int:
     about = int(match[1]) * (1_000 if match[2] == 'k' else 1_000_000)
     return 2 ** round(math.log2(about))
   match = re.search(r'_(\d+)x', name)
-  return int(match[1]) * embed_dim if match else 0
+  # The tiny models' are 8 times as wide as the stream.
+  times = int(match[1]) if match else 8 * name.startswith('tiny-')
+  return times * embed_dim
 
 
 def _gb(size: float) -> str:

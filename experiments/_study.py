@@ -6,7 +6,7 @@ import difflib
 import pathlib
 import re
 import runpy
-from typing import Any
+from typing import Any, TypeVar
 
 import _sides
 
@@ -18,6 +18,7 @@ NULLS = ('isotropic', 'matched')
 CONTROLS = ('none', 'random_weights')
 _LEAST = {'k': 2, 'examples': 0, 'seed': 0, 'null_size': 100}
 _LAYERS = re.compile(r'(\d{1,6})(?:-(\d{1,6}))?')
+_S = TypeVar('_S')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,39 +70,56 @@ class Study:
   seed: int = 0
 
   def __post_init__(self):
-    self._check('convention', ooc_jax.circuits.CONVENTIONS)
-    self._check('precision', ooc_jax.circuits.PRECISIONS)
-    self._check('token_space', ooc_jax.measures.TOKEN_SPACES)
-    self._check('rule', ooc_jax.measures.RULES)
-    self._check('null', NULLS)
-    self._check('control', CONTROLS)
+    check_known('convention', self.convention, ooc_jax.circuits.CONVENTIONS)
+    check_known('precision', self.precision, ooc_jax.circuits.PRECISIONS)
+    check_known('token_space', self.token_space, ooc_jax.measures.TOKEN_SPACES)
+    check_known('rule', self.rule, ooc_jax.measures.RULES)
+    check_known('null', self.null, NULLS)
+    check_known('control', self.control, CONTROLS)
     _sides.parse_sides(self.sides, tied=False)
-    if not 0 < self.alpha < 1:
-      raise ooc_jax.InputError(
-          f'alpha={self.alpha!r} must be a share between 0 and 1.'
-      )
-    for name, least in _LEAST.items():
-      value = getattr(self, name)
-      if type(value) is not int or value < least:
-        raise ooc_jax.InputError(
-            f'{name}={value!r} must be a whole number, at least {least}.'
-        )
+    check_alpha(self.alpha)
+    check_least(self, _LEAST)
     parse_thresholds(self.thresholds)
 
-  def _check(self, name: str, known: tuple[str, ...]) -> None:
-    value = getattr(self, name)
-    if value not in known:
+
+def check_known(name: str, value: str, known: tuple[str, ...]) -> None:
+  """Refuses a setting that is not one of `known`, and suggests the nearest."""
+  if value not in known:
+    raise ooc_jax.InputError(
+        f'{name}={value!r} is unknown{_nearest(str(value), known)}'
+    )
+
+
+def check_alpha(alpha: float) -> None:
+  """Refuses a share that is none."""
+  if not 0 < alpha < 1:
+    raise ooc_jax.InputError(
+        f'alpha={alpha!r} must be a share between 0 and 1.'
+    )
+
+
+def check_least(study: Any, least: Mapping[str, int]) -> None:
+  """Refuses settings that are no whole numbers, or too small."""
+  for name, smallest in least.items():
+    value = getattr(study, name)
+    if type(value) is not int or value < smallest:
       raise ooc_jax.InputError(
-          f'{name}={value!r} is unknown{_nearest(str(value), known)}'
+          f'{name}={value!r} must be a whole number, at least {smallest}.'
       )
 
 
-def load_study(name: str, overrides: Mapping[str, Any]) -> Study:
+def load_study(
+    name: str, overrides: Mapping[str, Any], kind: type[_S] = Study
+) -> _S:
   """Reads `configs/NAME.py` and applies what the command line gave.
+
+  A config is of experiment 1; its entry 'attention', if it has one, holds what
+  is set otherwise where attention is studied.
 
   Args:
     name: 'smollm2'; 'gemma2' and 'llama3' are short for their smallest.
-    overrides: Field of `Study` -> value; None means not given.
+    overrides: Field of `kind` -> value; None means not given.
+    kind: What to build: `Study`, or `AttentionStudy`.
 
   Raises:
     InputError: There is no such file, or a setting is unknown or wrong.
@@ -114,14 +132,28 @@ def load_study(name: str, overrides: Mapping[str, Any]) -> Study:
         f' {_CONFIGS.name}/{_nearest(name, known)}'
     )
   settings = runpy.run_path(str(_CONFIGS / f'{stem}.py'))['get_config']()
-  fields = tuple(f.name for f in dataclasses.fields(Study))
+  attention = settings.pop('attention', {})
+  _check_fields(f'configs/{stem}.py', settings, Study)
+  if kind is not Study:
+    fields = _fields(kind)
+    settings = {k: v for k, v in settings.items() if k in fields}
+    _check_fields(f"'attention' of configs/{stem}.py", attention, kind)
+    settings |= attention
+  given = {k: v for k, v in overrides.items() if v is not None}
+  return kind(**{**settings, **given})
+
+
+def _check_fields(where: str, settings: Mapping[str, Any], kind: type) -> None:
+  fields = _fields(kind)
   for key in settings:
     if key not in fields:
       raise ooc_jax.InputError(
-          f'configs/{stem}.py: unknown setting {key!r}{_nearest(key, fields)}'
+          f'{where}: unknown setting {key!r}{_nearest(key, fields)}'
       )
-  given = {k: v for k, v in overrides.items() if v is not None}
-  return Study(**{**settings, **given})
+
+
+def _fields(kind: Any) -> tuple[str, ...]:
+  return tuple(f.name for f in dataclasses.fields(kind))
 
 
 def parse_layers(text: str, num_layers: int) -> list[int]:

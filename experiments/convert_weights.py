@@ -51,7 +51,8 @@ _DICTIONARY_PARTS = {
 def listing(words: str) -> list[str]:
   """A table of the models and releases whose line holds all of `words`."""
   models = [
-      (name, entry.repo) for name, entry in ooc_jax.checkpoints.MODELS.items()
+      (name, entry.repo or 'comes with ooc_jax')
+      for name, entry in ooc_jax.checkpoints.MODELS.items()
   ]
   suites = [
       (release.name, release.model, _layers(release), str(len(release.entries)))

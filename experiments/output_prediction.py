@@ -23,6 +23,7 @@ import _command
 import _finish
 import _labels
 import _mesh
+import _output_flags
 import _plan
 import _reader
 import _sides
@@ -170,11 +171,11 @@ def _findings(study: Study, summary: Mapping[str, Any]) -> list[str]:
 
 def main() -> None:
   start = time.monotonic()
-  study, weights = _command.study_from_flags()
+  study, weights = _command.study_from_flags(_output_flags.FLAGS)
   if _command.DRY_RUN.value:
     print('\n'.join(_plan.plan(study, parts_of(study), weights)))
     return
-  out = _command.out_folder(_EXPERIMENT, study)
+  out = _command.out_folder(_EXPERIMENT, study.dictionary)
   outcome = run(study, out, weights, _app.MESH.value)
   summary = outcome.summary
   print(report.header())

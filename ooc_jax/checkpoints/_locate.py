@@ -37,11 +37,7 @@ def locate(
         f'{name!r:.200} cannot be opened ({error!s:.200}); check the path.'
     ) from None
   if found:
-    if revision is not None:
-      raise InputError(
-          f'{name} is on this machine and has no revision {revision!r}; leave'
-          ' the revision out, or rename the file or folder to read the hub.'
-      )
+    _without_revision(path, name, revision)
     if path.is_file() and path.suffix in _PICKLES:
       raise InputError(
           f'{path} is opened by a pickle reader only, which could run code;'
@@ -56,11 +52,27 @@ def locate(
   if _HUB_ID.fullmatch(name):
     return name
   entry = model_entry(name)
-  if entry.package is not None and revision is None:
+  if entry.package is not None and (revision is None or entry.repo is None):
     module, file = entry.package
     spec = importlib.util.find_spec(module)
     for folder in (spec.submodule_search_locations or ()) if spec else ():
       packaged = pathlib.Path(folder) / file
-      if packaged.is_file():
-        return packaged
+      if packaged.exists():
+        return _without_revision(packaged, name, revision)
+  if entry.repo is None:
+    raise InputError(
+        f'{name} comes with ooc_jax, and its files are missing from this'
+        ' installation; install the package again.'
+    )
   return entry.repo
+
+
+def _without_revision(
+    path: pathlib.Path, name: str, revision: str | None
+) -> pathlib.Path:
+  if revision is not None:
+    raise InputError(
+        f'{name} is on this machine and has no revision {revision!r}; leave'
+        ' the revision out, or rename the file or folder to read the hub.'
+    )
+  return path

@@ -14,16 +14,18 @@ class ModelEntry:
   """Where a named model comes from.
 
   Attributes:
-    repo: Hub repository.
+    repo: Hub repository, or None if it is on no hub.
     package: An installed Python package that carries the weights, tried
-      before the hub: (module, file inside it).
+      before the hub: (module, file or folder inside it).
   """
 
-  repo: str
+  repo: str | None
   package: tuple[str, str] | None = None
 
 
 MODELS = {
+    'tiny-gemma2': ModelEntry(None, package=('ooc_jax', 'bundled/tiny_gemma2')),
+    'tiny-llama3': ModelEntry(None, package=('ooc_jax', 'bundled/tiny_llama3')),
     'gemma2-2b': ModelEntry('google/gemma-2-2b'),
     'gemma2-9b': ModelEntry('google/gemma-2-9b'),
     'gemma2-27b': ModelEntry('google/gemma-2-27b'),

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool
 import numpy as np
 
+from ooc_jax._errors import InputError
 from ooc_jax.circuits._attention_vectors import check_attention_input
 from ooc_jax.circuits._attention_vectors import head_keys
 from ooc_jax.circuits._attention_vectors import head_queries
@@ -86,7 +87,9 @@ def attention_statistics(
   """
   check_attention_input(model, dictionary, layer)
   mesh = feature_mesh(mesh, dictionary.decoder)
-  heads = range(model.config.num_heads) if heads is None else heads
+  heads = tuple(range(model.config.num_heads) if heads is None else heads)
+  if not heads:
+    raise InputError(f'No head of layer {layer} was asked for: name one.')
   found, keys, kv_head = [], jnp.zeros(0), None
   for head in heads:
     queries = head_queries(
@@ -110,5 +113,5 @@ def attention_statistics(
     found.append(jax.block_until_ready(statistics))
   stacked = jax.tree.map(lambda *x: jnp.stack(x), *found)
   return AttentionStatistics(
-      **vars(stacked), layer=layer, offset=offset, heads=tuple(heads)
+      **vars(stacked), layer=layer, offset=offset, heads=heads
   )

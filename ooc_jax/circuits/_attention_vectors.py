@@ -65,10 +65,11 @@ def check_attention_input(
     return
   read_by = attention_layer(site)
   fit = 'no layer' if read_by is None else f'layer {read_by}'
+  wanted = f'resid_post of layer {layer - 1}' if layer else 'resid_pre'
   raise InputError(
       f'{dictionary.name} is at {site.hook} of layer {site.layer}, which is'
       f' read by the attention of {fit}, not of layer {layer}; give a'
-      f' dictionary at resid_post of layer {layer - 1}, or another layer.'
+      f' dictionary at {wanted}, or another layer.'
   )
 
 
@@ -221,7 +222,10 @@ def _normed_product(
 ) -> Float[Array, 'F H']:
   """√D d/‖d‖ ⊙ g · W, without a second copy of the directions."""
   d = directions.astype(jnp.float32)
-  norm = jnp.linalg.norm(d, axis=1, keepdims=True)
+  # Of a row in units of its largest entry: squares neither over- nor underflow.
+  largest = jnp.abs(d).max(axis=1, keepdims=True)
+  largest = jnp.where(largest > 0, largest, 1.0)
+  norm = largest * jnp.linalg.norm(d / largest, axis=1, keepdims=True)
   scale = math.sqrt(d.shape[1]) / jnp.where(norm > 0, norm, 1.0)
   weight = gain[:, None] * weight.astype(jnp.float32)
   return jnp.einsum('fd,dh->fh', d, weight, precision=_HIGHEST) * scale

@@ -44,7 +44,7 @@ class Blocks(NamedTuple):
     # On a CPU the logits of a block, 4 MB, stay near its cores from the
     # product to the last reduction. Elsewhere calls are dear, not memory.
     most, rows, joined, lanes = (
-        (512, 2048, 16, 64) if platform == 'cpu' else (2048, 8192, 4, 128)
+        (512, 2048, 8, 64) if platform == 'cpu' else (2048, 8192, 4, 128)
     )
     step = FOLD * lanes
     rows = min(rows, -(-vocab // step) * step)
@@ -58,6 +58,12 @@ class Blocks(NamedTuple):
         count,
         vocab,
     )
+
+  @classmethod
+  def once(cls, vocab: int, platform: str) -> 'Blocks':
+    """For passes that read each row once: a block stays in a core's cache."""
+    rows = min(512 if platform == 'cpu' else 8192, vocab)
+    return cls(1, rows, 1, 1, -(-vocab // rows), vocab)
 
   @property
   def group(self) -> int:
@@ -132,4 +138,24 @@ def fold_reduce(xs, kinds: str):
 
   return jax.lax.reduce(
       tuple(xs), tuple(jnp.float32(start[k]) for k in kinds), combine, (2,)
+  )
+
+
+def fold_last(xs, join):
+  """Folds [n, D] of all `xs` over every FOLD-th column: D / FOLD are left.
+
+  Args:
+    xs: Arrays of one shape.
+    join: Joins two tuples with an entry of each.
+  """
+  n, D = xs[0].shape
+  padding = -D % FOLD
+  zero = jnp.float32(0)
+  return jax.lax.reduce(
+      tuple(
+          jnp.pad(x, ((0, 0), (0, padding))).reshape(n, FOLD, -1) for x in xs
+      ),
+      (zero,) * len(xs),
+      join,
+      (1,),
   )

@@ -116,25 +116,38 @@ def best(value: Float[Array, '2 F n'], row: Int[Array, '2 F n'], k: int):
 
 
 def _exact(
-    num: Int[Array, ''],
+    counts: Int[Array, '2 F'],
     rows: Int[Array, '2 F c'],
     directions: Float[Array, 'F D'],
     table: Float[Array, 'V D'],
     unit: bool,
 ) -> Float[Array, '2 F c']:
-  """Exact products of the first `num` candidates; -inf for the others."""
+  """Exact products of the first `counts` candidates; -inf for the others."""
   F = rows.shape[1]
-  both = jnp.tile(directions, (2, 1))
+  size = 2 * F  # Pairs at a time.
+  last = jnp.cumsum(counts.ravel(), dtype=jnp.int32)
+  step = jnp.arange(size, dtype=jnp.int32)
 
-  def one_column(i, out):
-    row = jax.lax.dynamic_index_in_dim(rows, i, axis=2, keepdims=False)
+  def some_pairs(i, out):
+    pair = i * size + step
+    line = jnp.searchsorted(last, pair, side='right').astype(jnp.int32)
+    real = line < size
+    line = jnp.minimum(line, size - 1)
+    column = pair - (last - counts.ravel())[line]
+    column = jnp.where(real, column, 0)
+    row = rows.reshape(size, -1)[line, column]
     # Without barriers XLA:CPU casts a whole bfloat16 table to float32 ahead of
     # the loop, and gathers entry by entry inside the loop over products.
-    held, row = jax.lax.optimization_barrier((table, row.ravel()))
-    theirs = held.at[row].get(mode='promise_in_bounds')
-    dots = products(both, jax.lax.optimization_barrier(theirs), unit)
-    dots = dots.reshape(2, F) * jnp.float32([1, -1]).reshape(2, 1)
-    return jax.lax.dynamic_update_index_in_dim(out, dots, i, axis=2)
+    held, row, feature = jax.lax.optimization_barrier((table, row, line % F))
+    pairs = (
+        x.at[index].get(mode='promise_in_bounds')
+        for x, index in ((directions, feature), (held, row))
+    )
+    dots = products(*jax.lax.optimization_barrier(tuple(pairs)), unit)
+    dots = jnp.where(line < F, dots, -dots)
+    line = jnp.where(real, line, size)  # Past the end, written nowhere.
+    return out.at[line, column].set(dots, mode='drop')
 
-  out = jnp.full(rows.shape, -jnp.inf)
-  return jax.lax.fori_loop(0, num, one_column, out)
+  out = jnp.full((size, rows.shape[2]), -jnp.inf)
+  turns = -(-last[-1] // size)
+  return jax.lax.fori_loop(0, turns, some_pairs, out).reshape(rows.shape)

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-_FOLD = 8
+from ooc_jax.circuits._blocks import fold_last
+
 # Keeps 12 of the 24 significant bits of a float32, its sign and exponent.
 _HIGH_HALF = 0xFFFFF000
 
@@ -50,19 +51,7 @@ def exact_dots(
     y_high = y.astype(jnp.float32)
     low = x_low * y_high
   pair = (x_high * y_high, low)
-  zero = jnp.float32(0)
-  n = x.shape[1]
-  while n > 1:
-    padding = -n % _FOLD
-    n = (n + padding) // _FOLD
-    pair = jax.lax.reduce(
-        tuple(
-            jnp.pad(t, ((0, 0), (0, padding))).reshape(-1, _FOLD, n)
-            for t in pair
-        ),
-        (zero, zero),
-        _add,
-        (1,),
-    )
+  while pair[0].shape[1] > 1:
+    pair = fold_last(pair, _add)
   dots = (pair[0] + pair[1])[:, 0]
   return jnp.where(dots == 0, 0.0, dots)

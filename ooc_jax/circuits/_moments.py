@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ooc_jax.circuits._blocks import Blocks
+from ooc_jax.circuits._blocks import fold_last
 from ooc_jax.circuits._powers import exponent_of
 from ooc_jax.circuits._powers import times_power
 
-_FOLD = 8
 # Squares between these neither overflow nor lose digits when summed.
 _SAFE = (1e-20, 1e34)
 
@@ -52,6 +52,7 @@ def row_moments(
     *,
     unit: bool,
     covariance: bool,
+    losses: bool,
     axis: str | None,
 ) -> TableMoments:
   """The moments of (one shard of) a table, a block of rows at a time.
@@ -62,11 +63,11 @@ def row_moments(
     blocks: How to walk over them.
     unit: Whether the mean is of rows divided by their norms.
     covariance: Whether it is wanted; it costs 2·V·D² operations.
+    losses: Whether they are wanted.
     axis: The mesh axis over which rows are spread, or None.
   """
   V, D = table.shape
   keep = keep.astype(jnp.float32)
-  lossy = table.dtype != jnp.bfloat16
   held = max(V, blocks.rows)
 
   def weights(b):
@@ -74,9 +75,9 @@ def row_moments(
     return blocks.read(keep, b) * fresh
 
   def first_pass(b, carry):
-    total, lost, norms, losses = carry
+    total, lost, norms, lossy = carry
     rows = blocks.read(table, b).astype(jnp.float32)
-    norm, loss = _norms(rows, lossy)
+    norm, loss = _norms(rows, losses)
     weight = weights(b)
     if unit:
       weight = weight * jnp.where(norm > 0, 1 / jnp.where(norm > 0, norm, 1), 0)
@@ -88,11 +89,11 @@ def row_moments(
         axis=0,
     )
     norms = put(norms, norm)
-    if lossy:
-      losses = put(losses, loss)
-    return new, (new - total) - term, norms, losses
+    if losses:
+      lossy = put(lossy, loss)
+    return new, (new - total) - term, norms, lossy
 
-  total, _, norms, losses = jax.lax.fori_loop(
+  total, _, norms, lossy = jax.lax.fori_loop(
       0,
       blocks.count,
       first_pass,
@@ -110,7 +111,7 @@ def row_moments(
   if covariance:
     spread = jax.lax.fori_loop(0, blocks.count, second_pass, jnp.zeros((D, D)))
     spread = _sum(spread, axis) / count
-  return TableMoments(mean, spread, norms[:V], losses[:V] if lossy else None)
+  return TableMoments(mean, spread, norms[:V], lossy[:V] if losses else None)
 
 
 def _sum(x, axis: str | None):
@@ -135,22 +136,10 @@ def _norms(rows: Float[Array, 'V D'], lossy: bool):
 
 
 def _root_sums(rows, lossy: bool):
-  terms = [jnp.square(rows)]
-  if lossy:
-    terms.append(jnp.square(rows - to_bfloat16(rows)))
-  n = rows.shape[1]
-  zeros = (jnp.float32(0),) * len(terms)
-  while n > 1:  # A few entries at a time, for speed and accuracy.
-    padding = -n % _FOLD
-    n = (n + padding) // _FOLD
-    terms = jax.lax.reduce(
-        tuple(
-            jnp.pad(t, ((0, 0), (0, padding))).reshape(-1, _FOLD, n)
-            for t in terms
-        ),
-        zeros,
-        lambda a, b: tuple(x + y for x, y in zip(a, b, strict=True)),
-        (1,),
-    )
-  roots = [jnp.sqrt(t[:, 0]) for t in terms]
-  return (roots[0], roots[1] if lossy else jnp.zeros_like(roots[0]))
+  if not lossy:  # XLA:CPU sums a product faster than it reduces rows.
+    squares = jnp.einsum('VD,VD->V', rows, rows, precision='highest')
+    return jnp.sqrt(squares), jnp.zeros_like(squares)
+  terms = jnp.square(rows), jnp.square(rows - to_bfloat16(rows))
+  while terms[0].shape[1] > 1:
+    terms = fold_last(terms, lambda a, b: (a[0] + b[0], a[1] + b[1]))
+  return tuple(jnp.sqrt(x[:, 0]) for x in terms)

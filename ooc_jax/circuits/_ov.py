@@ -7,7 +7,6 @@ path, W_O through the final norm's gain and the unembedding, is one table
 Axis letters: F features, D width, H head width, V vocabulary, k top-k.
 """
 
-import functools
 import math
 
 import jax
@@ -20,6 +19,7 @@ from ooc_jax.circuits._attention_vectors import check_attention_input
 from ooc_jax.circuits._attention_vectors import check_head
 from ooc_jax.circuits._attention_vectors import head_values
 from ooc_jax.circuits._lens import CONVENTIONS
+from ooc_jax.circuits._ov_tables import read_output
 from ooc_jax.circuits._tables import final_gain
 from ooc_jax.circuits._tables import readable_mask
 from ooc_jax.circuits._tables import unembedding_table
@@ -106,13 +106,11 @@ def ov_lens(
   elif convention == 'cosine':
     values = values * _inverse_norms(values, output * gain[None, :], 1.0)
   read = output if convention == 'raw' else output * gain[None, :]
-  table = _read_output(
-      unembedding_table(model),
-      read,
-      mask,
-      centered=centered,
-      unit_rows=convention == 'cosine',
+  table = read_output(
+      unembedding_table(model), read, unit_rows=convention == 'cosine'
   )
+  if centered:
+    table = _centred(table, mask)
   return unembedding_lens(
       values,
       jnp.ones(values.shape[1]),
@@ -130,29 +128,17 @@ def _inverse_norms(
     values: Float[Array, 'F H'], output: Float[Array, 'H D'], length: float
 ) -> Float[Array, 'F 1']:
   """length / ‖v W_O‖, and 0 where that is 0."""
-  writes = jnp.einsum('fh,hd->fd', values, output, precision=_HIGHEST)
+  # W_Oᵀ = Q R with orthonormal Q, so ‖v W_O‖ = ‖v Rᵀ‖: no writes [F, D].
+  small = jnp.linalg.qr(output.T, mode='r')
+  writes = jnp.einsum('fh,ih->fi', values, small, precision=_HIGHEST)
   norm = jnp.linalg.norm(writes, axis=1, keepdims=True)
   return jnp.where(norm > 0, length / jnp.where(norm > 0, norm, 1.0), 0.0)
 
 
-@functools.partial(jax.jit, static_argnames=('centered', 'unit_rows'))
-def _read_output(
-    rows: Float[Array, 'V D'],
-    output: Float[Array, 'H D'],
-    mask: Bool[Array, 'V'],
-    *,
-    centered: bool,
-    unit_rows: bool,
+@jax.jit
+def _centred(
+    table: Float[Array, 'V H'], mask: Bool[Array, 'V']
 ) -> Float[Array, 'V H']:
-  """W_U (W_O)ᵀ, rows of W_U of length 1 or as they are."""
-  rows = rows.astype(jnp.float32)
-  table = jnp.einsum('vd,hd->vh', rows, output, precision=_HIGHEST)
-  if unit_rows:
-    norm = jnp.linalg.norm(rows, axis=1, keepdims=True)
-    table = jnp.where(norm > 0, table / jnp.where(norm > 0, norm, 1.0), 0.0)
-  if centered:
-    kept = jnp.where(mask[:, None], table, 0.0)
-    table = table - kept.sum(axis=0, keepdims=True) / jnp.maximum(
-        mask.sum(), 1
-    ).astype(jnp.float32)
-  return table
+  """The table less the mean of the rows that count."""
+  kept = jnp.where(mask[:, None], table, 0.0).sum(axis=0, keepdims=True)
+  return table - kept / jnp.maximum(mask.sum(), 1).astype(jnp.float32)

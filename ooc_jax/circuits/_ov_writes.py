@@ -17,6 +17,7 @@ from ooc_jax._errors import InputError
 from ooc_jax.circuits._attention_vectors import check_attention_input
 from ooc_jax.circuits._attention_vectors import head_values
 from ooc_jax.circuits._ov import head_output
+from ooc_jax.circuits._ov_tables import read_output
 from ooc_jax.circuits._tables import final_gain
 from ooc_jax.circuits._tables import unembedding_table
 from ooc_jax.circuits._unembedding_lens import unembedding_lens
@@ -108,7 +109,7 @@ def ov_writes(
   _check_reads_stream(target)
   return _writes(
       head_values(model, source.decoder, layer, head),
-      _received(target.encoder, head_output(model, layer, head)),
+      read_output(target.encoder, head_output(model, layer, head)),
       k,
       mesh,
   )
@@ -143,9 +144,10 @@ def ov_copying(
   """
   check_attention_input(model, dictionary, layer)
   _check_reads_stream(dictionary)
-  readers = dictionary.encoder
+  readers, output = dictionary.encoder, head_output(model, layer, head)
   if dictionary.site.hook == 'embedding':
-    readers = unembedding_table(model) * final_gain(model)[None, :]
+    readers = unembedding_table(model)
+    output = output * final_gain(model)[None, :]
   if readers.shape[0] != dictionary.size:
     raise InputError(
         f'{dictionary.name} has {dictionary.size} features and the unembedding'
@@ -153,7 +155,7 @@ def ov_copying(
         ' the same tokens.'
     )
   values = head_values(model, dictionary.decoder, layer, head)
-  table = _received(readers, head_output(model, layer, head))
+  table = read_output(readers, output)
   writes = _writes(values, table, k, mesh)
   own = jnp.einsum('fh,fh->f', values, table, precision=_HIGHEST)
   ids = jnp.arange(dictionary.size, dtype=jnp.int32)
@@ -199,15 +201,6 @@ def _writes(
       bottom_values=lens.bottom_logits,
       mean=lens.mean,
       std=lens.std,
-  )
-
-
-@jax.jit
-def _received(
-    readers: Float[Array, 'T D'], output: Float[Array, 'H D']
-) -> Float[Array, 'T H']:
-  return jnp.einsum(
-      'td,hd->th', readers.astype(jnp.float32), output, precision=_HIGHEST
   )
 
 

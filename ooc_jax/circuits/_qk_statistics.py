@@ -10,6 +10,8 @@ import flax
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 import numpy as np
 
@@ -17,6 +19,8 @@ from ooc_jax._errors import InputError
 from ooc_jax.circuits._mesh import FEATURE
 from ooc_jax.circuits._mesh import axis_of
 from ooc_jax.circuits._mesh import mesh_of
+from ooc_jax.circuits._qk_checks import check_finite
+from ooc_jax.circuits._qk_checks import check_settings
 from ooc_jax.circuits._qk_quantiles import rank_error
 from ooc_jax.circuits._qk_stream import stream
 from ooc_jax.model import softcap as apply_softcap
@@ -128,15 +132,17 @@ def qk_statistics(
       and 8 devices give the same bits (but for the last of `self_weight`).
 
   Raises:
-    InputError: Shapes do not fit, or `k`, `scale`, `softcap`, `sample` or
-      `mesh` is out of range.
+    InputError: Shapes do not fit, `k`, `scale`, `softcap`, `sample` or `mesh`
+      is out of range, or a number is not finite (looked at outside of `jit`
+      only).
   """
   queries, keys = jnp.asarray(queries), jnp.asarray(keys)
   counts = None if counts is None else jnp.asarray(counts)
-  _check(queries, keys, counts, scale, softcap, k, sample)
+  seen = check_settings(queries, keys, counts, scale, softcap, k, sample)
   mesh = feature_mesh(mesh, queries, keys)
-  q = queries.astype(jnp.float32) * jnp.float32(scale)
-  k32 = keys.astype(jnp.float32)
+  q = _placed(queries.astype(jnp.float32) * jnp.float32(scale), mesh)
+  k32 = _placed(keys.astype(jnp.float32), mesh)
+  check_finite(q, k32)
   rows, columns, of_rows, of_columns = stream(
       q,
       k32,
@@ -149,7 +155,7 @@ def qk_statistics(
   )
   log_partition = rows.peak + jnp.log(rows.partition)
   return HeadStatistics(
-      query=_scores(rows, of_rows, softcap, sample, keys.shape[0]),
+      query=_scores(rows, of_rows, softcap, sample, seen),
       key=_scores(columns, of_columns, softcap, sample, queries.shape[0]),
       # -Σ p log p with p = exp(y - peak) / partition.
       entropy=jnp.log(rows.partition) - rows.weighted / rows.partition,
@@ -215,35 +221,10 @@ def _self_weight(
   return weights if counts is None else jnp.where(counts, weights, 0.0)
 
 
-def _check(queries, keys, counts, scale, softcap, k: int, sample: int) -> None:
-  """Refuses what would give a wrong answer instead of an error."""
-  shapes = f'queries {queries.shape} and keys {keys.shape}'
-  if (
-      queries.ndim != 2
-      or keys.ndim != 2
-      or queries.shape[1] != keys.shape[1]
-      or 0 in queries.shape + keys.shape
-  ):
-    raise InputError(
-        f'{shapes} do not fit; give the [F, H] vectors of one head for both.'
-    )
-  if not (np.isfinite(scale) and scale > 0):
-    raise InputError(f'scale is {scale}, not above zero.')
-  if softcap is not None and not (np.isfinite(softcap) and softcap > 0):
-    raise InputError(f'softcap is {softcap}, neither None nor above zero.')
-  if sample < 1:
-    raise InputError(f'A sample of {sample} partners was asked for.')
-  kept = keys.shape[0]
-  if counts is not None:
-    if counts.shape != (kept,) or counts.dtype != bool:
-      raise InputError(
-          f'counts is {counts.dtype} {counts.shape}, not bool ({kept},): it'
-          ' says for every key whether it counts.'
-      )
-    if not isinstance(counts, jax.core.Tracer):
-      kept = int(np.asarray(counts).sum())
-  if not 1 <= k <= min(kept, queries.shape[0]):
-    raise InputError(
-        f'k={k} partners were asked for, with {shapes} and {kept} keys that'
-        ' count; choose k between 1 and the smaller of the numbers.'
-    )
+def _placed(x: Array, mesh: Mesh | None) -> Array:
+  """`x` on the devices of the mesh; where it is there already, as it lies."""
+  if mesh is None or isinstance(x, jax.core.Tracer):
+    return x
+  if x.sharding.device_set == set(mesh.devices.flat):
+    return x
+  return jax.device_put(x, NamedSharding(mesh, PartitionSpec()))

@@ -38,11 +38,12 @@ def find_moments(
     *,
     unit: bool,
     covariance: bool,
+    losses: bool,
 ) -> TableMoments:
   """The moments of a table, wherever it lies."""
-  lossy = table.dtype != jnp.bfloat16
+  losses &= table.dtype != jnp.bfloat16
   run = moments_function(
-      mesh, platform_of(mesh, table), unit, covariance, lossy
+      mesh, platform_of(mesh, table), unit, covariance, losses
   )
   if mesh is None:
     return run(table, mask)
@@ -105,9 +106,14 @@ def moments_function(
   axis = axis_of(mesh, VOCAB)
 
   def run(table, mask):
-    blocks = Blocks.choose(1, table.shape[0], platform)
     return row_moments(
-        table, mask, blocks, unit=unit, covariance=covariance, axis=axis
+        table,
+        mask,
+        Blocks.once(table.shape[0], platform),
+        unit=unit,
+        covariance=covariance,
+        losses=losses,
+        axis=axis,
     )
 
   if mesh is None:

@@ -199,9 +199,10 @@ def _read_block(
       screened=s.screened,
       centered=s.centered,
   )
+  # Enough that the certificate hardly ever fails on real weights.
+  more = 32 if shard.positions.loss is None else 64
   wanted = Wanted(
-      # Enough that the certificate hardly ever fails on real weights.
-      candidates=s.k + 32 + s.k // 2,
+      candidates=s.k + more + s.k // 2,
       softcap=s.softcap,
       active=s.active,
   )

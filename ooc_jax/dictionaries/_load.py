@@ -35,6 +35,7 @@ from ooc_jax.dictionaries._to_stream import check_fits
 from ooc_jax.dictionaries._to_stream import to_stream
 from ooc_jax.model import Model
 
+_PACKAGE = pathlib.Path(__file__).resolve().parent.parent
 BUILTIN = ('mlp', 'tokens', 'random')
 _FILES = ('.npz', '.safetensors', *PICKLES)
 _HUB_ID = re.compile(r'[A-Za-z0-9][\w.-]*/[\w.-]+')
@@ -171,8 +172,12 @@ def _stored(
     site = asked.site(told.site.layer, told.site.hook, full)
     # What the release says is then held against the files.
     asked = dataclasses.replace(asked, layer=site.layer, hook=site.hook)
-    hub = HubPlace(release.repo, told.folder, revision)
-    return full, _read(hub, None, asked, include_norm)
+    if release.repo is None:
+      _no_revision(full, revision)
+      where = LocalPlace(_PACKAGE / told.folder)
+    else:
+      where = HubPlace(release.repo, told.folder, revision)
+    return full, _read(where, None, asked, include_norm)
   parts = name.strip('/').split('/')
   repo = '/'.join(parts[:2])
   if not _HUB_ID.fullmatch(repo):

@@ -56,6 +56,7 @@ _ONLY_IDS = {
     }
 }
 _LLAMA_LAYERS = 32
+_TINY_LAYERS = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,13 +78,14 @@ class Release:
 
   Attributes:
     name: 'gemma-scope-2b-pt-res-canonical'.
-    repo: Hub repository of the dictionaries.
-    model: Hub repository of the model.
+    repo: Hub repository of the dictionaries; None if they come with ooc_jax,
+      in folders of the package.
+    model: Hub repository of the model, or its name here.
     entries: Id in the release -> where it is.
   """
 
   name: str
-  repo: str
+  repo: str | None
   model: str
   entries: Mapping[str, Entry]
 
@@ -99,8 +101,19 @@ class Release:
 @functools.cache
 def releases() -> dict[str, Release]:
   """Every release, by its name."""
-  found = (*_gemma_scope(), *_gemma_scope_2(), *_llama_scope())
+  found = (*_tiny(), *_gemma_scope(), *_gemma_scope_2(), *_llama_scope())
   return {release.name: release for release in found}
+
+
+def _tiny() -> Iterator[Release]:
+  for model in ('tiny-gemma2', 'tiny-llama3'):
+    folder = f'bundled/{model.replace("-", "_")}/sae'
+    sites = {'embedding': DictionarySite(0, 'embedding')} | {
+        f'layer_{i}': DictionarySite(i, 'resid_post')
+        for i in range(_TINY_LAYERS)
+    }
+    entries = {i: Entry(f'{folder}/{i}', site) for i, site in sites.items()}
+    yield Release(f'{model}-res', None, model, entries)
 
 
 def _gemma_scope() -> Iterator[Release]:

@@ -115,7 +115,7 @@ class SourceTest(LoadTest):
   def test_unknown_name_like_none(self):
     self.assertIn('known names are gemma2-27b, gemma2-2b', self.error('zzzzz'))
 
-  @parameterized.parameters(*(n for n in MODELS if n != 'smollm2'))
+  @parameterized.parameters(*(n for n, e in MODELS.items() if not e.package))
   def test_registry_name_is_a_repository(self, name):
     with mock.patch.object(
         _open, 'fetch_config', side_effect=InputError('asked.')
@@ -253,7 +253,10 @@ class RegistryTest(absltest.TestCase):
   def test_entries(self):
     for name, entry in MODELS.items():
       self.assertEqual(model_entry(name), entry)
-      self.assertRegex(entry.repo, r'^[\w-]+/[\w.-]+$')
+      if entry.repo is None:
+        self.assertEqual(entry.package[0], 'ooc_jax')
+      else:
+        self.assertRegex(entry.repo, r'^[\w-]+/[\w.-]+$')
       self.assertTrue(dataclasses.is_dataclass(entry))
 
 

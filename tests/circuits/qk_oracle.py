@@ -100,6 +100,16 @@ def scores(model, directions, layer, head, offset=0):
   return model.config.attention_scale * q @ k.T
 
 
+def writes(model, directions, layer, head):
+  """What a head writes of each direction, [F, D]; Gemma's RMS left out."""
+  _, _, values = head_vectors(model, directions, layer, head)
+  out = values @ _array(model.params, f'layer_{layer}/attention/output')[head]
+  if model.config.is_gemma:
+    path = f'layer_{layer}/post_attention_norm/weight'
+    out = out * (1 + _array(model.params, path))
+  return out
+
+
 def angles(config, layer):
   """Radians a position of the pairs (i, i + H/2)."""
   rope = config.rope

