@@ -161,7 +161,7 @@ def dictionary_of(
     layer: int,
     model: ooc_jax.Model,
     mesh: object = None,
-) -> ooc_jax.Dictionary:
+) -> tuple[ooc_jax.Dictionary, int | None]:
   """The dictionary at the input of a layer's attention.
 
   'tokens' and 'random' are at every layer. Of the others it is that of the
@@ -175,26 +175,28 @@ def dictionary_of(
     model: With what the dictionary needs.
     mesh: Spreads the features.
 
+  Returns:
+    The dictionary, and the layer by which experiment 1 loads it; None for
+    `first`.
+
   Raises:
     InputError: As `load_dictionary`.
   """
   source, number = _source(study, layer)
 
   def load(number):
-    return ooc_jax.load_dictionary(
-        source, model=model, layer=number, mesh=mesh, revision=study.revision
-    )
+    return ooc_jax.load_dictionary(source, model=model, layer=number, mesh=mesh)
 
   dictionary = load(number)
   site = dictionary.site
   if site.hook == 'resid_pre' and site.layer == layer - 1:
-    dictionary = load(layer)
-  elif site.hook == _EMBEDDING and source != 'tokens':
+    return load(layer), layer
+  if site.hook == _EMBEDDING and source != 'tokens':
     # The stream before layer 0, under the name that says it is no table of
     # tokens: a feature is read by its encoder.
     here = DictionarySite(layer, 'resid_pre')
-    dictionary = dataclasses.replace(dictionary, site=here)
-  return dictionary
+    return dataclasses.replace(dictionary, site=here), None
+  return dictionary, number if source == study.dictionary else None
 
 
 def _source(study: AttentionStudy, layer: int) -> tuple[str, int]:
@@ -223,7 +225,7 @@ def _has_dictionary(study: AttentionStudy, layer: int) -> bool:
 
 
 def _exists(name: str) -> bool | None:
-  """Whether a release has an id, or a path is there; None if neither is known."""
+  """Whether a release has an id, or a path is there; None if unknown."""
   release, _, entry = name.partition('/')
   for known in ooc_jax.dictionaries.list_dictionaries():
     if known.name == release:

@@ -1,5 +1,6 @@
 """Devices, as the command line names them."""
 
+from collections.abc import Sequence
 import math
 import re
 
@@ -11,10 +12,16 @@ import ooc_jax
 AXES = ('feature', 'vocab')
 
 
-def make_mesh(text: str | None) -> jax.sharding.Mesh | None:
+def make_mesh(
+    text: str | None, devices: Sequence[jax.Device] | None = None
+) -> jax.sharding.Mesh | None:
   """'feature:4,vocab:2' as a mesh of these two axes, None as None.
 
   An axis that is left out has one device.
+
+  Args:
+    text: As above.
+    devices: To choose from, instead of those of this process.
 
   Raises:
     InputError: The text is of another form, or there are too few devices.
@@ -31,14 +38,16 @@ def make_mesh(text: str | None) -> jax.sharding.Mesh | None:
     raise ooc_jax.InputError(
         f"mesh={text!r} has axes {names}; known are 'feature' and 'vocab'."
     )
-  if not 0 < math.prod(sizes) <= len(jax.devices()):
+  available = jax.devices() if devices is None else devices
+  if not 0 < math.prod(sizes) <= len(available):
     raise ooc_jax.InputError(
         f'mesh={text!r} needs {math.prod(sizes)} devices, and there are'
-        f' {len(jax.devices())}; choose smaller sizes.'
+        f' {len(available)}; choose smaller sizes.'
     )
   given = dict(zip(names, sizes, strict=True))
   return jax.make_mesh(
       [given.get(name, 1) for name in AXES],
       AXES,
       axis_types=(AxisType.Auto,) * len(AXES),
+      devices=None if devices is None else devices[: math.prod(sizes)],
   )

@@ -5,6 +5,12 @@ from absl import flags
 
 import ooc_jax
 
+PLAN = flags.DEFINE_string(
+    'plan',
+    None,
+    "TPUs that need not be here, 'v5e:2x4': say whether it would fit, and what"
+    ' they would send to each other.',
+)
 FLAGS = {
     'k': flags.DEFINE_integer('k', None, 'Top tokens a feature.'),
     'convention': flags.DEFINE_string(

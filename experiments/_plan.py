@@ -4,6 +4,9 @@ from collections.abc import Sequence
 import math
 import re
 
+from _attention_study import AttentionStudy
+from _attention_study import attention_layers
+from _attention_study import dictionary_layers
 from _study import Study
 from _study import parse_layers
 
@@ -72,6 +75,63 @@ def plan(study: Study, parts: Sequence[str], weights: str | None) -> list[str]:
       f'write       about {_gb(F * len(layers) * study.k * _BYTES_PER_TOKEN)}',
   ]
   return lines
+
+
+def attention_plan(
+    study: AttentionStudy, parts: Sequence[str], weights: str | None
+) -> list[str]:
+  """Lines that say what `attention_participation` would do; computes nothing.
+
+  Args:
+    study: The settings.
+    parts: Of the model that would be read.
+    weights: A local copy of the model, or None.
+
+  Raises:
+    InputError: As the run itself does.
+  """
+  model = checkpoints.plan_model(
+      study.model if weights is None else weights,
+      parts=parts,
+      revision=study.revision,
+  )
+  c = model.config
+  layers = attention_layers(study, c.num_layers)
+  files, F = _dictionaries(study, dictionary_layers(layers), c)
+  download = sum(f.size for f in (*model.files, *files) if not f.cached)
+  read = sum(f.size for f in (*model.files, *files))
+  heads, H, D = c.num_heads * len(layers), c.head_dim, c.embed_dim
+  # Scores of features and nulls, the dictionary on itself, and W_U W_O.
+  flops = 2.0 * heads * F * F * H * (2 + len(study.null_kinds))
+  flops += 2.0 * heads * c.vocab_size * D * H * bool(study.write_tokens)
+  blocks = 0.7e9 if F > 4096 else _BLOCKS
+  device = model.parameter_bytes + 8.0 * F * D + blocks
+  numbers = 2 * (6 + 2 * study.partners) + 5 + 4 * len(study.null_kinds)
+  return [
+      (
+          f'model       {study.model}: L {c.num_layers}, N {c.num_heads},'
+          f' H {H}, D {D}, parts {", ".join(parts)}'
+      ),
+      f'dictionary  {study.dictionary}: F {F} at {len(layers)} layers',
+      f'download    {_gb(download)}',
+      (
+          f'read        {_gb(read)} on disk in {len(model.files) + len(files)}'
+          ' files'
+      ),
+      f'compute     {flops / 1e12:.1f} TFLOP',
+      f'device      {_gb(device)} (parameters {_gb(model.parameter_bytes)})',
+      f'write       about {_gb(4.0 * numbers * F * heads)}',
+  ]
+
+
+def dictionary_size(study: Study, config: ooc_jax.ModelConfig) -> int:
+  """Features of the largest dictionary of a study.
+
+  Raises:
+    InputError: The dictionary is not known before it is read.
+  """
+  layers = parse_layers(study.layers, config.num_layers)
+  return _dictionaries(study, layers, config)[1]
 
 
 def _dictionaries(study, layers, config):

@@ -1,6 +1,6 @@
 """The summary of experiment 1, from the tables of its layers and nulls."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 import dataclasses
 import json
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 from _labels import MEASURES
 from _labels import Side
 from _labels import prefix_of
+import _shapes
 from _study import Study
 import numpy as np
 import pyarrow as pa
@@ -67,7 +68,11 @@ def side_summary(
       'layers': layers,
       'total': total | {'undertrained': _undertrained(tables.values(), prefix)},
       'thresholds': dataclasses.asdict(first),
-      'shape': _shape(layers),
+      'shape': _shapes.share_shape(
+          [row['layer'] for row in layers],
+          [row['semantic']['share'] for row in layers],
+          [row['features'] for row in layers],
+      ),
   }
 
 
@@ -122,30 +127,6 @@ def _row(
           name: float(np.median(getattr(coherence, name))) for name in MEASURES
       },
   }
-
-
-def _shape(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-  """The tested course of the share over depth."""
-  layers = np.asarray([row['layer'] for row in rows])
-  shares = np.asarray([row['semantic']['share'] for row in rows])
-  counts = np.asarray([row['features'] for row in rows])
-  shape = measures.depth_shape(
-      layers, shares, measures.share_errors(shares, counts)
-  )
-  return dataclasses.asdict(shape) | {'p_value': _shape_p_value(shape)}
-
-
-def _shape_p_value(shape: measures.DepthShape) -> float | None:
-  """The p value that the name of the shape rests on."""
-  if shape.slope_p_values is None or shape.ends_p_values is None:
-    return None
-  if shape.name in ('U', 'inverted U'):
-    return max(shape.slope_p_values)
-  if shape.name == 'bifurcated':
-    return max(shape.ends_p_values)
-  if shape.name == 'undecided':
-    return shape.curve_p_value
-  return shape.trend_p_value
 
 
 def agreement(
@@ -222,3 +203,8 @@ def examples(
       }
       for layer, feature, tokens in chosen
   ]
+
+
+def weights_of_layers(summary: Mapping[str, Any]) -> dict[int, Any]:
+  """Layer -> SHA-256 of its dictionary's files, of the output side."""
+  return {row['layer']: row['weights'] for row in summary['layers']}

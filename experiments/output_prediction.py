@@ -29,6 +29,7 @@ import _reader
 import _sides
 from _study import Study
 from _study import parse_layers
+import _topology
 import pyarrow as pa
 
 import ooc_jax
@@ -125,8 +126,13 @@ def parts_of(study: Study) -> tuple[str, ...]:
   """What to load of the model."""
   # Whether it is tied is not known yet; 'embedding' is asked for at no cost.
   sides = _sides.parse_sides(study.sides, tied=False)
-  needed = (*_sides.parts(sides), *_PARTS.get(_kind(study.dictionary), ()))
+  needed = (*_sides.parts(sides), *dictionary_parts(study.dictionary))
   return tuple(dict.fromkeys(needed))
+
+
+def dictionary_parts(dictionary: str) -> tuple[str, ...]:
+  """What a dictionary needs of the model to be loaded."""
+  return _PARTS.get(_kind(dictionary), ())
 
 
 def _kind(dictionary: str) -> str:
@@ -174,6 +180,16 @@ def main() -> None:
   study, weights = _command.study_from_flags(_output_flags.FLAGS)
   if _command.DRY_RUN.value:
     print('\n'.join(_plan.plan(study, parts_of(study), weights)))
+    return
+  if _output_flags.PLAN.value is not None:
+    lines = _topology.topology_plan(
+        study,
+        parts_of(study),
+        weights,
+        _output_flags.PLAN.value,
+        _app.MESH.value,
+    )
+    print('\n'.join(lines))
     return
   out = _command.out_folder(_EXPERIMENT, study.dictionary)
   outcome = run(study, out, weights, _app.MESH.value)

@@ -102,8 +102,11 @@ def convert(
   readable = checked_rules(
       config, rules, source, parts=parts, ignored=ignored, aliases=aliases
   )
+  shapes = parameter_shapes(config)
   params = {
-      rule.ours: read_parameter(rule, source, name, dtype, mesh)
+      rule.ours: read_parameter(
+          rule, source, name, dtype, mesh, shapes[rule.ours]
+      )
       for rule, name in readable
   }
   return flax.traverse_util.unflatten_dict(params, sep='/')
@@ -172,14 +175,55 @@ def _stored_names(
 
 
 def read_parameter(
-    rule: Rule, source: TensorSource, name: str, dtype: Any, mesh: Mesh | None
+    rule: Rule,
+    source: TensorSource,
+    name: str,
+    dtype: Any,
+    mesh: Mesh | None,
+    shape: tuple[int, ...],
 ) -> jax.Array:
   """One parameter, holding at most one more array of its size at a time.
+
+  Of one that is spread over a mesh, each process reads its own part.
+
+  Args:
+    rule: Between the two names.
+    source: The checkpoint.
+    name: Of the tensor there.
+    dtype: Of the parameter; None keeps what is stored.
+    mesh: Spreads it over devices.
+    shape: Of the parameter.
 
   Raises:
     InputError: The tensor `name` holds NaN or infinity.
   """
-  x = source.read(name)
+  if mesh is None:
+    return jax.device_put(_read(rule, source, name, dtype, None))
+  sharding = parameter_sharding(mesh, rule.ours, shape)
+  whole = (slice(None),) * len(shape)
+  held: dict[Any, np.ndarray] = {}  # Devices may share a part.
+
+  def part(index: tuple[slice, ...]) -> np.ndarray:
+    stored = rule.stored_part(index)
+    key = None if stored is None or index == whole else str(stored)
+    if key not in held:
+      held[key] = _read(
+          rule, source, name, dtype, None if key is None else stored
+      )
+    return held[key] if stored is not None else held[key][index]
+
+  return jax.make_array_from_callback(shape, sharding, part)
+
+
+def _read(
+    rule: Rule,
+    source: TensorSource,
+    name: str,
+    dtype: Any,
+    index: tuple[slice, ...] | None,
+) -> np.ndarray:
+  """A part of a tensor as that of a parameter, checked."""
+  x = source.read(name, index)
   stored = x.dtype
   dtype = jax.dtypes.canonicalize_dtype(stored if dtype is None else dtype)
   with np.errstate(over='ignore', invalid='ignore'):  # Told below.
@@ -191,9 +235,7 @@ def read_parameter(
         f' {"take a wider dtype, or " if cast else ""}download the checkpoint'
         ' again.'
     )
-  if mesh is None:
-    return jax.device_put(x)
-  return jax.device_put(x, parameter_sharding(mesh, rule.ours, x.shape))
+  return x
 
 
 def _all_finite(x: np.ndarray) -> bool:

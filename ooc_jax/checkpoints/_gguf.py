@@ -77,18 +77,27 @@ class GGUFSource:
         for name, row in self._tensors.items()
     }
 
-  def read(self, name: str) -> np.ndarray:
-    """One tensor, float32, in memory of its own."""
+  def read(
+      self, name: str, index: tuple[slice, ...] | None = None
+  ) -> np.ndarray:
+    """One tensor or a part of it, float32, in memory of its own."""
     row = self._tensors[name]
     try:
       kind = self._gguf.GGMLQuantizationType(row.kind)
       block, block_bytes = self._gguf.GGML_QUANT_SIZES[kind]
       size, width = math.prod(row.shape), row.shape[-1]
+      first, shape = 0, row.shape
       if width % block:
         raise ValueError(f'its rows of {width} are no multiple of {block}')
       stored = self._data[row.start : row.start + size // block * block_bytes]
       if len(stored) * block < size * block_bytes:
         raise ValueError('the file is too short for it')
+      if index is not None and len(shape) > 1:
+        # Quantised blocks lie within rows; columns are taken afterwards.
+        start, stop, _ = index[0].indices(shape[0])
+        first, shape = start * (size // shape[0]), (stop - start, *shape[1:])
+        size = math.prod(shape)
+        stored = stored[first // block * block_bytes :]
       out = np.empty(size, np.float32)
       step = _ELEMENTS // block
       # A damaged scale overflows; what is not finite is refused later.
@@ -105,7 +114,11 @@ class GGUFSource:
           f' and shape {list(row.shape)} cannot be read ({e}); take another'
           ' quantisation or download it again.'
       ) from None
-    return out.reshape(row.shape)
+    out = out.reshape(shape)
+    if index is None:
+      return out
+    rest = index if len(shape) == 1 else (slice(None), *index[1:])
+    return out[rest]
 
   def _kind_name(self, kind: int) -> str:
     try:

@@ -39,6 +39,18 @@ class Rule:
     y = einops.rearrange(x, self.layout, **self.sizes)
     return y if self.offset == 0 else y + np.asarray(self.offset, y.dtype)
 
+  def stored_part(self, index: tuple[slice, ...]) -> tuple[slice, ...] | None:
+    """Where a part of `ours` lies in `theirs`.
+
+    None where the layout does more than to exchange axes, so that there is no
+    such part.
+    """
+    theirs, ours = (side.split() for side in self.layout.split('->'))
+    if sorted(theirs) != sorted(ours):
+      return None
+    place = dict(zip(ours, index, strict=True))
+    return tuple(place[axis] for axis in theirs)
+
   def inverse(self) -> 'Rule':
     """The same line read the other way."""
     source, target = self.layout.split('->')

@@ -87,11 +87,16 @@ class SafetensorsSource:
   def tensors(self) -> Mapping[str, TensorInfo]:
     return self._infos
 
-  def read(self, name: str) -> np.ndarray:
-    """One tensor, in memory of its own."""
+  def read(
+      self, name: str, index: tuple[slice, ...] | None = None
+  ) -> np.ndarray:
+    """One tensor or a part of it, in memory of its own."""
     path = self._file_of[name]
     try:
-      x = self._handles[path].get_tensor(name)
+      if index is None:
+        x = self._handles[path].get_tensor(name)
+      else:
+        x = self._handles[path].get_slice(name)[index]
       if x.nbytes > _LARGE:
         # Its pages stay in memory for as long as the file is mapped.
         self._handles[path] = _open(path)

@@ -41,8 +41,16 @@ class TensorSource(Protocol):
     """All tensors, by name."""
     ...
 
-  def read(self, name: str) -> np.ndarray:
-    """One tensor, with its stored dtype or float32 if it was quantised."""
+  def read(
+      self, name: str, index: tuple[slice, ...] | None = None
+  ) -> np.ndarray:
+    """One tensor, with its stored dtype or float32 if it was quantised.
+
+    Args:
+      name: Of the tensor.
+      index: The part that is wanted, a slice without step for each axis; no
+        other rows are read. None is all of it.
+    """
     ...
 
 

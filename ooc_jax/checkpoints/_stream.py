@@ -140,11 +140,13 @@ def stream_of_checkpoint(
     )
 
   def read(names: Collection[str]) -> dict[str, jax.Array]:
-    return {
-        ours: read_parameter(readable[ours][0], source, readable[ours][1],
-                             dtype, mesh)
-        for ours in names
-    }  # fmt: skip
+    found = {}
+    for ours in names:
+      rule, name = readable[ours]
+      found[ours] = read_parameter(
+          rule, source, name, dtype, mesh, shapes[ours]
+      )
+    return found
 
   hf_config = None
   if opened.config_file is not None:

@@ -2,6 +2,7 @@
 
 from ooc_jax.circuits._attention import AttentionStatistics
 from ooc_jax.circuits._attention import attention_statistics
+from ooc_jax.circuits._attention_lowered import lower_attention
 from ooc_jax.circuits._attention_vectors import attention_layer
 from ooc_jax.circuits._attention_vectors import head_keys
 from ooc_jax.circuits._attention_vectors import head_queries
@@ -9,6 +10,7 @@ from ooc_jax.circuits._attention_vectors import head_values
 from ooc_jax.circuits._lens import CONVENTIONS
 from ooc_jax.circuits._lens import input_lens
 from ooc_jax.circuits._lens import output_lens
+from ooc_jax.circuits._lens_lowered import lower_lens
 from ooc_jax.circuits._moments import TableMoments
 from ooc_jax.circuits._ov import head_output
 from ooc_jax.circuits._ov import ov_lens
@@ -56,6 +58,8 @@ __all__ = (
     'head_queries',
     'head_values',
     'input_lens',
+    'lower_attention',
+    'lower_lens',
     'output_lens',
     'ov_copying',
     'ov_lens',

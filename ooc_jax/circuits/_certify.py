@@ -1,8 +1,8 @@
 """From candidates to the true ends of the vocabulary, with a certificate.
 
-The answer is defined by `exact_dots`: the k tokens whose inner products,
-rounded to float32, are largest (smallest); equal ones by rising id. A pass
-whose logits are a little off bounds its errors, so that
+The answer is defined by `exact_dots`: the k tokens whose inner products are
+largest (smallest); equal ones by rising id. A pass whose logits are a little
+off bounds its errors, so that
 
   true k-th largest > the most that a token left out can be
 
@@ -17,10 +17,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from ooc_jax.circuits._blocks import Blocks
+from ooc_jax.circuits._candidates import Candidates
+from ooc_jax.circuits._dots import Dot
 from ooc_jax.circuits._dots import exact_dots
 from ooc_jax.circuits._powers import exponent_of
 from ooc_jax.circuits._powers import times_power
-from ooc_jax.circuits._screen import Candidates
+
+_NO_ROW = jnp.iinfo(jnp.int32).max  # Of an entry that is not there.
 
 
 class Ends(NamedTuple):
@@ -28,11 +31,13 @@ class Ends(NamedTuple):
 
   Attributes:
     value: Negated at the bottom, so both fall.
+    rest: What rounding took from it, likewise.
     row: Rows of the table.
     left_out: No other product is over this.
   """
 
   value: Float[Array, '2 F k']
+  rest: Float[Array, '2 F k']
   row: Int[Array, '2 F k']
   left_out: Float[Array, '2 F']
 
@@ -47,13 +52,14 @@ class Ends(NamedTuple):
 
 def products(
     directions: Float[Array, 'P D'], rows: Float[Array, 'P D'], unit: bool
-) -> Float[Array, 'P']:
+) -> Dot:
   """The inner products that define the answer.
 
   Args:
     directions: Float32.
     rows: Of the table.
-    unit: Whether rows are divided by their norms; 0 where that is 0.
+    unit: Whether rows are divided by their norms; 0 where that is 0. The
+      quotient is rounded, and has no rest.
   """
   if not unit:
     return exact_dots(directions, rows)
@@ -61,9 +67,10 @@ def products(
   # Near 1, so that no square overflows.
   exponent = exponent_of(jnp.abs(rows).max(axis=1))
   rows = times_power(rows, -exponent[:, None])
-  norms = jnp.sqrt(exact_dots(rows, rows))
-  dots = exact_dots(directions, rows)
-  return jnp.where(norms > 0, dots / jnp.where(norms > 0, norms, 1.0), 0.0)
+  norms = jnp.sqrt(exact_dots(rows, rows).value)
+  dots = exact_dots(directions, rows).value
+  cosines = jnp.where(norms > 0, dots / jnp.where(norms > 0, norms, 1.0), 0.0)
+  return Dot(cosines, jnp.zeros_like(cosines))
 
 
 def certify(
@@ -74,8 +81,19 @@ def certify(
     *,
     k: int,
     unit: bool,
+    whole_top: bool = False,
 ) -> tuple[Ends, Float[Array, '2 F c']]:
   """The k best candidates, by exact products.
+
+  Args:
+    candidates: Of a pass.
+    directions: Float32, as `products` takes them.
+    table: Likewise.
+    blocks: How the pass went.
+    k: How many.
+    unit: See `products`.
+    whole_top: Whether candidates for the top are looked at where the answer
+      does not need it, too.
 
   Returns:
     The ends, and the exact values of all candidates that were looked at
@@ -89,30 +107,34 @@ def certify(
       jnp.isfinite(bound), candidates.value - candidates.error, -jnp.inf
   )
   floor = least[:, :, : min(k, num)].min(axis=2)
-  needed = ((bound >= floor[:, :, None]) & jnp.isfinite(bound)).sum(axis=2)
+  needed = bound >= floor[:, :, None]
+  if whole_top:
+    needed = needed.at[0].set(True)
+  counts = (needed & jnp.isfinite(bound)).sum(axis=2, dtype=jnp.int32)
   rows = blocks.rows_at(candidates.position)
-  exact = _exact(needed.max().astype(jnp.int32), rows, directions, table, unit)
-  exact = jnp.where(jnp.isfinite(bound), exact, -jnp.inf)
-  left_out = candidates.left_out
-  value, row = best(exact, rows, min(k, num))
-  return Ends(*pad_ends(value, row, k), left_out), exact
+  exact = _exact(counts, rows, directions, table, unit)
+  ends = best(Ends(*exact, rows, candidates.left_out), min(k, num))
+  return pad_ends(ends, k), exact.value
 
 
-def pad_ends(value, row, k: int):
-  """[2, F, n] made k wide with entries that no other is below."""
-  padding = [(0, 0), (0, 0), (0, k - value.shape[2])]
-  return (
-      jnp.pad(value, padding, constant_values=-jnp.inf),
-      jnp.pad(row, padding, constant_values=jnp.iinfo(jnp.int32).max),
+def pad_ends(ends: Ends, k: int) -> Ends:
+  """Made k wide with entries that no other is below."""
+  padding = [(0, 0), (0, 0), (0, k - ends.value.shape[2])]
+  return Ends(
+      jnp.pad(ends.value, padding, constant_values=-jnp.inf),
+      jnp.pad(ends.rest, padding),
+      jnp.pad(ends.row, padding, constant_values=_NO_ROW),
+      ends.left_out,
   )
 
 
-def best(value: Float[Array, '2 F n'], row: Int[Array, '2 F n'], k: int):
-  """The k largest, largest first; equal values by rising row."""
-  worst = jnp.iinfo(jnp.int32).max
-  keys = (-value, jnp.where(jnp.isneginf(value), worst, row))
-  value, row = jax.lax.sort(keys, dimension=2, num_keys=2)
-  return -value[:, :, :k], row[:, :, :k]
+def best(ends: Ends, k: int) -> Ends:
+  """The k largest, largest first; equal ones by rising row."""
+  row = jnp.where(jnp.isneginf(ends.value), _NO_ROW, ends.row)
+  value, rest, row = jax.lax.sort(
+      (-ends.value, -ends.rest, row), dimension=2, num_keys=3
+  )
+  return Ends(-value[:, :, :k], -rest[:, :, :k], row[:, :, :k], ends.left_out)
 
 
 def _exact(
@@ -121,7 +143,7 @@ def _exact(
     directions: Float[Array, 'F D'],
     table: Float[Array, 'V D'],
     unit: bool,
-) -> Float[Array, '2 F c']:
+) -> Dot:
   """Exact products of the first `counts` candidates; -inf for the others."""
   F = rows.shape[1]
   size = 2 * F  # Pairs at a time.
@@ -144,10 +166,16 @@ def _exact(
         for x, index in ((directions, feature), (held, row))
     )
     dots = products(*jax.lax.optimization_barrier(tuple(pairs)), unit)
-    dots = jnp.where(line < F, dots, -dots)
+    sign = jnp.where(line < F, jnp.float32(1), jnp.float32(-1))
     line = jnp.where(real, line, size)  # Past the end, written nowhere.
-    return out.at[line, column].set(dots, mode='drop')
+    return jax.tree.map(
+        lambda x, new: x.at[line, column].set(sign * new, mode='drop'),
+        out,
+        dots,
+    )
 
-  out = jnp.full((size, rows.shape[2]), -jnp.inf)
+  shape = (size, rows.shape[2])
+  out = Dot(jnp.full(shape, -jnp.inf), jnp.zeros(shape))
   turns = -(-last[-1] // size)
-  return jax.lax.fori_loop(0, turns, some_pairs, out).reshape(rows.shape)
+  out = jax.lax.fori_loop(0, turns, some_pairs, out)
+  return jax.tree.map(lambda x: x.reshape(rows.shape), out)

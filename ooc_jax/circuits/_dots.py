@@ -1,4 +1,6 @@
-"""Inner products that are the float32 nearest to the true value."""
+"""Inner products to more digits than float32 has."""
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,15 +27,26 @@ def _add(left, right):
   return total, (left[1] + right[1]) + error
 
 
-def exact_dots(
-    x: Float[Array, 'P D'], y: Float[Array, 'P D']
-) -> Float[Array, 'P']:
-  """x[p] · y[p], correct to about 2^-36 of Σ|x y| and then rounded once.
+class Dot(NamedTuple):
+  """Inner products in two float32 numbers, to about 2^-36 of Σ|x y|.
 
-  So the result depends on the two rows alone: not on the block, the mesh or
-  the device that computes it. Every product of halves is exact in float32,
-  and sums carry their rounding errors along (the dot product of Ogita, Rump
-  and Oishi 2005, doi 10.1137/030601818).
+  Attributes:
+    value: Rounded once to float32; +0 for zero of either sign.
+    rest: What rounding took: the product is value + rest.
+  """
+
+  value: Float[Array, '...']
+  rest: Float[Array, '...']
+
+
+def exact_dots(x: Float[Array, 'P D'], y: Float[Array, 'P D']) -> Dot:
+  """x[p] · y[p].
+
+  The result depends on the two rows alone: not on the block, the mesh or the
+  device that computes it. Every product of halves is exact in float32, so it
+  is the same whether or not it is fused into a sum, and sums carry their
+  rounding errors along (the dot product of Ogita, Rump and Oishi 2005, doi
+  10.1137/030601818).
 
   Args:
     x: Float32 rows.
@@ -41,7 +54,7 @@ def exact_dots(
       the smallest float32.
 
   Returns:
-    Float32; +0 for zero of either sign.
+    The products.
   """
   x_high, x_low = _halves(x)
   if y.dtype == jnp.float32:
@@ -53,5 +66,5 @@ def exact_dots(
   pair = (x_high * y_high, low)
   while pair[0].shape[1] > 1:
     pair = fold_last(pair, _add)
-  dots = (pair[0] + pair[1])[:, 0]
-  return jnp.where(dots == 0, 0.0, dots)
+  value, rest = _add((pair[0][:, 0], jnp.float32(0)), (pair[1][:, 0], 0.0))
+  return Dot(jnp.where(value == 0, 0.0, value), rest)

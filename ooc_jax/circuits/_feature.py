@@ -10,7 +10,9 @@ from ooc_jax.circuits._moments import TableMoments
 from ooc_jax.circuits._moments import to_bfloat16
 from ooc_jax.circuits._powers import exponent_of
 from ooc_jax.circuits._powers import times_power
-from ooc_jax.circuits._screen import Feature
+from ooc_jax.circuits._sample import Sample
+from ooc_jax.circuits._sample import sampled_slope
+from ooc_jax.circuits._sums import Feature
 
 # Over what the norms and bounds themselves lose in float32.
 _SLACK = 1.001
@@ -65,14 +67,16 @@ def prepare(
     *,
     screened: bool,
     centered: bool,
+    sample: Sample | None = None,
+    axis: str | None = None,
 ) -> tuple[Feature, Line]:
   """The rows of a pass, with what belongs to each.
 
   A screened pass multiplies q, the direction d rounded to bfloat16. With the
   covariance C of the table, s = dᵀCq / qᵀCq is the slope of the regression of
   the logits d·u on q·u, so that s·(q·u - q·mean(u)) + d·mean(u) has the mean
-  of d·u and errors that are uncorrelated with it; without C, C is taken for
-  the identity.
+  of d·u and errors that are uncorrelated with it. Without C, and where rows of
+  the table are rounded too, the slope is that on a sample of the table.
 
   The error of a product x = q·u' (u' the row u as it is multiplied) obeys
     |d·u - x| ≤ ‖d - q‖ ‖u'‖ + ‖d‖ ‖u - u'‖ + γ ‖q‖ ‖u'‖
@@ -86,12 +90,16 @@ def prepare(
     table_exponent: The power of two near the table's largest row.
     screened: Whether the product is in bfloat16.
     centered: Whether the mean row is subtracted from the table.
+    sample: Of the table; needed where it is screened without its covariance.
+    axis: The mesh axis over which rows of the table are spread, or None.
 
   Returns:
     The features, and their lines; `std` is √(dᵀCd) where C is known.
   """
   d, D = unit.row, unit.row.shape[1]
   q = to_bfloat16(d) if screened else d
+  # In units of the table too, whose rows may be of any size.
+  row = times_power(q, -table_exponent)
   slope = jnp.ones_like(d[:, 0])
   spread = None
   if moments.covariance is not None:
@@ -101,10 +109,9 @@ def prepare(
       through = _through(d, moments.covariance)
     spread = _along(d, through)
     spread = times_power(jnp.sqrt(jnp.maximum(spread, 0.0)), unit.exponent)
-  elif screened:
-    slope = _ratio(_along(d, q), _along(q, q))
-  # In units of the table too, whose rows may be of any size.
-  row = times_power(q, -table_exponent)
+  elif sample is not None:
+    lost = times_power(d - q, -table_exponent)
+    slope = sampled_slope(sample, row, lost, axis)
   exponent = unit.exponent + table_exponent
   centre = _along(row, moments.mean[None])
   true_centre = _along(times_power(d, -table_exponent), moments.mean[None])

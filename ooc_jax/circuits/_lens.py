@@ -7,6 +7,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float
 
 from ooc_jax._errors import InputError
+from ooc_jax.circuits._lens_checks import check_shapes
 from ooc_jax.circuits._moments import TableMoments
 from ooc_jax.circuits._readings import divide
 from ooc_jax.circuits._tables import embedding_table
@@ -14,7 +15,6 @@ from ooc_jax.circuits._tables import final_gain
 from ooc_jax.circuits._tables import readable_mask
 from ooc_jax.circuits._tables import unembedding_table
 from ooc_jax.circuits._unembedding_lens import Lens
-from ooc_jax.circuits._unembedding_lens import check_shapes
 from ooc_jax.circuits._unembedding_lens import lens_of_rows
 from ooc_jax.dictionaries import Dictionary
 from ooc_jax.model import Model

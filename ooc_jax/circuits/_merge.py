@@ -11,8 +11,8 @@ from jaxtyping import Array, Bool
 
 from ooc_jax.circuits import _certify
 from ooc_jax.circuits._certify import Ends
-from ooc_jax.circuits._screen import Sums
-from ooc_jax.circuits._screen import rescale
+from ooc_jax.circuits._sums import Sums
+from ooc_jax.circuits._sums import rescale
 
 
 def total(x: Array, axis: str | None) -> Array:
@@ -30,15 +30,13 @@ def join_ends(ends: Ends, rows: int, axis: str | None) -> Ends:
   if axis is None:
     return ends
   first = jax.lax.axis_index(axis).astype(jnp.int32) * rows
-  missing = jnp.isneginf(ends.value)
-  row = jnp.where(missing, jnp.iinfo(jnp.int32).max, ends.row + first)
-  value, row = (
-      jax.lax.all_gather(x, axis, axis=2, tiled=True) for x in (ends.value, row)
-  )
-  return Ends(
-      *_certify.best(value, row, ends.value.shape[2]),
+  # A row that is not there overflows, and is not looked at.
+  found = ends.value, ends.rest, ends.row + first
+  every = Ends(
+      *(jax.lax.all_gather(x, axis, axis=2, tiled=True) for x in found),
       jax.lax.pmax(ends.left_out, axis),
   )
+  return _certify.best(every, ends.value.shape[2])
 
 
 def join_sums(sums: Sums, axis: str | None) -> Sums:
@@ -65,10 +63,9 @@ def first_rows(keep: Bool[Array, 'V'], k: int) -> Ends:
   """The ends of a direction of zeros: all tie, so the first rows that count."""
   order = jnp.where(keep, -jnp.arange(keep.size, dtype=jnp.float32), -jnp.inf)
   order, row = jax.lax.top_k(order, min(k, keep.size))
-  value = jnp.where(jnp.isneginf(order), order, 0.0)[None, None]
-  value, row = _certify.pad_ends(value, row[None, None], k)
-  return Ends(
-      value=jnp.tile(value, (2, 1, 1)),
-      row=jnp.tile(row, (2, 1, 1)),
-      left_out=jnp.full((2, 1), -jnp.inf),
+  value = jnp.where(jnp.isneginf(order), order, 0.0)
+  value, rest, row = (
+      jnp.tile(x, (2, 1, 1)) for x in (value, jnp.zeros_like(value), row)
   )
+  ends = Ends(value, rest, row, jnp.full((2, 1), -jnp.inf))
+  return _certify.pad_ends(ends, k)

@@ -1,11 +1,13 @@
 """Where arrays lie, and how they come to lie over a mesh."""
 
 import jax
+from jax.experimental import multihost_utils
 import jax.numpy as jnp
 from jax.sharding import Mesh
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec
 from jaxtyping import Array
+import numpy as np
 
 from ooc_jax._errors import InputError
 
@@ -44,6 +46,15 @@ def platform_of(mesh: Mesh | None, table: Array) -> str:
   if isinstance(table, jax.core.Tracer):
     return jax.default_backend()
   return next(iter(table.devices())).platform
+
+
+def to_host(x: Array | np.ndarray) -> np.ndarray:
+  """The whole array, also where other processes hold parts of it."""
+  if isinstance(x, jax.Array) and not (
+      x.is_fully_addressable or x.is_fully_replicated
+  ):
+    x = multihost_utils.process_allgather(x, tiled=True)
+  return np.asarray(x)
 
 
 def spread(x: Array, mesh: Mesh, axis: str | None) -> Array:

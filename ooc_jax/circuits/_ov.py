@@ -102,9 +102,9 @@ def ov_lens(
   output = head_output(model, layer, head)
   gain = final_gain(model)
   if convention == 'normed':
-    values = values * _inverse_norms(values, output, math.sqrt(len(gain)))
+    values = values * _inverse_norms(values, output) * math.sqrt(len(gain))
   elif convention == 'cosine':
-    values = values * _inverse_norms(values, output * gain[None, :], 1.0)
+    values = values * _inverse_norms(values, output * gain[None, :])
   read = output if convention == 'raw' else output * gain[None, :]
   table = read_output(
       unembedding_table(model), read, unit_rows=convention == 'cosine'
@@ -125,14 +125,14 @@ def ov_lens(
 
 @jax.jit
 def _inverse_norms(
-    values: Float[Array, 'F H'], output: Float[Array, 'H D'], length: float
+    values: Float[Array, 'F H'], output: Float[Array, 'H D']
 ) -> Float[Array, 'F 1']:
-  """length / ‖v W_O‖, and 0 where that is 0."""
+  """1 / ‖v W_O‖, and 0 where that is 0."""
   # W_Oᵀ = Q R with orthonormal Q, so ‖v W_O‖ = ‖v Rᵀ‖: no writes [F, D].
   small = jnp.linalg.qr(output.T, mode='r')
   writes = jnp.einsum('fh,ih->fi', values, small, precision=_HIGHEST)
   norm = jnp.linalg.norm(writes, axis=1, keepdims=True)
-  return jnp.where(norm > 0, length / jnp.where(norm > 0, norm, 1.0), 0.0)
+  return jnp.where(norm > 0, 1.0 / jnp.where(norm > 0, norm, 1.0), 0.0)
 
 
 @jax.jit

@@ -6,9 +6,9 @@ from jaxtyping import Array, Bool, Float, Int
 from ooc_jax.circuits._certify import Ends
 from ooc_jax.circuits._feature import Line
 from ooc_jax.circuits._powers import times_power
-from ooc_jax.circuits._screen import Sums
 from ooc_jax.circuits._settings import Readings
 from ooc_jax.circuits._settings import Settings
+from ooc_jax.circuits._sums import Sums
 from ooc_jax.model import softcap as apply_softcap
 
 
@@ -64,3 +64,8 @@ def make_readings(
 def divide(x: Array | float, y: Float[Array, 'F']) -> Float[Array, 'F']:
   """x / y, and 0 where y is 0."""
   return jnp.where(y > 0, x / jnp.where(y > 0, y, 1.0), 0.0)
+
+
+def inverse(x: Float[Array, '_']) -> Float[Array, '_']:
+  """1 / x, and 0 where x is 0."""
+  return divide(1.0, x)

@@ -8,7 +8,6 @@ from jaxtyping import Array, Bool, Float
 
 from ooc_jax.circuits import _certify
 from ooc_jax.circuits._certify import Ends
-from ooc_jax.circuits._topk import merge_topk
 
 # Features at a time: looked at closer, and with all their products.
 CLOSER, LAST = 32, 8
@@ -77,7 +76,7 @@ def all_products(
   size = min(_ROWS, V)
   blocks = -(-V // size)
 
-  def step(b, best):
+  def step(b, best: Ends) -> Ends:
     start = jnp.minimum(b * size, V - size)
     block = jax.lax.dynamic_slice_in_dim(table, start, size)
     row = start + jnp.arange(size, dtype=jnp.int32)
@@ -86,20 +85,22 @@ def all_products(
     mine, theirs = jax.lax.optimization_barrier(
         (jnp.repeat(rows, size, axis=0), jnp.tile(block, (f, 1)))
     )
-    dots = _certify.products(mine, theirs, unit).reshape(f, size)
-    ids = jnp.broadcast_to(row[None], (f, size))
-    return tuple(
-        merge_topk(
-            end, (jnp.where(counts[None], sign * dots, -jnp.inf), ids), k
-        )
-        for end, sign in zip(best, (1, -1), strict=True)
+    dots = _certify.products(mine, theirs, unit)
+    value, rest = (
+        jnp.stack([x, -x]).reshape(2, f, size) for x in (dots.value, dots.rest)
     )
+    found = Ends(
+        jnp.where(counts[None, None], value, -jnp.inf),
+        rest,
+        jnp.broadcast_to(row[None, None], value.shape),
+        best.left_out,
+    )
+    every = jax.tree.map(
+        lambda x, new: jnp.concatenate([x, new], axis=-1), best, found
+    )
+    every = every._replace(left_out=best.left_out)
+    return _certify.best(every, k)
 
-  worst = jnp.iinfo(jnp.int32).max
-  none = (jnp.full((f, k), -jnp.inf), jnp.full((f, k), worst, jnp.int32))
-  top, bottom = jax.lax.fori_loop(0, blocks, step, (none, none))
-  return Ends(
-      value=jnp.stack([top[0], bottom[0]]),
-      row=jnp.stack([top[1], bottom[1]]),
-      left_out=jnp.full((2, f), -jnp.inf),
-  )
+  none = jnp.zeros((2, f, 0))
+  start = Ends(none, none, none.astype(jnp.int32), jnp.full((2, f), -jnp.inf))
+  return jax.lax.fori_loop(0, blocks, step, _certify.pad_ends(start, k))

@@ -18,6 +18,7 @@ from ooc_jax.circuits import _certify
 from ooc_jax.circuits import _merge
 from ooc_jax.circuits import _recount
 from ooc_jax.circuits._blocks import Blocks
+from ooc_jax.circuits._candidates import Positions
 from ooc_jax.circuits._certify import Ends
 from ooc_jax.circuits._feature import Line
 from ooc_jax.circuits._feature import Unit
@@ -26,19 +27,16 @@ from ooc_jax.circuits._feature import prepare
 from ooc_jax.circuits._moments import TableMoments
 from ooc_jax.circuits._powers import exponent_of
 from ooc_jax.circuits._powers import times_power
+from ooc_jax.circuits._readings import inverse
 from ooc_jax.circuits._readings import make_readings
-from ooc_jax.circuits._screen import Feature
-from ooc_jax.circuits._screen import Positions
-from ooc_jax.circuits._screen import Sums
+from ooc_jax.circuits._sample import Sample
+from ooc_jax.circuits._sample import take_sample
 from ooc_jax.circuits._screen import Wanted
-from ooc_jax.circuits._screen import rescale
 from ooc_jax.circuits._screen import screen
 from ooc_jax.circuits._settings import Readings
 from ooc_jax.circuits._settings import Settings
-from ooc_jax.model import softcap as apply_softcap
-
-# Of a softmax's partition; a smaller part is not told from rounding.
-_LEAST_REST = 2.0**-21
+from ooc_jax.circuits._sums import Sums
+from ooc_jax.circuits._sums import with_true_logits
 
 
 class _Shard(NamedTuple):
@@ -49,6 +47,7 @@ class _Shard(NamedTuple):
   moments: TableMoments
   exponent: Int[Array, '']  # Of the power of two near its largest row.
   positions: Positions
+  sample: Sample | None = None  # Where a screened pass needs one.
 
 
 class Found(NamedTuple):
@@ -79,6 +78,9 @@ def first_look(
   """
   s = settings
   shard = _shard(table, keep, moments, s)
+  if s.screened and moments.covariance is None:
+    scale = inverse(moments.norms) if s.unit else None
+    shard = shard._replace(sample=take_sample(table, keep, scale, s.vocab_axis))
   blocks = Blocks.choose(directions.shape[0], table.shape[0], s.platform)
   found = _by_blocks(
       lambda some: _read_block(some, shard, blocks, s),
@@ -157,7 +159,7 @@ def _positions(
   if moments.losses is not None and s.screened:
     loss = moments.losses[row]
   if s.unit:
-    scale = jnp.where(size > 0, 1 / jnp.where(size > 0, size, 1.0), 0.0)
+    scale = inverse(size)
     size = size * scale
     loss = None if loss is None else loss * scale
   return Positions(
@@ -198,6 +200,8 @@ def _read_block(
       shard.exponent,
       screened=s.screened,
       centered=s.centered,
+      sample=shard.sample,
+      axis=s.vocab_axis,
   )
   # Enough that the certificate hardly ever fails on real weights.
   more = 32 if shard.positions.loss is None else 64
@@ -216,36 +220,13 @@ def _read_block(
       blocks,
       k=s.k,
       unit=s.unit,
+      # A softmax is made of few tokens, and true logits are for the asking.
+      whole_top=s.screened,
   )
   exponent = (unit.exponent + shard.exponent)[:, None]
   logits = times_power(exact[0], exponent) - line.shift[:, None]
-  sums = _correct(sums, candidates.value[0], logits, feature, s)
+  sums = with_true_logits(sums, candidates.value[0], logits, feature, s.softcap)
   return Found(ends, sums, line)
-
-
-def _correct(sums: Sums, x, logits, feature: Feature, s: Settings) -> Sums:
-  """Puts true logits of top candidates in place of the pass's own."""
-  known = jnp.isfinite(logits)
-  seen = x * feature.slope[:, None] + feature.offset[:, None]
-  seen = apply_softcap(seen, s.softcap) - sums.peak[:, None]
-  terms = jnp.where(known, jnp.exp(seen), 0.0)
-  rest = sums.partition - terms.sum(axis=1)
-  weighted = sums.weighted - jnp.where(known, terms * seen, 0.0).sum(axis=1)
-  # Less is rounding of the difference.
-  real = rest > _LEAST_REST * sums.partition
-  rest, weighted = (jnp.where(real, y, 0.0) for y in (rest, weighted))
-
-  true = jnp.where(known, apply_softcap(logits, s.softcap), -jnp.inf)
-  peak = true.max(axis=1)
-  peak = jnp.where(jnp.isfinite(peak), peak, sums.peak)
-  below = jnp.where(known, true - peak[:, None], 0.0)
-  terms = jnp.where(known, jnp.exp(below), 0.0)
-  rest, weighted = rescale(sums.peak, rest, weighted, peak)
-  return sums._replace(
-      peak=peak,
-      partition=rest + terms.sum(axis=1),
-      weighted=weighted + (terms * below).sum(axis=1),
-  )
 
 
 def _look_closer(rows: Float[Array, 'F D'], shard: _Shard, s: Settings) -> Ends:

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 import numpy as np
 
+from ooc_jax.circuits._mesh import to_host
 from ooc_jax.circuits._undertrained import undertrained_tokens
 from ooc_jax.model import Model
 from ooc_jax.model import norm_gain
@@ -62,4 +63,4 @@ def readable_mask(
       jnp.asarray(model.tokenizer.unheld()),
       cosine=undertrained_cosine,
   )
-  return jnp.asarray(readable & ~np.asarray(flagged))
+  return jnp.asarray(readable & ~to_host(flagged))

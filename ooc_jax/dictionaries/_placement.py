@@ -35,6 +35,9 @@ def checked_dtype(dtype: Any) -> np.dtype | None:
 def place(dictionary: Dictionary, dtype: Any, mesh: Mesh | None) -> Dictionary:
   """The dictionary in `dtype`, its features over the `feature` axis.
 
+  Where the axis does not divide the features, every device holds them all:
+  a lens pads them, and spreads them then.
+
   Args:
     dictionary: Of NumPy or JAX arrays.
     dtype: Of encoder and decoder; None keeps theirs. Biases and thresholds
@@ -42,11 +45,10 @@ def place(dictionary: Dictionary, dtype: Any, mesh: Mesh | None) -> Dictionary:
     mesh: None leaves it on one device.
 
   Raises:
-    InputError: The dtype is unknown or too narrow, or the axis is missing or
-      does not divide the features.
+    InputError: The dtype is unknown or too narrow, or the axis is missing.
   """
   dtype = checked_dtype(dtype)
-  _check_mesh(dictionary, mesh)
+  _check_mesh(mesh)
   arrays = {
       name: getattr(dictionary, name) for name in (*_ROWS, 'decoder_bias')
   }
@@ -79,22 +81,14 @@ def place(dictionary: Dictionary, dtype: Any, mesh: Mesh | None) -> Dictionary:
 def _put(x: Any, mesh: Mesh | None, rows: bool) -> jax.Array:
   if mesh is None:
     return jax.device_put(x)
-  spec = PartitionSpec('feature') if rows else PartitionSpec()
+  divided = rows and x.shape[0] % mesh.shape['feature'] == 0
+  spec = PartitionSpec('feature') if divided else PartitionSpec()
   return jax.device_put(x, NamedSharding(mesh, spec))
 
 
-def _check_mesh(dictionary: Dictionary, mesh: Mesh | None) -> None:
-  if mesh is None:
-    return
-  if 'feature' not in mesh.axis_names:
+def _check_mesh(mesh: Mesh | None) -> None:
+  if mesh is not None and 'feature' not in mesh.axis_names:
     raise InputError(
         f"The mesh has the axes {mesh.axis_names}, and none is 'feature', over"
         ' which a dictionary is spread.'
-    )
-  parts = mesh.shape['feature']
-  if dictionary.size % parts:
-    raise InputError(
-        f'{dictionary.size} features cannot be spread evenly over the'
-        f' {parts} devices of the feature axis; choose a mesh that divides'
-        ' them.'
     )

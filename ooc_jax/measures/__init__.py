@@ -29,6 +29,33 @@ from ooc_jax.measures._null_level import null_p_values
 from ooc_jax.measures._null_level import null_thresholds
 from ooc_jax.measures._null_level import q_values
 from ooc_jax.measures._null_level import rule_p_values
+from ooc_jax.measures._participation import CONTEXTS
+from ooc_jax.measures._participation import KINDS
+from ooc_jax.measures._participation import PARTICIPATION_QUANTILES
+from ooc_jax.measures._participation import ROLES
+from ooc_jax.measures._participation import HeadsInterval
+from ooc_jax.measures._participation import head_counts
+from ooc_jax.measures._participation import heads_errors
+from ooc_jax.measures._participation import null_cutoffs
+from ooc_jax.measures._participation import participates
+from ooc_jax.measures._participation import participation_shares
+from ooc_jax.measures._participation import participation_statistics
+from ooc_jax.measures._participation import pooled_quantile
+from ooc_jax.measures._participation_sweep import PARTICIPATION_ALPHAS
+from ooc_jax.measures._participation_sweep import participation_sweep
+from ooc_jax.measures._populations import EffectSize
+from ooc_jax.measures._populations import MannWhitney
+from ooc_jax.measures._populations import Population
+from ooc_jax.measures._populations import cliffs_delta
+from ooc_jax.measures._populations import mann_whitney
+from ooc_jax.measures._populations import median_error
+from ooc_jax.measures._populations import population
+from ooc_jax.measures._populations import split
+from ooc_jax.measures._relation import VERDICTS
+from ooc_jax.measures._relation import Relation
+from ooc_jax.measures._relation import crossing
+from ooc_jax.measures._relation import relation_over_depth
+from ooc_jax.measures._relation import verdict
 from ooc_jax.measures._string_table import StringTable
 from ooc_jax.measures._string_table import string_table
 from ooc_jax.measures._sweep import SWEEP_ALPHAS
@@ -41,9 +68,19 @@ from ooc_jax.measures._token_space import token_space
 
 __all__ = (
     'Coherence',
+    'CONTEXTS',
     'DepthShape',
+    'EffectSize',
+    'HeadsInterval',
+    'KINDS',
     'LOW_IS_COHERENT',
+    'MannWhitney',
     'NULL_SIZE',
+    'PARTICIPATION_ALPHAS',
+    'PARTICIPATION_QUANTILES',
+    'Population',
+    'Relation',
+    'ROLES',
     'RULES',
     'SHAPES',
     'ShareInterval',
@@ -54,28 +91,45 @@ __all__ = (
     'Thresholds',
     'TOKEN_SPACES',
     'TokenSpace',
+    'VERDICTS',
     'WHOLE_MODEL',
     'bootstrap_excess',
     'bootstrap_share',
+    'cliffs_delta',
     'coherence',
+    'crossing',
     'depth_shape',
     'fixed_thresholds',
+    'head_counts',
+    'heads_errors',
     'isotropic_directions',
     'lens_coherence',
+    'mann_whitney',
     'matched_directions',
     'mean_pairwise_cosine',
     'mean_pairwise_edit_distance',
+    'median_error',
     'model_string_table',
     'model_token_space',
+    'null_cutoffs',
     'null_p_values',
     'null_thresholds',
+    'participates',
+    'participation_shares',
+    'participation_statistics',
+    'participation_sweep',
     'passes',
+    'pooled_quantile',
+    'population',
     'q_values',
     'quantile_thresholds',
+    'relation_over_depth',
     'rule_p_values',
     'semantic',
     'share_errors',
+    'split',
     'string_table',
     'sweep',
     'token_space',
+    'verdict',
 )

@@ -14,6 +14,7 @@ from ooc_jax._errors import InputError
 
 # Numbers a block of resamples holds: 32 MB.
 _BLOCK = 2**22
+_NORMAL = 1.96
 
 
 class Population(NamedTuple):
@@ -56,6 +57,34 @@ def population(values: Float[np.ndarray, 'n']) -> Population:
   x = values.astype(np.float64)
   median, p75 = np.quantile(x, (0.5, 0.75))
   return Population(x.size, float(x.mean()), float(median), float(p75))
+
+
+def median_error(values: Float[np.ndarray, 'n']) -> float:
+  """Standard error of the median, without a density.
+
+  From the distribution-free 95% interval of order statistics: half its length
+  over 1.96 (after McKean and Schrader 1984, Commun. Stat. Simul. Comput.
+  13:751). Never 0, so that equal values are not without error: at least 1e-6
+  of the median's size.
+
+  Args:
+    values: Two or more.
+
+  Raises:
+    InputError: There are fewer.
+  """
+  n = values.size
+  if n < 2:
+    raise InputError(
+        f'The median of {n} features has no standard error: leave out the'
+        ' layer.'
+    )
+  x = np.sort(values.astype(np.float64))
+  reach = _NORMAL * np.sqrt(n) / 2
+  low = max(int(np.floor((n - 1) / 2 - reach)), 0)
+  high = min(int(np.ceil((n - 1) / 2 + reach)), n - 1)
+  error = (x[high] - x[low]) / (2 * _NORMAL)
+  return float(max(error, 1e-6 * abs(np.median(x)), 1e-12))
 
 
 def split(

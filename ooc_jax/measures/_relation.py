@@ -1,6 +1,6 @@
 """Do two courses over depth go together or apart: tested, with a verdict."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 import dataclasses
 
 from jaxtyping import Float, Shaped
@@ -79,11 +79,9 @@ def relation_over_depth(
   ]
   if layers.size < _LEAST_LAYERS:
     return Relation()
-  r, size, p = _correlation(
-      first.astype(np.float64), second.astype(np.float64)
-  )
-  changes = (float(shapes[0].change or 0), float(shapes[1].change or 0))
-  trend_p = max(float(x.trend_p_value or 1.0) for x in shapes)
+  r, size, p = _correlation(first.astype(np.float64), second.astype(np.float64))
+  changes = (_number(shapes[0].change), _number(shapes[1].change))
+  trend_p = max(_number(x.trend_p_value) for x in shapes)
   trend_sign = int(np.sign(changes[0] * changes[1]))
   by_trend = trend_p < p
   sign = trend_sign if by_trend else int(np.sign(r or 0.0))
@@ -136,18 +134,36 @@ def verdict(
   return 'supported' if expected in found else 'not decided'
 
 
-def sign_changes(
-    deltas: Mapping[int, float], q: Mapping[int, float], *, alpha: float = 0.05
-) -> bool:
-  """Whether an effect is above 0 at one layer and below at another.
+def crossing(
+    deltas: Float[np.ndarray, 'L'], p_values: Float[np.ndarray, 'L']
+) -> tuple[int, float]:
+  """Whether an effect changes sides over depth, or stays on one.
+
+  Changes (-1): above 0 at some layer and below at some other. P is the larger
+  of two, each the smallest one-sided p of the layers times their number
+  (Bonferroni). Stays (1): on one side at every layer; p is the largest
+  one-sided p of the layers (Berger 1982, Technometrics 24:295, as all must
+  hold), times 2 for the two sides.
 
   Args:
-    deltas: Layer -> the effect.
-    q: Layer -> its q value; only those of at most alpha are looked at.
-    alpha: Their level.
+    deltas: An effect for each layer.
+    p_values: Two-sided, that it is 0.
+
+  Returns:
+    -1 or 1, whichever has the smaller p, and that p; 0 and 1 without a layer.
   """
-  signs = {np.sign(deltas[x]) for x in deltas if q[x] <= alpha}
-  return {-1.0, 1.0} <= signs
+  if not deltas.size:
+    return 0, 1.0
+  above = np.where(deltas > 0, p_values / 2, 1 - p_values / 2)
+  below = np.where(deltas < 0, p_values / 2, 1 - p_values / 2)
+  changes = min(1.0, deltas.size * max(above.min(), below.min()))
+  stays = min(1.0, 2 * min(above.max(), below.max()))
+  return (-1, float(changes)) if changes < stays else (1, float(stays))
+
+
+def _number(value: float | None) -> float:
+  assert value is not None  # There are layers enough.
+  return float(value)
 
 
 def _correlation(

@@ -10,10 +10,21 @@ from ooc_jax.report._depth import depth_figure
 from ooc_jax.report._distributions import LayerMeasures
 from ooc_jax.report._distributions import MeasureDistributions
 from ooc_jax.report._distributions import measure_distributions
+from ooc_jax.report._head_map import heads_figure
 from ooc_jax.report._heat_map import sweep_figure
 from ooc_jax.report._heat_map import sweep_rows
 from ooc_jax.report._null_band import null_band
 from ooc_jax.report._pages import contact_sheet_figures
+from ooc_jax.report._participation import CONTEXT_NAMES
+from ooc_jax.report._participation import HeadMap
+from ooc_jax.report._participation import head_map
+from ooc_jax.report._participation import participation_curve
+from ooc_jax.report._participation import participation_sweep
+from ooc_jax.report._populations import ContextPopulations
+from ooc_jax.report._populations import Populations
+from ooc_jax.report._populations import population_rows
+from ooc_jax.report._populations import populations
+from ooc_jax.report._populations_figure import populations_figure
 from ooc_jax.report._ridges import distribution_figure
 from ooc_jax.report._runs import RunSummary
 from ooc_jax.report._runs import distinct_labels
@@ -35,11 +46,15 @@ from ooc_jax.report._text_tables import markdown_text
 
 __all__ = (
     'ContactSheet',
+    'CONTEXT_NAMES',
+    'ContextPopulations',
     'Decision',
     'DepthCurve',
     'DepthShape',
+    'HeadMap',
     'LayerMeasures',
     'MeasureDistributions',
+    'Populations',
     'RunSummary',
     'SheetFeature',
     'Sweep',
@@ -56,12 +71,19 @@ __all__ = (
     'distribution_figure',
     'example_lines',
     'experiment_of',
+    'head_map',
     'header',
+    'heads_figure',
     'layer_line',
     'markdown_table',
     'markdown_text',
     'measure_distributions',
     'null_band',
+    'participation_curve',
+    'participation_sweep',
+    'population_rows',
+    'populations',
+    'populations_figure',
     'run_summary',
     'sweep',
     'sweep_figure',

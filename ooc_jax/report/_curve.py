@@ -12,6 +12,7 @@ from ooc_jax.report._reading import MEASURES
 from ooc_jax.report._reading import OUTPUT
 from ooc_jax.report._reading import name_of
 from ooc_jax.report._reading import reading
+from ooc_jax.report._reading import share_of
 from ooc_jax.report._reading import side_of
 from ooc_jax.report._style import number
 
@@ -124,7 +125,10 @@ def depth_curve(
   with reading(folder) as results:
     summary = side_of(results, side)
     rows = sorted(summary['layers'], key=lambda row: row['layer'])
-    names = [n for n in MEASURES if all(n in row['measures'] for row in rows)]
+    shares = [share_of(row) for row in rows]
+    names = [
+        n for n in MEASURES if all(n in row.get('measures', {}) for row in rows)
+    ]
     null = tuple(number(row.get('null_share')) for row in rows)
     bands = []
     if all(map(math.isnan, null)):
@@ -138,9 +142,9 @@ def depth_curve(
         label=name_of(results, label, side),
         layers=tuple(int(row['layer']) for row in rows),
         num_layers=int(summary['num_layers']),
-        share=tuple(number(row['semantic']['share']) for row in rows),
-        low=tuple(number(row['semantic']['low']) for row in rows),
-        high=tuple(number(row['semantic']['high']) for row in rows),
+        share=tuple(number(x['share']) for x in shares),
+        low=tuple(number(x['low']) for x in shares),
+        high=tuple(number(x['high']) for x in shares),
         measures={
             name: tuple(number(row['measures'][name]) for row in rows)
             for name in names

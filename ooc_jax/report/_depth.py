@@ -29,9 +29,12 @@ _LEGEND, _TITLE = 7.5, 9.5  # Points.
 
 
 def depth_figure(
-    curves: Sequence[DepthCurve], *, title: str | None = None
+    curves: Sequence[DepthCurve],
+    *,
+    title: str | None = None,
+    subject: str = 'Semantic features',
 ) -> Figure:
-  """Draws the share of semantic features against depth.
+  """Draws the share of semantic features, or of others, against depth.
 
   One curve is drawn against the number of the layer, with a thin line for each
   single measure; several against relative depth, layer / (layers of the model
@@ -43,6 +46,7 @@ def depth_figure(
   Args:
     curves: One for each run; up to 6 have a colour and a marker of their own.
     title: Replaces the title.
+    subject: What the share is of, the adjective first.
 
   Returns:
     A figure of 5.5 by 3.4 inches (higher for many runs), bound to no window
@@ -54,7 +58,8 @@ def depth_figure(
   if not curves:
     raise ValueError('A depth figure needs at least one curve.')
   alone = len(curves) == 1
-  names = [_name(curve, 'semantic' if alone else None) for curve in curves]
+  one = subject.split()[0].lower()
+  names = [_name(curve, one if alone else None) for curve in curves]
   keys = _keys(curves)
   names += keys
   if alone:
@@ -71,7 +76,7 @@ def depth_figure(
           _draw_measure(axes, curves[0].layers, name, values)
           for name, values in curves[0].measures.items()
       ]
-    _dress(axes, curves)
+    _dress(axes, curves, subject)
     figure.legend(
         lines,
         names,
@@ -85,7 +90,7 @@ def depth_figure(
         columnspacing=1.2,
     )
     axes.set_title(
-        figure_text(title) if title is not None else _title(curves),
+        figure_text(title) if title is not None else _title(curves, subject),
         fontsize=_TITLE,
         color=_INK,
         loc='left',
@@ -165,9 +170,9 @@ def _draw_measure(
   return line
 
 
-def _dress(axes: Axes, curves: Sequence[DepthCurve]) -> None:
+def _dress(axes: Axes, curves: Sequence[DepthCurve], subject: str) -> None:
   """Axes, ticks and grid."""
-  axes.set_ylabel('Semantic features (%)', fontsize=9, color=_INK)
+  axes.set_ylabel(f'{subject} (%)', fontsize=9, color=_INK)
   if len(curves) == 1:
     axes.set_xlabel('Layer', fontsize=9, color=_INK)
     last = curves[0].num_layers - 1
@@ -239,10 +244,10 @@ def _turning_point(curve: DepthCurve) -> float | None:
   return None if curve.shape is None else curve.shape.turning_point
 
 
-def _title(curves: Sequence[DepthCurve]) -> str:
+def _title(curves: Sequence[DepthCurve], subject: str) -> str:
   if len(curves) > 1:
-    return 'Semantic features by relative depth'
-  text = 'Semantic features by layer: '
+    return f'{subject} by relative depth'
+  text = f'{subject} by layer: '
   room = 72 * _WIDTH - 46 - _style.text_width(text, _TITLE)  # 46: left of it.
   return text + _style.fitted(curves[0].label, room, _TITLE)
 

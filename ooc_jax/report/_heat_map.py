@@ -29,8 +29,8 @@ _RULES = {
 _TICKS = (0, 0.01, 0.05, 0.1, 0.25, 0.5, 1)
 
 
-def sweep_figure(sweep: Sweep) -> Figure:
-  """Draws the share of semantic features: a row a decision, a column a layer.
+def sweep_figure(sweep: Sweep, *, subject: str = 'Semantic features') -> Figure:
+  """Draws the share of such features: a row a decision, a column a layer.
 
   Two more columns give the share of all layers together and that of random
   directions. Shades follow the root of the share, so that 1% differs from
@@ -39,6 +39,7 @@ def sweep_figure(sweep: Sweep) -> Figure:
 
   Args:
     sweep: Of one run.
+    subject: What the share is of.
 
   Returns:
     A figure of at most 7.2 inches, as high as the decisions ask for.
@@ -109,7 +110,7 @@ def sweep_figure(sweep: Sweep) -> Figure:
     bar.ax.set_xticklabels([f'{100 * x:g}' for x in _TICKS])
     bar.ax.tick_params(labelsize=7, colors=_style.INK, length=2)
     bar.outline.set_visible(False)
-    bar.set_label('Semantic features (%)', fontsize=8, color=_style.INK)
+    bar.set_label(f'{subject} (%)', fontsize=8, color=_style.INK)
     title = 'Rules and thresholds: '
     room = 72 * width - 12 - _style.text_width(title, 9.5)
     figure.suptitle(

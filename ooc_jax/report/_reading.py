@@ -1,6 +1,6 @@
 """Opening a results folder to draw it."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 import contextlib
 import os
 from typing import Any
@@ -81,6 +81,14 @@ def side_of(results: ResultsFolder, side: str) -> dict[str, Any]:
         f' {printable(", ".join((OUTPUT, *sides)))}.'
     )
   return summary | sides[side]
+
+
+def share_of(row: Mapping[str, Any]) -> Mapping[str, Any]:
+  """What a row of a summary counts, with its interval.
+
+  Semantic features in experiment 1, participating ones in experiment 2.
+  """
+  return row['semantic'] if 'semantic' in row else row['participating']
 
 
 def column(side: str, name: str) -> str:

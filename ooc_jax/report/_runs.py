@@ -11,6 +11,7 @@ from ooc_jax.report._curve import DepthShape
 from ooc_jax.report._curve import depth_shape
 from ooc_jax.report._reading import OUTPUT
 from ooc_jax.report._reading import reading
+from ooc_jax.report._reading import share_of
 from ooc_jax.report._reading import side_of
 from ooc_jax.report._style import number
 
@@ -76,7 +77,7 @@ def run_summary(
   """Reads what the table of a comparison says of one run.
 
   Args:
-    folder: A results folder of experiment 1.
+    folder: A results folder of experiment 1 or 2.
     side: See `depth_curve`.
 
   Returns:
@@ -89,7 +90,7 @@ def run_summary(
     summary = side_of(results, side)
     total = summary['total']
     rows = sorted(summary['layers'], key=lambda row: row['layer'])
-    share = total['semantic']
+    share = share_of(total)
     return RunSummary(
         folder=str(folder),
         settings=dict(results.config['settings']),

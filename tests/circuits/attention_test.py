@@ -17,10 +17,10 @@ from tests.circuits import qk_oracle
 _K = 5
 
 
-def _assert_agrees(
-    model, dictionary, layer, found, *, offset=0, counts=None, tolerance=1e-5
-):
+def _assert_agrees(model, dictionary, layer, found, *, offset=0, counts=None):
   """Every head of `found` is that of the definition."""
+  # Weights are exp of float32 scores as large as 100, whose last bit is 8e-6.
+  tolerance = 1e-4
   for n, head in enumerate(found.heads):
     scores = qk_oracle.scores(model, dictionary.decoder, layer, head, offset)
     expected = qk_oracle.head_statistics(
@@ -94,15 +94,15 @@ class AttentionStatisticsTest(parameterized.TestCase):
     whole = circuits.attention_statistics(
         model, dictionary, 1, heads=(2,), k=_K
     )
-    self.assertTrue((found.log_partition < whole.log_partition).all())
+    less = np.asarray(whole.log_partition - found.log_partition)
+    self.assertGreater(less.min(), -1e-5)
+    self.assertGreater((less > 1e-3).mean(), 0.2)
 
   def test_partners_are_all_features(self):
     model = attention_models.tiny_model('llama')
     dictionary = attention_models.dictionary(model, 1)
     F = dictionary.size
-    found = circuits.attention_statistics(
-        model, dictionary, 1, heads=(3,), k=F
-    )
+    found = circuits.attention_statistics(model, dictionary, 1, heads=(3,), k=F)
     _assert_agrees(model, dictionary, 1, found)
     for role in (found.query, found.key):
       np.testing.assert_array_equal(

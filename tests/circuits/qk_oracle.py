@@ -2,6 +2,7 @@
 
 import operator
 
+import jaxtyping
 import numpy as np
 import scipy.special
 import scipy.stats
@@ -41,6 +42,12 @@ def _role(role, scores, y, k, ids):
   }
 
 
+def without_shape_checks(test):
+  """Lets arrays of a wrong shape through to the function, in one test."""
+  jaxtyping.config.update('jaxtyping_disable', True)
+  test.addCleanup(jaxtyping.config.update, 'jaxtyping_disable', False)
+
+
 def quantiles(y, levels):
   """The ⌈p·n⌉-th smallest of each row."""
   return np.quantile(y, levels, axis=1, method='inverted_cdf')
@@ -73,6 +80,27 @@ def assert_agrees(statistics, expected, tolerance=1e-5):
       if x > (0 if isinstance(x, int) else tolerance)
   }
   assert not wrong, f'differ from the oracle: {wrong}'
+
+
+def assert_close(statistics, expected, tolerance):
+  """Each number by itself to `tolerance`, and all ids equal.
+
+  What is near zero beside the largest of its kind is rounded away: such
+  numbers to a hundredth of `tolerance` of the largest.
+  """
+  for name, value in expected.items():
+    actual = np.asarray(operator.attrgetter(name)(statistics))
+    if name.endswith(('_ids', '_partner')):
+      np.testing.assert_array_equal(actual, value, err_msg=name)
+    else:
+      like = np.abs(expected[name.replace('.mean', '.std')]).max()
+      np.testing.assert_allclose(
+          actual,
+          value,
+          rtol=tolerance,
+          atol=0.01 * tolerance * like,
+          err_msg=name,
+      )
 
 
 def head_vectors(model, directions, layer, head, offset=0):

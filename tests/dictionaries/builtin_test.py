@@ -199,10 +199,11 @@ class LoadTest(parameterized.TestCase):
     np.testing.assert_array_equal(
         spread.decoder, plain.decoder.astype(jnp.bfloat16)
     )
-    with self.assertRaisesRegex(InputError, 'evenly over the 8'):
-      load_dictionary(
-          'mlp', model=model, layer=1, mesh=_mesh((8,), ('feature',))
-      )
+    undivided = load_dictionary(
+        'mlp', model=model, layer=1, mesh=_mesh((8,), ('feature',))
+    )
+    self.assertTrue(undivided.decoder.is_fully_replicated)
+    np.testing.assert_array_equal(undivided.decoder, plain.decoder)
     with self.assertRaisesRegex(InputError, "none is 'feature'"):
       load_dictionary('mlp', model=model, layer=1, mesh=_mesh((4,), ('data',)))
 

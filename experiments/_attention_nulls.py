@@ -1,0 +1,168 @@
+"""What stands for chance in experiment 2, sent through the same heads."""
+
+from _attention_study import AttentionStudy
+import _sides
+import jax.numpy as jnp
+from jax.sharding import Mesh
+import numpy as np
+import pyarrow as pa
+
+import ooc_jax
+from ooc_jax import circuits
+from ooc_jax import measures
+
+
+def nulls_table(
+    model: ooc_jax.Model,
+    dictionary: ooc_jax.Dictionary,
+    layer: int,
+    study: AttentionStudy,
+    mask: np.ndarray,
+    mesh: Mesh | None = None,
+) -> pa.Table | None:
+  """One row a direction of every null: what participation is decided by.
+
+  Each null has as many directions as the dictionary has features, because the
+  largest of more scores is larger:
+    random: random directions in both roles;
+    permuted: the dictionary's queries with keys whose every coordinate is
+      permuted over the features by itself. (Whole keys in another order have
+      the same largest score.) Its queries keep their meaning, its keys only
+      the spread of their coordinates;
+    tokens: as many tokens of the mask, drawn at random, in both roles: rows of
+      the embedding less their mean over the mask. All of them, where there are
+      fewer.
+
+  Args:
+    model: With attention, norms and embedding.
+    dictionary: At the layer's input.
+    layer: From 0.
+    study: The settings.
+    mask: [V] tokens that count.
+    mesh: That queries and keys are spread over.
+
+  Returns:
+    Columns `null`, `direction` and for each context a list [N]; None without
+    a null.
+  """
+  tables = []
+  for name in study.null_kinds:
+    if name == 'permuted':
+      found = _permuted(model, dictionary, layer, study, mesh)
+    else:
+      rows = (
+          _random(dictionary, layer, study)
+          if name == 'random'
+          else _tokens(model, dictionary.size, layer, study, mask)
+      )
+      found = measures.participation_statistics(
+          ooc_jax.attention_statistics(
+              model,
+              # At the layer's input, whatever the layer.
+              _sides.of_directions(rows).replace(site=dictionary.site),
+              layer,
+              offset=study.offset,
+              k=min(study.partners, len(rows)),
+              sample=study.sample,
+              seed=study.seed,
+              mesh=mesh,
+          )
+      )
+    tables.append(_table(name, found))
+  return pa.concat_tables(tables) if tables else None
+
+
+def null_statistics(table: pa.Table, name: str) -> dict[str, np.ndarray]:
+  """Context -> [N, n] of one null."""
+  own = table.filter(pa.array(np.asarray(table['null']) == name))
+  found = {}
+  for context in measures.CONTEXTS:
+    column = own[context].combine_chunks()
+    size = column.type.list_size
+    found[context] = column.flatten().to_numpy().reshape(-1, size).T
+  return found
+
+
+def _random(
+    dictionary: ooc_jax.Dictionary, layer: int, study: AttentionStudy
+) -> np.ndarray:
+  # Lengths do not count: the norm before the attention takes them away.
+  if study.null == 'matched':
+    rows = measures.matched_directions(
+        dictionary.decoder, dictionary.size, seed=study.seed + layer
+    )
+  else:
+    rows = measures.isotropic_directions(
+        dictionary.size, dictionary.decoder.shape[1], seed=study.seed + layer
+    )
+  return np.asarray(rows)
+
+
+def _tokens(
+    model: ooc_jax.Model,
+    size: int,
+    layer: int,
+    study: AttentionStudy,
+    mask: np.ndarray,
+) -> np.ndarray:
+  ids = np.flatnonzero(np.asarray(mask))
+  rows = np.asarray(
+      circuits.embedding_table(model)[jnp.asarray(ids)], np.float32
+  )
+  rows = rows - rows.mean(axis=0, keepdims=True, dtype=np.float64).astype(
+      np.float32
+  )
+  if size >= len(ids):
+    return rows
+  rng = np.random.default_rng((study.seed, layer, 1))
+  return rows[np.sort(rng.choice(len(ids), size, replace=False))]
+
+
+def _permuted(
+    model: ooc_jax.Model,
+    dictionary: ooc_jax.Dictionary,
+    layer: int,
+    study: AttentionStudy,
+    mesh: Mesh | None,
+) -> dict[str, np.ndarray]:
+  config = model.config
+  found = []
+  for head in range(config.num_heads):
+    queries = circuits.head_queries(
+        model, dictionary.decoder, layer, head, offset=study.offset
+    )
+    keys = np.asarray(
+        circuits.head_keys(model, dictionary.decoder, layer, head)
+    )
+    # The same keys for all heads that share them.
+    rng = np.random.default_rng((study.seed, layer, head // config.group_size))
+    found.append(
+        measures.participation_statistics(
+            circuits.qk_statistics(
+                queries,
+                rng.permuted(keys, axis=0),
+                scale=config.attention_scale,
+                softcap=config.attention_softcap,
+                k=study.partners,
+                sample=study.sample,
+                seed=study.seed,
+                mesh=mesh,
+            )
+        )
+    )
+  return {x: np.stack([one[x] for one in found]) for x in measures.CONTEXTS}
+
+
+def _table(name: str, found: dict[str, np.ndarray]) -> pa.Table:
+  heads, size = found['query_pre'].shape
+  columns = {
+      x: pa.FixedSizeListArray.from_arrays(
+          pa.array(np.ascontiguousarray(found[x].T).ravel()), heads
+      )
+      for x in measures.CONTEXTS
+  }
+  return pa.table({
+      'null': [name] * size,
+      'direction': np.arange(size, dtype=np.int32),
+      **columns,
+  })

@@ -1,0 +1,95 @@
+"""What experiment 2 says on a terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from _attention_study import AttentionStudy
+import _shapes
+
+from ooc_jax import measures
+from ooc_jax import report
+from ooc_jax import results
+
+_NAMES = {
+    'query_pre': 'As a query, largest score',
+    'query_post': 'As a query, largest weight',
+    'key_pre': 'As a key, largest score',
+    'key_post': 'As a key, largest weight',
+}
+
+
+def report_lines(
+    study: AttentionStudy, summary: Mapping[str, Any]
+) -> list[str]:
+  """The table of layers, what the run found, and the most selective heads."""
+  lines = report.aligned_table(_rows(study, summary))
+  lines += ['', *_findings(study, summary)]
+  if summary['examples']:
+    lines += ['', 'Most selective heads:', *_heads(summary['examples'])]
+  return lines
+
+
+def _rows(study: AttentionStudy, summary: Mapping[str, Any]) -> list[list[str]]:
+  """Shares in per cent, each with that of the first null behind it."""
+  sides = [summary['sides'][name] for name in measures.CONTEXTS]
+  head = ['layer', 'features']
+  for name in measures.CONTEXTS:
+    head += [name.replace('_', ' ')] + ['chance'] * bool(study.null_kinds)
+  rows = [[*head, 'mean heads']]
+  groups = zip(*[(*x['layers'], x['total']) for x in sides], strict=True)
+  for group in groups:
+    first = group[0]
+    row = [str(first.get('layer', 'all')), str(first['features'])]
+    for own in group:
+      row.append(f'{own["participating"]["share"]:.1%}')
+      if study.null_kinds:
+        row.append(f'{own["null_share"]:.1%}')
+    rows.append([*row, f'{first["mean_heads"]["mean"]:.2f}'])
+  return rows
+
+
+def _findings(study: AttentionStudy, summary: Mapping[str, Any]) -> list[str]:
+  """What the run found, in sentences."""
+  if study.participation.startswith('quantile'):
+    threshold = f'{study.participation} of all features, heads and layers'
+  else:
+    threshold = f'{study.participation} at {study.alpha:g}, head by head'
+  lines = [
+      f'Participating: in at least {study.at_least} of'
+      f' {summary["num_heads"]} heads, over {threshold}.'
+  ]
+  for name, text in _NAMES.items():
+    side = summary['sides'][name]
+    total = side['total']
+    line = f'{text}: {total["participating"]["share"]:.1%} participate'
+    if study.null_kinds:
+      others = ', '.join(
+          f'{null} {total["nulls"][null]:.1%}' for null in study.null_kinds
+      )
+      line += f' (chance: {others})'
+    lines.append(
+        f'{line}; over depth {_shapes.shape_text(side["shape"])}, mean heads'
+        f' {_shapes.shape_text(side["shape_of_mean_heads"])}.'
+    )
+  return lines
+
+
+def _heads(examples: Sequence[Mapping[str, Any]]) -> list[str]:
+  """A line a head."""
+  rows = [[
+      'head', 'selectivity', 'diagonal', 'copy', 'offset', 'writes'
+  ]]  # fmt: skip
+  for row in examples:
+    copy = row['copy_score']
+    rows.append([
+        f'{row["layer"]}.{row["head"]}',
+        f'{row["selectivity"]:.1f}',
+        f'{row["diagonal_mass"]:.3f}',
+        '-' if copy is None else f'{copy:.2f}',
+        str(row['preferred_offset']),
+    ])
+    tokens = row['write_tokens'] or [[]]
+    rows[-1].append(' '.join(results.quoted(x, 16) for x in tokens[0]) or '-')
+  # Tokens are quoted by now, and would be escaped a second time in a cell.
+  table = report.aligned_table([row[:-1] for row in rows])
+  return [f'{line}  {row[-1]}' for line, row in zip(table, rows, strict=True)]

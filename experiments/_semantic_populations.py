@@ -1,0 +1,201 @@
+"""Experiment 3: the numbers of both populations at every layer.
+
+Axis letters: F features, N heads.
+"""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+import ooc_jax
+from ooc_jax import measures
+
+# Labelling -> column of experiment 1's labels.
+LABELLINGS = {'output': 'semantic', 'input': 'input_semantic'}
+POPULATIONS = ('semantic', 'other')
+OVER_HEADS = {'mean': np.mean, 'largest': np.max}
+_BINS = 40
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+  """The features of a layer.
+
+  Attributes:
+    layer: Whose attention.
+    statistics: Context of participation -> a number a feature, [F].
+    labels: Labelling -> which features are semantic, [F].
+  """
+
+  layer: int
+  statistics: Mapping[str, np.ndarray]
+  labels: Mapping[str, np.ndarray]
+
+
+def layer_of(
+    layer: int,
+    statistics: Mapping[str, np.ndarray],
+    labels: Mapping[str, np.ndarray],
+    over_heads: str,
+) -> Layer:
+  """Joins both experiments.
+
+  Args:
+    layer: Whose attention.
+    statistics: Context -> [N, F].
+    labels: Labelling -> [F].
+    over_heads: How N numbers of a feature become one; see `OVER_HEADS`.
+
+  Raises:
+    InputError: The numbers of features differ.
+  """
+  reduce = OVER_HEADS[over_heads]
+  values = {
+      name: reduce(x.astype(np.float64), axis=0)
+      for name, x in statistics.items()
+  }
+  sizes = {x.size for x in (*values.values(), *labels.values())}
+  if len(sizes) > 1:
+    raise ooc_jax.InputError(
+        f'Layer {layer}: attention and labels are of {sorted(sizes)} features;'
+        ' take both from one dictionary.'
+    )
+  return Layer(layer, values, labels)
+
+
+def population_rows(
+    layers: Sequence[Layer], labelling: str
+) -> list[dict[str, Any]]:
+  """A row for each context, layer and population.
+
+  With `size`, `mean`, `median`, `p75`, and a histogram: `counts` between
+  `edges`, which are one set for a context, so that layers and populations can
+  be laid over each other. Of weights the edges are even in their logarithm.
+  """
+  rows = []
+  for context in measures.CONTEXTS:
+    edges = _edges(context, [x.statistics[context] for x in layers])
+    for one in layers:
+      both = measures.split(one.statistics[context], one.labels[labelling])
+      for name, values in zip(POPULATIONS, both, strict=True):
+        rows.append({
+            'labelling': labelling,
+            'context': context,
+            'layer': one.layer,
+            'population': name,
+            **measures.population(values)._asdict(),
+            'counts': np.histogram(values, edges)[0].tolist(),
+            'edges': edges.tolist(),
+        })
+  return rows
+
+
+def effect_rows(
+    layers: Sequence[Layer],
+    labelling: str,
+    *,
+    least: int,
+    draws: int,
+    seed: int,
+) -> list[dict[str, Any]]:
+  """A row for each context and layer: the two populations compared.
+
+  Cliff's delta is above 0 where semantic features have the larger numbers.
+  `q` is Benjamini and Hochberg's over the layers of a context. All are None
+  where a population has fewer than `least` features.
+  """
+  rows = []
+  for context in measures.CONTEXTS:
+    mine = []
+    for one in layers:
+      semantic, other = measures.split(
+          one.statistics[context], one.labels[labelling]
+      )
+      row = {
+          'labelling': labelling,
+          'context': context,
+          'layer': one.layer,
+          'semantic': semantic.size,
+          'other': other.size,
+      }
+      if min(semantic.size, other.size) >= least:
+        effect = measures.cliffs_delta(
+            semantic, other, draws=draws, seed=seed + one.layer
+        )
+        test = measures.mann_whitney(semantic, other)
+        row |= effect._asdict() | test._asdict()
+        row |= {
+            'semantic_median': float(np.median(semantic)),
+            'semantic_error': measures.median_error(semantic),
+            'other_median': float(np.median(other)),
+            'other_error': measures.median_error(other),
+        }
+      mine.append(row)
+    tested = [row for row in mine if 'delta' in row]
+    q = measures.q_values(np.asarray([row['p_value'] for row in tested]))
+    for row, value in zip(tested, q.tolist(), strict=True):
+      row['q_value'] = value
+    rows += mine
+  return rows
+
+
+_EFFECT_SCHEMA = pa.schema([
+    ('labelling', pa.string()),
+    ('context', pa.string()),
+    ('layer', pa.int32()),
+    ('semantic', pa.int32()),
+    ('other', pa.int32()),
+    *[
+        (name, pa.float64())
+        for name in (
+            'delta',
+            'low',
+            'high',
+            'error',
+            'u',
+            'p_value',
+            'q_value',
+            'semantic_median',
+            'semantic_error',
+            'other_median',
+            'other_error',
+        )
+    ],
+])
+
+
+def effects_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+  """Of `effect_rows`."""
+  return pa.Table.from_pylist([dict(row) for row in rows], _EFFECT_SCHEMA)
+
+
+def populations_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+  """Of `population_rows`."""
+  schema = pa.schema([
+      ('labelling', pa.string()),
+      ('context', pa.string()),
+      ('layer', pa.int32()),
+      ('population', pa.string()),
+      ('size', pa.int32()),
+      ('mean', pa.float64()),
+      ('median', pa.float64()),
+      ('p75', pa.float64()),
+      ('counts', pa.list_(pa.int32())),
+      ('edges', pa.list_(pa.float64())),
+  ])
+  return pa.Table.from_pylist([dict(row) for row in rows], schema)
+
+
+def _edges(context: str, values: Sequence[np.ndarray]) -> np.ndarray:
+  pooled = np.concatenate(values)
+  low, high = float(pooled.min()), float(pooled.max())
+  if context.endswith('post') and low > 0:
+    edges = np.geomspace(low, high, _BINS + 1)
+  else:
+    edges = np.linspace(low, high, _BINS + 1)
+  # Rounding must not leave out the ends; equal values need some width.
+  edges[0], edges[-1] = low, high
+  return edges if high > low else low + np.linspace(-0.5, 0.5, _BINS + 1)

@@ -1,0 +1,193 @@
+"""Sums over the logits of some features, a block of them at a time.
+
+Axis letters: F features (of one block), V rows of a block.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from ooc_jax.circuits._blocks import Blocks
+from ooc_jax.circuits._blocks import fold_reduce
+from ooc_jax.model import softcap as apply_softcap
+
+# A finite stand-in for minus infinity, whose differences are finite.
+_LOWEST = -1e38
+# Of a softmax's partition; a smaller part is not told from rounding.
+_LEAST_REST = 2.0**-21
+
+
+class Feature(NamedTuple):
+  """What goes with each direction; products x are of its normalised row.
+
+  Attributes:
+    row: [F, D], as it is multiplied.
+    centre: The mean of x over the kept rows, nearly.
+    slope: A logit is slope * x + offset.
+    offset: See `slope`.
+    threshold: Logits above it are active.
+    size_error: x is off by at most size_error * size + loss_error * loss.
+    loss_error: See `size_error`.
+  """
+
+  row: Float[Array, 'F D']
+  centre: Float[Array, 'F']
+  slope: Float[Array, 'F']
+  offset: Float[Array, 'F']
+  threshold: Float[Array, 'F']
+  size_error: Float[Array, 'F']
+  loss_error: Float[Array, 'F']
+
+
+class Sums(NamedTuple):
+  """What a pass leaves of the logits y, per feature, over the kept rows."""
+
+  power_sums: Float[Array, 'F 4']  # Of x - centre.
+  lost: Float[Array, 'F 4']  # Kahan's compensation of them.
+  peak: Float[Array, 'F']  # Largest y, after the softcap.
+  partition: Float[Array, 'F']  # Σ exp(y - peak)
+  weighted: Float[Array, 'F']  # Σ exp(y - peak)·(y - peak)
+  active: Int[Array, 'F']
+
+
+def no_sums(F: int) -> Sums:
+  """Before the first block."""
+  return Sums(
+      power_sums=jnp.zeros((F, 4)),
+      lost=jnp.zeros((F, 4)),
+      peak=jnp.full((F,), _LOWEST),
+      partition=jnp.zeros((F,)),
+      weighted=jnp.zeros((F,)),
+      active=jnp.zeros((F,), jnp.int32),
+  )
+
+
+def absorb(
+    sums: Sums,
+    x: Float[Array, 'F V'],
+    highest: Float[Array, 'F'],
+    keep: Float[Array, 'V'],
+    mask: Float[Array, '1 V'],
+    feature: Feature,
+    blocks: Blocks,
+    *,
+    softcap: float | None,
+    active: bool,
+) -> Sums:
+  """Adds one block of products to the sums.
+
+  Args:
+    sums: So far.
+    x: The products.
+    highest: Of the kept ones.
+    keep: 1 for rows that count, else 0.
+    mask: 0 for rows that count, else minus infinity.
+    feature: What goes with each direction.
+    blocks: How the walk goes.
+    softcap: See `Wanted`.
+    active: See `Wanted`.
+  """
+  c = (x - feature.centre[:, None]) * keep[None]
+  squares = c * c
+  powers = fold_reduce(
+      [blocks.fold(p) for p in (c, squares, squares * c, squares * squares)],
+      'ssss',
+  )
+  power_sums, lost = _kahan(
+      sums.power_sums, sums.lost, jnp.stack([_rest(p) for p in powers], axis=1)
+  )
+
+  logits = _line(x, feature)
+  y = apply_softcap(logits, softcap)
+  if softcap is not None:
+    # XLA:CPU computes tanh and exp many entries at once only alone in a loop.
+    y = jax.lax.optimization_barrier(y)
+  highest = jnp.maximum(highest, _LOWEST)
+  peak = jnp.maximum(sums.peak, apply_softcap(_line(highest, feature), softcap))
+  terms = jnp.exp(y - peak[:, None] + mask)
+  terms = jax.lax.optimization_barrier(terms)
+  totals = fold_reduce(
+      (blocks.fold(terms), blocks.fold(terms * (y - peak[:, None]))), 'ss'
+  )
+  partition, weighted = rescale(sums.peak, sums.partition, sums.weighted, peak)
+  over_threshold = sums.active
+  if active:
+    over = (logits > feature.threshold[:, None]).astype(jnp.float32)
+    over_threshold += jnp.einsum('FV,V->F', over, keep).astype(jnp.int32)
+  return Sums(
+      power_sums=power_sums,
+      lost=lost,
+      peak=peak,
+      partition=partition + _rest(totals[0]),
+      weighted=weighted + _rest(totals[1]),
+      active=over_threshold,
+  )
+
+
+def with_true_logits(
+    sums: Sums,
+    x: Float[Array, 'F c'],
+    logits: Float[Array, 'F c'],
+    feature: Feature,
+    softcap: float | None,
+) -> Sums:
+  """The softmax with the true logits of some tokens for those of the pass.
+
+  Args:
+    sums: Of the pass.
+    x: Products of the pass.
+    logits: The true ones, minus infinity where they are not known.
+    feature: What goes with each direction.
+    softcap: See `Wanted`.
+  """
+  known = jnp.isfinite(logits)
+  seen = _line(x, feature)
+  seen = apply_softcap(seen, softcap) - sums.peak[:, None]
+  terms = jnp.where(known, jnp.exp(seen), 0.0)
+  rest = sums.partition - terms.sum(axis=1)
+  weighted = sums.weighted - jnp.where(known, terms * seen, 0.0).sum(axis=1)
+  # Less is rounding of the difference.
+  real = rest > _LEAST_REST * sums.partition
+  rest, weighted = (jnp.where(real, y, 0.0) for y in (rest, weighted))
+
+  true = jnp.where(known, apply_softcap(logits, softcap), -jnp.inf)
+  peak = true.max(axis=1)
+  peak = jnp.where(jnp.isfinite(peak), peak, sums.peak)
+  below = jnp.where(known, true - peak[:, None], 0.0)
+  terms = jnp.where(known, jnp.exp(below), 0.0)
+  rest, weighted = rescale(sums.peak, rest, weighted, peak)
+  return sums._replace(
+      peak=peak,
+      partition=rest + terms.sum(axis=1),
+      weighted=weighted + (terms * below).sum(axis=1),
+  )
+
+
+def _line(x, feature: Feature):
+  shape = (-1,) + (1,) * (x.ndim - 1)
+  return x * feature.slope.reshape(shape) + feature.offset.reshape(shape)
+
+
+def rescale(
+    old_peak: Float[Array, 'F'],
+    partition: Float[Array, 'F'],
+    weighted: Float[Array, 'F'],
+    peak: Float[Array, 'F'],
+) -> tuple[Float[Array, 'F'], Float[Array, 'F']]:
+  """The two sums of a softmax, taken about another peak."""
+  drop = jnp.where(partition > 0, old_peak - peak, 0.0)
+  factor = jnp.exp(drop)
+  return factor * partition, factor * (weighted + drop * partition)
+
+
+def _rest(x: Float[Array, 'F n lanes']) -> Float[Array, 'F']:
+  return x.sum(axis=(1, 2))
+
+
+def _kahan(total, lost, term):
+  """One compensated addition (Kahan): keeps the low bits of a long sum."""
+  y = term - lost
+  new = total + y
+  return new, (new - total) - y

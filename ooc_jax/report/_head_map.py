@@ -1,0 +1,128 @@
+"""The figure of heads: a cell for each layer and head."""
+
+import math
+
+from matplotlib import cm
+from matplotlib import colors
+from matplotlib import ticker
+from matplotlib.figure import Figure
+import numpy as np
+
+from ooc_jax.report import _style
+from ooc_jax.report._participation import CONTEXT_NAMES
+from ooc_jax.report._participation import HeadMap
+
+_NUMBERS = {
+    'selectivity': 'selectivity',
+    'diagonal_mass': 'weight on itself',
+    'copy_score': 'OV copy score',
+    'preferred_offset': 'preferred offset (tokens)',
+}
+_MAP = 'viridis'
+_WIDTH = 7.2  # Inches.
+
+
+def heads_figure(heads: HeadMap) -> Figure:
+  """Draws every head: a row a layer, a column a head.
+
+  Four panels give the share of features that participate in the head, in per
+  cent on one scale; four more its selectivity (largest weight times F, on a
+  logarithmic scale), the weight of a query on its own key, the OV copy score
+  and the preferred offset (logarithmic from 1). Empty cells are heads without
+  that number.
+
+  Args:
+    heads: Of one run.
+
+  Returns:
+    A figure of 7.2 inches, as high as the layers ask for.
+  """
+  rows, columns = next(iter(heads.shares.values())).shape
+  height = min(max(0.1 * rows, 1.1), 3.6)
+  with _style.new_figure(_WIDTH, 2 * height + 1.6) as figure:
+    axes = figure.subplots(2, 4)
+    last = max(
+        (float(np.nanmax(x)) for x in heads.shares.values() if x.size),
+        default=0.0,
+    )
+    shared = colors.Normalize(0, 100 * last if last > 0 else 1.0)
+    panels = [
+        (CONTEXT_NAMES[name], 100 * grid, shared)
+        for name, grid in heads.shares.items()
+    ]
+    panels += [
+        (_NUMBERS[name], grid, _norm(name, grid))
+        for name, grid in heads.numbers.items()
+    ]
+    for place, (title, grid, norm) in zip(axes.flat, panels, strict=True):
+      place.pcolormesh(
+          np.arange(columns + 1) - 0.5,
+          np.arange(rows + 1) - 0.5,
+          np.ma.masked_invalid(grid),
+          norm=norm,
+          cmap=_MAP,
+          linewidth=0,
+      )
+      place.set_title(title, fontsize=7, color=_style.INK)
+      place.set_ylim(rows - 0.5, -0.5)
+      _ticks(place, heads.layers, columns)
+      if norm is not shared:
+        _bar(figure, norm, place)
+    bar = _bar(figure, shared, list(axes[0]))
+    bar.set_label('Participating (%)', fontsize=7, color=_style.INK)
+    for place in (axes[0, 0], axes[1, 0]):
+      place.set_ylabel('Layer', fontsize=8, color=_style.INK)
+    for place in axes[1]:
+      place.set_xlabel('Head', fontsize=8, color=_style.INK)
+    title = 'Heads: '
+    room = 72 * _WIDTH - 12 - _style.text_width(title, 9.5)
+    figure.suptitle(
+        title + _style.fitted(heads.label, room, 9.5),
+        fontsize=9.5,
+        color=_style.INK,
+        x=0.01,
+        ha='left',
+    )
+  return figure
+
+
+def _norm(name: str, grid: np.ndarray) -> colors.Normalize:
+  """Selectivity differs by powers; a scale needs two different ends."""
+  known = grid[np.isfinite(grid)]
+  if name == 'selectivity' and known.size and known.min() > 0:
+    low, high = float(known.min()), float(known.max())
+    return colors.LogNorm(low, high if high > low else 2 * low)
+  high = float(known.max()) if known.size else 1.0
+  if name == 'preferred_offset' and high > 1:
+    return colors.SymLogNorm(1.0, vmin=0, vmax=high)
+  return colors.Normalize(0, high if high > 0 else 1.0)
+
+
+def _ticks(axes, layers: tuple[int, ...], columns: int) -> None:
+  step = math.ceil(len(layers) / 10)
+  shown = range(0, len(layers), step)
+  axes.set_yticks(list(shown), [str(layers[i]) for i in shown])
+  axes.xaxis.set_major_locator(
+      ticker.MaxNLocator(nbins=5, integer=True, min_n_ticks=1)
+  )
+  axes.set_xlim(-0.5, columns - 0.5)
+  _style.dress(axes)
+  axes.tick_params(labelsize=6.5, length=2)
+
+
+def _bar(figure: Figure, norm: colors.Normalize, where):
+  bar = figure.colorbar(
+      cm.ScalarMappable(norm, _MAP), ax=where, fraction=0.05, pad=0.02
+  )
+  if not _is_linear(norm):
+    # A few plain numbers: powers of ten may all lie outside.
+    ends = np.asarray(norm.inverse(np.linspace(0, 1, 4)), float)
+    bar.set_ticks(ends.tolist(), labels=[f'{x:.3g}' for x in ends])
+    bar.minorticks_off()
+  bar.ax.tick_params(labelsize=6, colors=_style.INK, length=2)
+  bar.outline.set_visible(False)
+  return bar
+
+
+def _is_linear(norm: colors.Normalize) -> bool:
+  return type(norm) is colors.Normalize

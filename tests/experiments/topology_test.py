@@ -1,0 +1,66 @@
+"""`--plan`: a topology's memory and traffic, with libtpu where it is there."""
+
+import importlib.util
+import unittest
+
+from _collectives import collectives
+import _topology
+from absl.testing import absltest
+from absl.testing import parameterized
+
+from ooc_jax import InputError
+
+_HLO = """
+HloModule jit_lens
+
+%add (a: f32[], b: f32[]) -> f32[] {
+  ROOT %sum = f32[] add(f32[] %a, f32[] %b)
+}
+
+%body (p: (s32[], f32[16,4])) -> (s32[], f32[16,4]) {
+  %all-reduce.1 = (f32[16]{0}, f32[16,4]{1,0}) all-reduce(%x, %y), to_apply=%add
+  %all-gather-start.2 = (bf16[8,2]{1,0}, bf16[8,8]{1,0}) all-gather-start(%z)
+  %all-gather-done.2 = bf16[8,8]{1,0} all-gather-done(%all-gather-start.2)
+}
+
+%other (p: s32[]) -> s32[] {
+  %all-gather.9 = s32[6]{0} all-gather(%p), dimensions={0}
+}
+
+ENTRY %main (x: f32[16,4]) -> f32[16,4] {
+  %w = s32[] while(%t), body=%body, config={"known_trip_count":{"n":"5"}}
+  %v = s32[] while(%u), body=%other
+}
+"""
+
+
+class CollectivesTest(absltest.TestCase):
+
+  def test_loops_of_known_length_count_their_turns(self):
+    self.assertEqual(
+        collectives(_HLO),
+        {
+            'all-reduce': (5, 5 * 4 * (16 + 64)),
+            'all-gather': (5 + 1, 5 * 2 * 64 + 4 * 6),
+        },
+    )
+
+  def test_nothing_is_sent_by_one_device(self):
+    self.assertEqual(collectives('ENTRY %main (x: f32[]) -> f32[] {\n}'), {})
+
+
+class TopologyTest(parameterized.TestCase):
+
+  @parameterized.parameters('v5e', '2x4', 'v5e:2,4', 'v5e:2x4;x', 'gpu:2x4')
+  def test_names_that_are_none(self, name):
+    with self.assertRaisesRegex(InputError, "write 'v5e:2x4'"):
+      _topology.tpu_devices(name)
+
+  @unittest.skipIf(importlib.util.find_spec('libtpu'), 'libtpu is installed.')
+  def test_without_the_compiler(self):
+    with self.assertRaisesRegex(InputError, r'ooc_jax\[tpu\]'):
+      _topology.tpu_devices('v5e:2x4')
+
+
+if __name__ == '__main__':
+  absltest.main()
