@@ -10,4 +10,6 @@ def get_config() -> dict[str, object]:
       ),
       # The layers of this release; `...-res-all` has every layer.
       'layers': '5,9,12,15',
+      # Attention reads what the layer before left.
+      'attention': {'layers': '6,10,13,16'},
   }

@@ -92,8 +92,9 @@ class AttentionStudy:
       raise ooc_jax.InputError(
           f'sink_share={self.sink_share!r} must be a share between 0 and 1.'
       )
+    kinds = self.null_kinds
     kind, value = parse_participation(self.participation)
-    if kind == 'null' and value not in self.null_kinds:
+    if kind == 'null' and value not in kinds:
       raise ooc_jax.InputError(
           f'participation={self.participation!r} needs the null {value!r}, and'
           f' nulls={self.nulls!r} does not hold it; add it there.'

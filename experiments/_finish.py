@@ -72,18 +72,17 @@ def finish(
 
 
 def _draw(folder: results.ResultsFolder, sides: Sequence[str]) -> None:
-  """All figures of the run."""
-  path, figures = folder.path, {}
+  """All figures of the run, one after another: each is some MB."""
+  path = folder.path
   for side in sides:
     end = '' if side == 'output' else f'_{side}'
     curve = report.depth_curve(path, side=side)
+    folder.write_figure(f'semantic_by_depth{end}', report.depth_figure([curve]))
     measured = report.measure_distributions(path, side=side)
-    figures |= {
-        f'semantic_by_depth{end}': report.depth_figure([curve]),
-        f'measures{end}': report.distribution_figure(measured),
-        f'sweep{end}': report.sweep_figure(report.sweep(path, side=side)),
-    }
+    folder.write_figure(f'measures{end}', report.distribution_figure(measured))
+    folder.write_figure(
+        f'sweep{end}', report.sweep_figure(report.sweep(path, side=side))
+    )
   pages = report.contact_sheet_figures(report.contact_sheet(path))
-  figures |= {f'features_{name}': page for name, page in pages.items()}
-  for name, figure in figures.items():
-    folder.write_figure(name, figure)
+  for name, page in pages.items():
+    folder.write_figure(f'features_{name}', page)

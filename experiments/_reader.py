@@ -78,6 +78,7 @@ class Reader:
       model = ooc_jax.model.random_weights(model, study.seed)
       table = ooc_jax.circuits.unembedding_table(model)
     self._model = model
+    self._moments = _moments(model, study, sides, self._mask, mesh)
     self._space = measures.token_space(table, self._mask, study.token_space)
     self._strings = measures.model_string_table(model)
     self._tokens = np.asarray(tokenizer.token_strings(), object)
@@ -159,6 +160,7 @@ class Reader:
         centered=study.centered,
         precision=study.precision,
         mask=self._mask,
+        moments=self._moments.get(side),
     )
     coherence = ooc_jax.coherence(
         self._model, lens, space=self._space, strings=self._strings
@@ -184,6 +186,29 @@ class Reader:
         )
         for name in _COLUMNS
     }
+
+
+def _moments(
+    model: ooc_jax.Model,
+    study: Study,
+    sides: Sequence[str],
+    mask: Any,
+    mesh: Mesh | None,
+) -> Mapping[str, ooc_jax.circuits.TableMoments]:
+  """Of the table of each side: found once, and once for a tied model."""
+  if study.convention == 'cosine':  # Divides rows by their norms.
+    return {}
+  found: dict[int, ooc_jax.circuits.TableMoments] = {}
+  out = {}
+  for side in sides:
+    if side == 'output':
+      table = ooc_jax.circuits.unembedding_table(model)
+    else:
+      table = ooc_jax.circuits.embedding_table(model)
+    if id(table) not in found:
+      found[id(table)] = ooc_jax.circuits.table_moments(table, mask, mesh=mesh)
+    out[side] = found[id(table)]
+  return out
 
 
 def null_layers(study: Study, layers: Sequence[int]) -> Sequence[int]:

@@ -38,8 +38,8 @@ def read_layers(
     InputError: A folder is of another experiment or not finished, or the two
       are not of the same features.
   """
-  first = _view(labels, 'output_prediction', 'labels')
-  second = _view(attention, 'attention_participation', 'attention')
+  first = view(labels, 'output_prediction', 'labels')
+  second = view(attention, 'attention_participation', 'attention')
   _check_same(first, second)
   table = first.read_table('labels')
   layer_of = np.asarray(table['layer'])
@@ -176,9 +176,14 @@ def _courses(
   return found
 
 
-def _view(
+def view(
     path: str | os.PathLike[str], experiment: str, flag: str
 ) -> results.ResultsFolder:
+  """The folder of a finished run of an experiment, to read.
+
+  Raises:
+    InputError: It is none, or of another experiment.
+  """
   found = report.experiment_of(path)
   if found != experiment:
     raise ooc_jax.InputError(

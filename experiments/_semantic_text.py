@@ -23,7 +23,7 @@ _READINGS = {'courses': 'courses of the medians', 'sides': 'sides of delta'}
 def report_lines(summary: Mapping[str, Any]) -> list[str]:
   """A table for each labelling, and the verdicts."""
   lines = []
-  for labelling in summary['contexts']:
+  for labelling in [x for x in _LABELLINGS if x in summary['contexts']]:
     rows = [row for row in summary['effects'] if row['labelling'] == labelling]
     lines += [
         (

@@ -24,9 +24,17 @@ _LABELS = flags.DEFINE_list(
     'labels', None, 'Names of the runs, in their order, with commas between.'
 )
 _SIDE = flags.DEFINE_string(
-    'side', 'output', "Of the features: 'output', 'input' or 'embedding'."
+    'side',
+    'output',
+    "Of the features: 'output', 'input' or 'embedding'; of attention:"
+    f' {", ".join(ooc_jax.measures.CONTEXTS)}.',
 )
 _OUT = pathlib.Path('results') / 'compare'
+# What the share of an experiment is of.
+_COUNTED = {
+    'output_prediction': 'semantic',
+    'attention_participation': 'participating',
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,16 +99,17 @@ def run(
           f' {results.printable(str(folders[0]))} of'
           f' {results.printable(first)}: compare runs of one experiment.'
       )
-  if first == 'output_prediction':
-    return _output_prediction(folders, out, labels, side)
+  if first in _COUNTED:
+    return _compared(first, folders, out, labels, side)
   raise ooc_jax.InputError(
       f'{results.printable(str(folders[0]))} is of experiment'
       f' {results.printable(first)}, which cannot be compared: give folders of'
-      ' output_prediction.'
+      f' {" or ".join(_COUNTED)}.'
   )
 
 
-def _output_prediction(
+def _compared(
+    experiment: str,
     folders: Sequence[str | os.PathLike[str]],
     out: pathlib.Path,
     labels: Sequence[str] | None,
@@ -112,11 +121,12 @@ def _output_prediction(
       report.depth_curve(folder, name, side=side)
       for folder, name in zip(folders, names, strict=True)
   ]
-  rows = report.comparison_rows(runs, names)
+  counted = _COUNTED[experiment]
+  rows = report.comparison_rows(runs, names, counted=counted)
   cautions = report.cautions(runs, names)
   settings = {
       'experiment': 'compare',
-      'compared': 'output_prediction',
+      'compared': experiment,
       'side': side,
       'runs': [
           {'label': name, 'sha256': _digests(folder)}
@@ -124,7 +134,10 @@ def _output_prediction(
       ],
   }
   with results.ResultsFolder.open(out, settings, provenance={}) as folder:
-    folder.write_figure('semantic_by_depth', report.depth_figure(curves))
+    figure = report.depth_figure(
+        curves, subject=f'{counted.capitalize()} features'
+    )
+    folder.write_figure(_figure(experiment), figure)
     table = report.csv_table(report.comparison_numbers(runs, names))
     results.atomic_write(out / 'comparison.csv', table.encode())
     text = report.markdown_table(rows)
@@ -132,11 +145,19 @@ def _output_prediction(
     results.atomic_write(out / 'comparison.md', text.rstrip().encode() + b'\n')
     folder.write_summary({
         'experiment': 'compare',
-        'compared': 'output_prediction',
+        'compared': experiment,
         'runs': names,
         'cautions': cautions,
     })
   return Comparison(folder=out, rows=rows, cautions=cautions)
+
+
+def _figure(experiment: str) -> str:
+  return (
+      'semantic_by_depth'
+      if experiment == 'output_prediction'
+      else 'participation_by_depth'
+  )
 
 
 def _digests(folder: str | os.PathLike[str]) -> list[str]:
@@ -153,10 +174,7 @@ def main(words: list[str]) -> None:
     print('\nNot alike:')
     for sentence in comparison.cautions:
       print(f'- {results.printable(sentence)}')
-  print(
-      f'\n{comparison.folder}: comparison.csv, comparison.md,'
-      ' figures/semantic_by_depth.png'
-  )
+  print(f'\n{comparison.folder}: comparison.csv, comparison.md, figures/')
 
 
 if __name__ == '__main__':

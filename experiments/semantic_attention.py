@@ -35,7 +35,6 @@ from absl import flags
 import attention_participation
 import output_prediction
 
-import ooc_jax
 from ooc_jax import results
 
 _EXPERIMENT = 'semantic_attention'
@@ -113,8 +112,8 @@ def run(
   recorded = {
       'experiment': _EXPERIMENT,
       **dataclasses.asdict(settings),
-      'labels': _identity(labels),
-      'attention': _identity(attention),
+      'labels': _identity(labels, 'output_prediction', 'labels'),
+      'attention': _identity(attention, 'attention_participation', 'attention'),
   }
   recorded |= _name(attention)
   with results.ResultsFolder.open(
@@ -149,17 +148,16 @@ def run(
     )
 
 
-def _identity(part: Study | AttentionStudy | str | pathlib.Path) -> Any:
+def _identity(
+    part: Study | AttentionStudy | str | pathlib.Path,
+    experiment: str,
+    flag: str,
+) -> Any:
   """What makes a run of another experiment that run, and no other."""
   if isinstance(part, Study | AttentionStudy):
     return dataclasses.asdict(part)
-  path = pathlib.Path(part).expanduser()
+  path = _semantic_finish.view(part, experiment, flag).path
   names = ('config.json', 'summary.json')
-  if missing := [name for name in names if not (path / name).is_file()]:
-    raise ooc_jax.InputError(
-        f'{results.printable(str(path))} has no {missing[0]}: give the folder'
-        ' of a finished run.'
-    )
   return [results.sha256_file(path / name) for name in names]
 
 

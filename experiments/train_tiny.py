@@ -171,6 +171,8 @@ def _train(
   step = _pretraining.make_step(config, recipe)
   log = out / 'losses.jsonl'
   lines = _losses(log, first)
+  # Spread over the texts, which stand one after the other.
+  curve = text.held_out[:: max(1, len(text.held_out) // _CURVE_WINDOWS)]
   sums, start = [], time.monotonic()
   for i in range(first, recipe.steps):
     rows = _pretraining.batch(text.train, text.bos, recipe, i)
@@ -178,9 +180,7 @@ def _train(
     sums.append(loss)
     if (i + 1) % every and i + 1 < recipe.steps:
       continue
-    held_out = _pretraining.mean_held_out_loss(
-        state.params, text.held_out[:_CURVE_WINDOWS], config
-    )
+    held_out = _pretraining.mean_held_out_loss(state.params, curve, config)
     train = float(np.mean([float(x) for x in sums]))
     lines.append({'step': i + 1, 'train': train, 'held_out': held_out})
     sums = []

@@ -71,9 +71,9 @@ class OvCopying:
   self_write: Float[Array, 'F'] | Any
   z_score: Float[Array, 'F'] | Any
   in_top: Any  # [F] bool
-  positive_share: float
-  copy_score: float
-  eigenvalue_score: float
+  positive_share: float | Any
+  copy_score: float | Any
+  eigenvalue_score: float | Any
 
 
 def ov_writes(

@@ -14,8 +14,9 @@ from ooc_jax.circuits._qk_strip import GROUP
 from ooc_jax.circuits._qk_strip import LANES
 
 # Sums of the key role are kept for this many fixed parts of the queries and
-# added in one order: 1, 2, 4 or 8 devices give the same bits.
-_SEGMENTS = 8
+# added in one order: 1, 2, 4 or 8 devices give the same bits. Two for each of 8
+# devices, as a loop of one step is compiled to other bits than one of more.
+_SEGMENTS = 16
 # A strip is at most so many scores (64 MB), or so few rows; only a few strips
 # are held. At F = 16384 a strip of 128 rows stays in a CPU's last cache.
 _STRIP = 2**24

@@ -32,6 +32,7 @@ from ooc_jax.circuits._qk_strip import LANES
 from ooc_jax.circuits._qk_strip import Columns
 from ooc_jax.circuits._qk_strip import Keys
 from ooc_jax.circuits._qk_strip import Rows
+from ooc_jax.circuits._qk_strip import once
 from ooc_jax.circuits._qk_strip import strip
 from ooc_jax.circuits._topk import merge_topk
 from ooc_jax.model import softcap as apply_softcap
@@ -145,12 +146,14 @@ def _one_head(
   layout = settings.layout
   H = my_keys.shape[1]
   my_queries = queries.reshape(-1, H)
-  all_keys = gather(my_keys, settings.axis)
-  all_queries = gather(my_queries, settings.axis)
+  # The barriers keep one device from merging what several do in steps, which
+  # would change the last bits.
+  all_keys = once(gather(my_keys, settings.axis))
+  all_queries = once(gather(my_queries, settings.axis))
   all_real = gather(real.reshape(-1), settings.axis)
   keys = _keys(all_keys, counts, all_queries, settings)
   rows, sums, best = _walk(settings, queries, real, keys)
-  sums = jax.tree.map(lambda x: exchange(x, settings.axis), sums)
+  sums = once(jax.tree.map(lambda x: exchange(x, settings.axis), sums))
   groups = merge_groups(best, layout.groups, settings.axis)
   found = refine(my_keys, groups, all_queries, all_real, settings.k)
   second, received = sum_in_order(sums.second), sum_in_order(sums.received)
@@ -187,14 +190,14 @@ def _keys(
 ) -> Keys:
   number = counts.sum().astype(jnp.float32)
   seen = jnp.where(counts[:, None], rows, 0.0) if settings.hidden else rows
-  mean_query = _sum_rows(queries) / settings.layout.queries
+  mean_query = once(_sum_rows(queries) / settings.layout.queries)
   centre = jnp.einsum('kh,h->k', rows, mean_query, precision=_HIGHEST)
   return Keys(
       rows=rows,
       counts=counts if settings.hidden else None,
       number=number,
       mean_row=_sum_rows(seen) / number,
-      centre=apply_softcap(centre, settings.softcap),
+      centre=once(apply_softcap(centre, settings.softcap)),
   )
 
 

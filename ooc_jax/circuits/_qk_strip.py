@@ -86,10 +86,8 @@ def strip(
   """
   # The barriers keep XLA:CPU from making scores and weights again, or slower,
   # in each reduction.
-  scores = _once(
-      jnp.einsum('fh,kh->fk', queries, keys.rows, precision=_HIGHEST)
-  )
-  y = scores if softcap is None else _once(apply_softcap(scores, softcap))
+  scores = once(jnp.einsum('fh,kh->fk', queries, keys.rows, precision=_HIGHEST))
+  y = scores if softcap is None else once(apply_softcap(scores, softcap))
   rows, weights = _query_role(queries, scores, y, keys, k, softcap)
   away = jnp.square(y - keys.centre[None, :])
   share, masked = 1.0 / rows.partition, scores
@@ -107,7 +105,8 @@ def strip(
       largest=(weights * share[:, None]).max(axis=0),
   )
   f, K = scores.shape
-  return rows, columns, masked.reshape(f // GROUP, GROUP, K).max(axis=1)
+  maxima = masked.reshape(f // GROUP, GROUP, K).max(axis=1)
+  return once((rows, columns, maxima))
 
 
 def _query_role(
@@ -134,7 +133,7 @@ def _query_role(
   below = y - peak[:, None]
   if keys.counts is not None:
     below = jnp.where(keys.counts[None, :], below, -jnp.inf)
-  weights = _once(jnp.exp(below))
+  weights = once(jnp.exp(below))
   variance = away.sum(axis=1) / keys.number
   if softcap is not None:
     mean = _dot('fk,k->f', y, one) / keys.number
@@ -146,13 +145,14 @@ def _query_role(
           std=jnp.sqrt(jnp.maximum(variance, 0.0)),
           peak=peak,
           partition=_dot('fk,k->f', weights, one),
-          weighted=(weights * (y - _once(peak)[:, None])).sum(axis=1),
+          weighted=(weights * (y - once(peak)[:, None])).sum(axis=1),
       ),
       weights,
   )
 
 
-def _once(x: Any) -> Any:
+def once(x: Any) -> Any:
+  """`x`, made by itself: neither merged with its uses nor made again there."""
   return jax.lax.optimization_barrier(x)
 
 

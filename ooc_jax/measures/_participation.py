@@ -120,7 +120,7 @@ def null_cutoffs(
 
 def participates(
     statistic: Float[np.ndarray, 'N F'],
-    cutoffs: float | Float[np.ndarray, 'N'],
+    cutoffs: float | Float[np.ndarray, 'cutoffs'],
 ) -> Bool[np.ndarray, 'N F']:
   """Where a feature participates: strictly above the threshold.
 
@@ -207,7 +207,7 @@ def participation_shares(
 
 
 def heads_errors(
-    counts: Mapping[int, Int[np.ndarray, 'F']],
+    counts: Mapping[int, Int[np.ndarray, '_']],
 ) -> Float[np.ndarray, 'L']:
   """Standard error of the mean number of heads at each layer.
 

@@ -15,7 +15,7 @@ from ooc_jax.measures._participation import pooled_quantile
 from ooc_jax.measures._sweep import WHOLE_MODEL
 
 PARTICIPATION_ALPHAS = (0.001, 0.01, 0.05)
-_Layers = Mapping[int, Float[np.ndarray, 'N F']]
+_Layers = Mapping[int, Float[np.ndarray, '_ _']]
 
 
 def participation_sweep(

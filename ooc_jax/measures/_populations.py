@@ -90,16 +90,7 @@ def median_error(values: Float[np.ndarray, 'n']) -> float:
 def split(
     values: Float[np.ndarray, 'F'], labels: Bool[np.ndarray, 'F']
 ) -> tuple[Float[np.ndarray, 'n'], Float[np.ndarray, 'm']]:
-  """Values of the labelled features, and of the others.
-
-  Raises:
-    InputError: There are more or fewer labels than values.
-  """
-  if values.shape != labels.shape:
-    raise InputError(
-        f'There are {labels.size} labels for {values.size} features: take both'
-        ' from the same dictionary.'
-    )
+  """Values of the labelled features, and of the others."""
   return values[labels], values[~labels]
 
 

@@ -66,13 +66,8 @@ def relation_over_depth(
     second_errors: Likewise.
 
   Raises:
-    InputError: As `depth_shape`; or the courses differ in length.
+    InputError: As `depth_shape`.
   """
-  if first.shape != second.shape:
-    raise InputError(
-        f'The courses have {first.size} and {second.size} layers: give both at'
-        ' the same layers.'
-    )
   shapes = [
       depth_shape(layers, first, first_errors),
       depth_shape(layers, second, second_errors),

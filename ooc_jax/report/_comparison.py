@@ -15,13 +15,17 @@ _ABSENT = object()
 
 
 def comparison_rows(
-    runs: Sequence[RunSummary], labels: Sequence[str]
+    runs: Sequence[RunSummary],
+    labels: Sequence[str],
+    *,
+    counted: str = 'semantic',
 ) -> list[list[str]]:
   """The table to read: shares in per cent, intervals in one cell.
 
   Args:
     runs: One a row.
     labels: Their names.
+    counted: What the shares are of.
 
   Returns:
     Cells, the first row the names of the columns; '-' where there is none.
@@ -32,7 +36,7 @@ def comparison_rows(
       'dictionary',
       'features',
       'layers',
-      'semantic %',
+      f'{counted} %',
       '95% interval',
       'null %',
       'excess %',

@@ -18,6 +18,7 @@ _NUMBERS = {
     'copy_score': 'OV copy score',
     'preferred_offset': 'preferred offset (tokens)',
 }
+_OFFSETS = (0, 1, 3, 10, 30, 100, 300, 1000, 3000)
 _MAP = 'viridis'
 _WIDTH = 7.2  # Inches.
 
@@ -114,15 +115,15 @@ def _bar(figure: Figure, norm: colors.Normalize, where):
   bar = figure.colorbar(
       cm.ScalarMappable(norm, _MAP), ax=where, fraction=0.05, pad=0.02
   )
-  if not _is_linear(norm):
+  ticks: list[float] = []
+  if isinstance(norm, colors.LogNorm):
     # A few plain numbers: powers of ten may all lie outside.
-    ends = np.asarray(norm.inverse(np.linspace(0, 1, 4)), float)
-    bar.set_ticks(ends.tolist(), labels=[f'{x:.3g}' for x in ends])
+    ticks = np.asarray(norm.inverse(np.linspace(0, 1, 4)), float).tolist()
+  elif isinstance(norm, colors.SymLogNorm):
+    ticks = [x for x in _OFFSETS if x <= norm.vmax]
+  if ticks:
+    bar.set_ticks(ticks, labels=[f'{x:.3g}' for x in ticks])
     bar.minorticks_off()
   bar.ax.tick_params(labelsize=6, colors=_style.INK, length=2)
   bar.outline.set_visible(False)
   return bar
-
-
-def _is_linear(norm: colors.Normalize) -> bool:
-  return type(norm) is colors.Normalize

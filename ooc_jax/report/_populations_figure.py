@@ -26,7 +26,8 @@ def populations_figure(shown: Populations) -> Figure:
   Above, the median of each population and its third quartile; the line of text
   says whether the two medians go apart or together over depth. Below, Cliff's
   delta with its bootstrap 95% interval, filled where the Mann-Whitney test has
-  q <= 0.05 over the layers. Weights are on a logarithmic scale.
+  q <= 0.05 over the layers. Weights that differ by more than ten times are on
+  a logarithmic scale.
 
   Args:
     shown: One labelling of a run.
@@ -95,7 +96,12 @@ def _courses(
           markersize=2.6,
           gid=f'{name} {number}',
       )
-  if logarithmic:
+  values = np.concatenate(
+      [x for name in _COLORS for x in getattr(context, name).values()]
+  )
+  values = values[np.isfinite(values)]
+  # Within one power of ten a logarithmic axis has no numbers on it.
+  if logarithmic and values.size and values.max() > 10 * values.min() > 0:
     axes.set_yscale('log')
     axes.yaxis.set_minor_formatter(ticker.NullFormatter())
 

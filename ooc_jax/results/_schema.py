@@ -30,6 +30,22 @@ class Agreement(TypedDict):
   phi: float | None  # Correlation of the labels; null where one is constant.
 
 
+class AttentionLayerSummary(TypedDict):
+  """Of experiment 2: one layer, or all together, in one context of attention.
+
+  With `layer`, `weights`, `features`, `null_share` and what follows it as in
+  `LayerSummary`. The summary has `sides`: context -> `layers`, `total`, `shape`
+  and `shape_of_mean_heads`.
+  """
+
+  participating: Share  # In at least so many heads as the run asks for.
+  at_least: dict[str, Share]  # In at least so many heads.
+  mean_heads: dict[str, float]  # mean, low, high.
+  nulls: NotRequired[dict[str, float]]  # Null -> share of its directions.
+  median: NotRequired[float]  # Of the statistic, over heads and features.
+  thresholds: NotRequired[list[float]]  # Of each head.
+
+
 class LayerSummary(TypedDict):
   """One layer, or `total`: all layers together, without `layer`."""
 

@@ -32,12 +32,12 @@ def _mesh(feature, vocab):
   )
 
 
-def _arrays():
+def _arrays(copies=30):
   """Sizes that no mesh divides, with ties within and across shards."""
   rng = np.random.default_rng(4)
   directions = rng.normal(size=(_F, _D)).astype(np.float32)
   table = (rng.normal(size=(_V, _D)) + 0.4).astype(np.float32)
-  table[rng.choice(_V, size=500, replace=False)] = table[7]
+  table[rng.choice(_V, size=copies, replace=False)] = table[7]
   directions[3] = 0
   keep = rng.random(_V) > 0.1
   return directions, jnp.ones(_D), table, keep
@@ -45,7 +45,7 @@ def _arrays():
 
 def _lens(precision, mesh=None, arrays=None, **kwargs):
   return circuits.unembedding_lens(
-      *(_arrays() if arrays is None else arrays),
+      *(arrays or _arrays()),
       k=_K,
       precision=precision,
       softcap=3.0,
@@ -61,9 +61,7 @@ class LensMeshTest(parameterized.TestCase):
     super().setUpClass()
     cls.alone = {p: _lens(p) for p in ('exact', 'screened')}
 
-  def _assert_same(self, lens, precision):
-    alone = self.alone[precision]
-    self.assertTrue(np.asarray(alone.recomputed).any())
+  def _assert_same(self, lens, alone, screened=5e-4):
     for name in _ENDS:
       np.testing.assert_array_equal(
           getattr(lens, name), getattr(alone, name), name
@@ -72,19 +70,30 @@ class LensMeshTest(parameterized.TestCase):
       x, y = np.asarray(getattr(lens, name)), np.asarray(getattr(alone, name))
       # Sums of float32 in another order; the line of a screened pass is that
       # of all tokens here, for there are few.
+      rtol = 2e-5
+      if name in ('entropy', 'top_mass'):
+        # Each part of the vocabulary has candidates of its own, whose true
+        # logits stand in a screened softmax.
+        rtol = screened
       np.testing.assert_allclose(
-          x, y, rtol=2e-5, atol=2e-5 * np.abs(y).max(), err_msg=name
+          x, y, rtol=rtol, atol=rtol * np.abs(y).max(), err_msg=name
       )
 
-  @parameterized.parameters(
-      (1, 1), (2, 1), (1, 2), (2, 2), (1, 4), (8, 1), (1, 8), (2, 4)
-  )
+  @parameterized.parameters((2, 1), (1, 2), (2, 2), (8, 1), (1, 8))
   def test_any_mesh_gives_the_same(self, feature, vocab):
     lens = _lens('screened', _mesh(feature, vocab))
-    self._assert_same(lens, 'screened')
+    self._assert_same(lens, self.alone['screened'])
 
   def test_exact_over_both_axes(self):
-    self._assert_same(_lens('exact', _mesh(4, 2)), 'exact')
+    lens = _lens('exact', _mesh(4, 2))
+    self._assert_same(lens, self.alone['exact'], screened=2e-5)
+
+  def test_a_second_look_over_both_axes(self):
+    arrays = _arrays(copies=600)  # More than a pass keeps.
+    alone = _lens('screened', arrays=arrays)
+    self.assertTrue(np.asarray(alone.recomputed).any())
+    self.assertFalse(np.asarray(alone.recomputed).all())
+    self._assert_same(_lens('screened', _mesh(2, 4), arrays), alone)
 
   def test_arrays_bring_their_mesh(self):
     directions, gain, table, keep = _arrays()
@@ -96,7 +105,7 @@ class LensMeshTest(parameterized.TestCase):
         for x in (table, keep)
     )
     lens = _lens('screened', arrays=(directions, gain, table, keep))
-    self._assert_same(lens, 'screened')
+    self._assert_same(lens, self.alone['screened'])
     self.assertEqual(lens.mask.shape, (_V + 1,))
 
   def test_moments_over_a_mesh(self):

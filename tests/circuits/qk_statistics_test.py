@@ -77,9 +77,9 @@ class QkStatisticsTest(parameterized.TestCase):
     qk_oracle.assert_agrees(statistics, expected, 1e-4)
 
   def test_many_searches_of_group_maxima(self):
-    # Eight strips, of which the maxima of two at once are searched.
+    # Sixteen strips, of which the maxima of two at once are searched.
     queries, keys, _ = _draw(500, 8)
-    with mock.patch.object(_qk_layout, '_MAXIMA', 2 * 8 * 512):
+    with mock.patch.object(_qk_layout, '_MAXIMA', 2 * 4 * 512):
       self.assertEqual(_qk_layout.Layout.of(500, 500, 1).strips_at_once(1), 2)
       _assert_agrees(queries, keys, 0.3, 10)
 

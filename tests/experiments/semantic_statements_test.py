@@ -1,0 +1,158 @@
+"""Populations joined and compared, and the paper's statements judged."""
+
+from _semantic_populations import LABELLINGS
+from _semantic_populations import effect_rows
+from _semantic_populations import effects_table
+from _semantic_populations import layer_of
+from _semantic_populations import population_rows
+from _semantic_populations import populations_table
+from _semantic_statements import statements
+from absl.testing import absltest
+from absl.testing import parameterized
+import numpy as np
+from scipy import stats
+
+import ooc_jax
+from ooc_jax import measures
+
+
+class PlantedTest(parameterized.TestCase):
+  """Layers in which we know how the populations differ."""
+
+  def setUp(self):
+    super().setUp()
+    self.rng = np.random.default_rng(7)
+
+  def _layers(self, shifts, size=160, heads=3):
+    """`shifts`: labelling -> (of semantic, of other) at each layer."""
+    number = len(next(iter(shifts.values()))[0])
+    layers = []
+    for layer in range(number):
+      labels = {x: self.rng.random(size) < 0.4 for x in shifts}
+      statistics = {}
+      for context in measures.CONTEXTS:
+        values = self.rng.normal(size=(heads, size))
+        for name, (semantic, other) in shifts.items():
+          values += np.where(labels[name], semantic[layer], other[layer])
+        statistics[context] = values
+      layers.append(layer_of(layer + 1, statistics, labels, 'mean'))
+    return layers
+
+  def _verdicts(self, shifts, tied=False):
+    layers = self._layers(shifts)
+    rows = []
+    for name in shifts:
+      rows += effect_rows(layers, name, least=10, draws=100, seed=0)
+    return statements(rows, tied)
+
+  def test_courses_that_go_apart(self):
+    t = np.linspace(0, 3, 9)
+    found = self._verdicts({'output': (t, -t)})
+    self.assertEqual(found['inverse']['verdict'], 'supported')
+    # Semantic features are ahead nearly everywhere.
+    sides = found['inverse']['readings']['sides']
+    self.assertNotEqual(sides['verdict'], 'supported')
+    self.assertEqual(found['reversed']['verdict'], 'not decided')
+    self.assertIn('no labels', found['reversed']['why'])
+
+  def test_courses_that_go_together(self):
+    t = np.linspace(0, 3, 9)
+    found = self._verdicts({'output': (t, t + 0.3)})
+    self.assertEqual(found['inverse']['verdict'], 'not supported')
+
+  def test_sides_that_change(self):
+    t = np.linspace(-2, 2, 9)
+    found = self._verdicts({'output': (t, -t)})['inverse']
+    self.assertEqual(found['readings']['sides']['verdict'], 'supported')
+    for test in found['readings']['sides']['tests'].values():
+      self.assertEqual(test['sign'], -1)
+
+  def test_no_relation_is_not_decided(self):
+    flat = np.zeros(9)
+    found = self._verdicts({'output': (flat, flat)})['inverse']
+    self.assertEqual(found['verdict'], 'not decided')
+    self.assertIsNone(found['why'])
+
+  def test_reversed_for_input_labels(self):
+    # Labels are drawn apart, so each labelling sees its own shift.
+    t, none = np.linspace(-2, 2, 9), np.zeros(9)
+    shifts = {'output': (t, -t), 'input': (-t, t)}
+    found = self._verdicts(shifts)['reversed']
+    self.assertEqual(found['readings']['sides']['verdict'], 'supported')
+    same = self._verdicts({'output': (t, -t), 'input': (t, -t)})['reversed']
+    self.assertEqual(same['readings']['sides']['verdict'], 'not supported')
+    together = self._verdicts({'output': (none, none), 'input': (t, t)})
+    self.assertEqual(together['reversed']['verdict'], 'supported')
+    tied = self._verdicts({'output': (none, none), 'input': (t, t)}, tied=True)
+    self.assertEqual(tied['reversed']['verdict'], 'not decided')
+    self.assertIn('tied', tied['reversed']['why'])
+
+  def test_few_layers_decide_nothing_and_say_so(self):
+    t = np.linspace(0, 3, 5)
+    found = self._verdicts({'output': (t, -t)})['inverse']
+    self.assertEqual(found['verdict'], 'not decided')
+    self.assertIn('5 layers', found['why'])
+
+  def test_effects_are_those_of_the_definitions(self):
+    t = np.linspace(0, 1, 6)
+    layers = self._layers({'output': (t, 0 * t)}, size=50)
+    rows = effect_rows(layers, 'output', least=10, draws=50, seed=0)
+    self.assertLen(rows, 6 * len(measures.CONTEXTS))
+    for row in rows:
+      one = layers[row['layer'] - 1]
+      values, labels = one.statistics[row['context']], one.labels['output']
+      first, second = values[labels], values[~labels]
+      delta = np.sign(first[:, None] - second[None]).mean()
+      self.assertAlmostEqual(row['delta'], delta)
+      test = stats.mannwhitneyu(first, second, method='asymptotic')
+      self.assertAlmostEqual(row['p_value'], test.pvalue)
+      self.assertEqual(row['semantic'], labels.sum())
+    for context in measures.CONTEXTS:
+      own = [row for row in rows if row['context'] == context]
+      q = stats.false_discovery_control([row['p_value'] for row in own])
+      np.testing.assert_allclose([row['q_value'] for row in own], q)
+    table = effects_table(rows)
+    self.assertEqual(table.num_rows, len(rows))
+    self.assertEqual(table['delta'][0].as_py(), rows[0]['delta'])
+
+  def test_small_populations_are_not_compared(self):
+    layers = self._layers({'output': (np.ones(6), np.ones(6))}, size=12)
+    rows = effect_rows(layers, 'output', least=10, draws=10, seed=0)
+    self.assertTrue(all('delta' not in row for row in rows))
+    self.assertEqual(effects_table(rows)['delta'].null_count, len(rows))
+    found = statements(rows, tied=False)['inverse']
+    self.assertEqual((found['verdict'], found['why'][:8]), (
+        'not decided', '0 layers'
+    ))  # fmt: skip
+
+  def test_populations_and_histograms(self):
+    layers = self._layers({'output': (np.ones(2), np.zeros(2))}, size=30)
+    rows = population_rows(layers, 'output')
+    self.assertLen(rows, 2 * 2 * len(measures.CONTEXTS))
+    for row in rows:
+      one = layers[row['layer'] - 1]
+      mine = one.labels['output'] == (row['population'] == 'semantic')
+      values = one.statistics[row['context']][mine]
+      self.assertEqual(row['size'], values.size)
+      self.assertAlmostEqual(row['median'], np.median(values))
+      self.assertAlmostEqual(row['p75'], np.quantile(values, 0.75))
+      # Everyone is in it, on the edges that all share.
+      self.assertEqual(sum(row['counts']), values.size)
+    edges = {tuple(r['edges']) for r in rows if r['context'] == 'query_pre'}
+    self.assertLen(edges, 1)
+    self.assertEqual(populations_table(rows).num_rows, len(rows))
+
+  def test_over_heads(self):
+    values = {'query_pre': np.asarray([[1.0, 5.0], [2.0, 1.0]])}
+    labels = {'output': np.asarray([True, False])}
+    mean = layer_of(1, values, labels, 'mean').statistics['query_pre']
+    np.testing.assert_array_equal(mean, [1.5, 3.0])
+    largest = layer_of(1, values, labels, 'largest').statistics['query_pre']
+    np.testing.assert_array_equal(largest, [2.0, 5.0])
+    with self.assertRaisesRegex(ooc_jax.InputError, 'Layer 4.*2, 3'):
+      layer_of(4, values, {'output': np.ones(3, bool)}, 'mean')
+    self.assertEqual(list(LABELLINGS), ['output', 'input'])
+
+
+if __name__ == '__main__':
+  absltest.main()
