@@ -17,8 +17,9 @@ import ooc_jax
 MODEL = flags.DEFINE_string(
     'model',
     None,
-    'What is studied: a file of configs/ (default smollm2). What is converted:'
-    ' a name of the registry, a hub id (owner/name), a folder or a file.',
+    'What is studied: a file of configs/ (default tiny_gemma2). What is'
+    ' converted: a name of the registry, a hub id (owner/name), a folder or a'
+    ' file.',
 )
 DICTIONARY = flags.DEFINE_string(
     'dictionary',

@@ -1,7 +1,8 @@
 """What experiment 2 leaves once all layers are there, from its tables alone."""
 
+import collections
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import _attention_nulls
 import _attention_reader
@@ -18,6 +19,15 @@ from ooc_jax import results
 
 # The context of the summary's first rows.
 HEADLINE = 'query_pre'
+_SHAPES = pa.schema([
+    ('context', pa.string()),
+    ('thresholds', pa.string()),
+    ('level', pa.float64()),
+    ('at_least', pa.int32()),
+    ('name', pa.string()),
+    ('p_value', pa.float64()),
+    ('turning_point', pa.float64()),
+])
 
 
 def heads_name(layer: int) -> str:
@@ -47,27 +57,34 @@ def finish(
   Returns:
     The summary, as it is read back.
   """
-  contexts, weights, accuracy = _read(folder, study, layers)
-  rows = []
-  for context in contexts:
-    found = measures.participation_sweep(context.statistics, context.nulls)
-    rows += [{'context': context.name, **row} for row in found]
-  folder.write_table('sweep', pa.Table.from_pylist(rows))
-  folder.write_table('participation', _participation(contexts))
-  heads = _heads(folder, contexts, layers)
+  heads = pa.concat_tables([folder.read_table(heads_name(x)) for x in layers])
+  sides, sweep, counts, errors = {}, [], {}, []
+  # One context after the other: of a large model, all are gigabytes.
+  for name in measures.CONTEXTS:
+    context, facts = _read(folder, study, layers, name)
+    rows = measures.participation_sweep(context.statistics, context.nulls)
+    sweep += [{'context': name, **row} for row in rows]
+    errors.append(facts.rank_error)
+    counts[name] = {x: context.counts(x) for x in layers}
+    heads = _with_shares(heads, context, layers)
+    sides[name] = _attention_summary.context_summary(
+        context, facts.weights, study
+    )
+  folder.write_table('sweep', pa.Table.from_pylist(sweep))
+  features = {x: own.size for x, own in counts[HEADLINE].items()}
+  shapes = _attention_summary.sweep_shapes(sweep, features)
+  folder.write_table('shapes', pa.Table.from_pylist(shapes, _SHAPES))
+  folder.write_table('participation', _participation(counts))
   folder.write_table('heads', heads)
-  sides = {
-      context.name: _attention_summary.context_summary(context, weights, study)
-      for context in contexts
-  }
   folder.write_summary({
       'experiment': 'attention_participation',
       'num_layers': config.num_layers,
       'num_heads': config.num_heads,
       'tied': config.tied,
-      **accuracy,
+      'quantile_rank_error': max(errors),
       **sides[HEADLINE],
       'sides': sides,
+      'shapes': dict(collections.Counter(row['name'] for row in shapes)),
       'examples': _examples(heads, study.examples),
   })
   for name, figure in _figures(folder).items():
@@ -75,36 +92,44 @@ def finish(
   return folder.read_summary()
 
 
+class _Facts(NamedTuple):
+  """SHA-256 of the files of each layer, and how exact quantiles are."""
+
+  weights: Mapping[int, Any]
+  rank_error: float
+
+
 def _read(
-    folder: results.ResultsFolder, study: AttentionStudy, layers: Sequence[int]
-) -> tuple[list[Context], dict[int, Any], dict[str, Any]]:
-  """Every context, the hashes of each layer, and how exact quantiles are."""
-  statistics: dict[str, dict[int, np.ndarray]] = {}
-  nulls: dict[str, dict[str, dict[int, np.ndarray]]] = {}
+    folder: results.ResultsFolder,
+    study: AttentionStudy,
+    layers: Sequence[int],
+    name: str,
+) -> tuple[Context, _Facts]:
+  """One context of all layers."""
+  statistics: dict[int, np.ndarray] = {}
+  nulls: dict[str, dict[int, np.ndarray]] = {x: {} for x in study.null_kinds}
   weights, errors = {}, []
   for layer in layers:
     table = folder.read_layer(layer)
     weights[layer] = _attention_summary.weights_of(table)
     errors.append(_attention_reader.rank_error(table))
-    for name, own in _attention_reader.statistics_of(table).items():
-      statistics.setdefault(name, {})[layer] = own
-    for kind in study.null_kinds:
+    statistics[layer] = _attention_reader.by_head(
+        table, _attention_reader.STATISTIC[name]
+    )
+    if study.null_kinds:
       table = folder.read_table(nulls_name(layer))
-      for name, own in _attention_nulls.null_statistics(table, kind).items():
-        nulls.setdefault(name, {}).setdefault(kind, {})[layer] = own
-  contexts = [
-      _attention_summary.context_of(
-          name, statistics[name], nulls.get(name, {}), study
-      )
-      for name in measures.CONTEXTS
-  ]
-  return contexts, weights, {'quantile_rank_error': max(errors)}
+      for kind, found in nulls.items():
+        found[layer] = _attention_nulls.null_statistic(table, kind, name)
+  context = _attention_summary.context_of(name, statistics, nulls, study)
+  return context, _Facts(weights, max(errors))
 
 
-def _participation(contexts: Sequence[Context]) -> pa.Table:
+def _participation(
+    counts: Mapping[str, Mapping[int, np.ndarray]],
+) -> pa.Table:
   """One row a feature of every layer: in how many heads, in each context."""
-  first = contexts[0].statistics
-  sizes = {layer: own.shape[1] for layer, own in first.items()}
+  first = next(iter(counts.values()))
+  sizes = {layer: own.size for layer, own in first.items()}
   columns = {
       'layer': np.repeat(
           np.asarray(list(sizes), np.int32), list(sizes.values())
@@ -113,31 +138,28 @@ def _participation(contexts: Sequence[Context]) -> pa.Table:
           [np.arange(n, dtype=np.int32) for n in sizes.values()]
       ),
   }
-  for context in contexts:
-    counts = [context.counts(layer).astype(np.int32) for layer in sizes]
-    columns[f'{context.name}_heads'] = np.concatenate(counts)
+  for name, own in counts.items():
+    columns[f'{name}_heads'] = np.concatenate(list(own.values())).astype(
+        np.int32
+    )
   return pa.table(columns)
 
 
-def _heads(
-    folder: results.ResultsFolder,
-    contexts: Sequence[Context],
-    layers: Sequence[int],
+def _with_shares(
+    heads: pa.Table, context: Context, layers: Sequence[int]
 ) -> pa.Table:
   """The heads of all layers, with the share that participates in each."""
-  table = pa.concat_tables([folder.read_table(heads_name(x)) for x in layers])
-  for context in contexts:
-    for null in (None, *context.nulls):
-      own = context.statistics if null is None else context.nulls[null]
-      shares = [
-          measures.participates(own[x], context.cuts[x]).mean(axis=1)
-          for x in layers
-      ]
-      end = '' if null is None else f'_{null}_null'
-      table = table.append_column(
-          f'{context.name}_share{end}', pa.array(np.concatenate(shares))
-      )
-  return table
+  for null in (None, *context.nulls):
+    own = context.statistics if null is None else context.nulls[null]
+    shares = [
+        measures.participates(own[x], context.cuts[x]).mean(axis=1)
+        for x in layers
+    ]
+    end = '' if null is None else f'_{null}_null'
+    heads = heads.append_column(
+        f'{context.name}_share{end}', pa.array(np.concatenate(shares))
+    )
+  return heads
 
 
 def _examples(heads: pa.Table, count: int) -> list[dict[str, Any]]:

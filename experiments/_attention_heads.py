@@ -1,10 +1,12 @@
 """One row a head: what it does with the dictionary, whatever the threshold."""
 
+import dataclasses
 from typing import Any
 
 from _attention_study import AttentionStudy
 import _sides
 from jax.sharding import Mesh
+from jaxtyping import Array, Bool
 import numpy as np
 import pyarrow as pa
 
@@ -44,7 +46,7 @@ def heads_table(
     dictionary: ooc_jax.Dictionary,
     attention: ooc_jax.AttentionStatistics,
     study: AttentionStudy,
-    mask: np.ndarray,
+    mask: Bool[Array, 'V'],
     tokens: np.ndarray,
     mesh: Mesh | None = None,
 ) -> pa.Table:
@@ -133,7 +135,7 @@ def _writes(
     received: np.ndarray,
     place: tuple[int, int],
     study: AttentionStudy,
-    mask: np.ndarray,
+    mask: Bool[Array, 'V'],
     tokens: np.ndarray,
 ) -> dict[str, Any]:
   keys = np.argsort(-received, kind='stable')[:_KEYS]
@@ -143,7 +145,7 @@ def _writes(
   few = _sides.of_directions(np.asarray(dictionary.decoder[keys], np.float32))
   lens = ooc_jax.ov_lens(
       model,
-      few.replace(site=dictionary.site),
+      dataclasses.replace(few, site=dictionary.site),
       *place,
       k=study.write_tokens,
       mask=mask,

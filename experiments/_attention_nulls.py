@@ -1,9 +1,12 @@
 """What stands for chance in experiment 2, sent through the same heads."""
 
+import dataclasses
+
 from _attention_study import AttentionStudy
 import _sides
 import jax.numpy as jnp
 from jax.sharding import Mesh
+from jaxtyping import Array, Bool
 import numpy as np
 import pyarrow as pa
 
@@ -17,7 +20,7 @@ def nulls_table(
     dictionary: ooc_jax.Dictionary,
     layer: int,
     study: AttentionStudy,
-    mask: np.ndarray,
+    mask: Bool[Array, 'V'],
     mesh: Mesh | None = None,
 ) -> pa.Table | None:
   """One row a direction of every null: what participation is decided by.
@@ -59,7 +62,9 @@ def nulls_table(
           ooc_jax.attention_statistics(
               model,
               # At the layer's input, whatever the layer.
-              _sides.of_directions(rows).replace(site=dictionary.site),
+              dataclasses.replace(
+                  _sides.of_directions(rows), site=dictionary.site
+              ),
               layer,
               offset=study.offset,
               k=min(study.partners, len(rows)),
@@ -72,15 +77,12 @@ def nulls_table(
   return pa.concat_tables(tables) if tables else None
 
 
-def null_statistics(table: pa.Table, name: str) -> dict[str, np.ndarray]:
-  """Context -> [N, n] of one null."""
+def null_statistic(table: pa.Table, name: str, context: str) -> np.ndarray:
+  """[N, n] of one null in one context."""
   own = table.filter(pa.array(np.asarray(table['null']) == name))
-  found = {}
-  for context in measures.CONTEXTS:
-    column = own[context].combine_chunks()
-    size = column.type.list_size
-    found[context] = column.flatten().to_numpy().reshape(-1, size).T
-  return found
+  column = own[context].combine_chunks()
+  size = column.type.list_size
+  return column.flatten().to_numpy().reshape(-1, size).T
 
 
 def _random(
@@ -103,7 +105,7 @@ def _tokens(
     size: int,
     layer: int,
     study: AttentionStudy,
-    mask: np.ndarray,
+    mask: Bool[Array, 'V'],
 ) -> np.ndarray:
   ids = np.flatnonzero(np.asarray(mask))
   rows = np.asarray(

@@ -10,6 +10,7 @@ from _study import check_alpha
 from _study import check_known
 from _study import check_least
 from _study import parse_layers
+from jax.sharding import Mesh
 
 import ooc_jax
 from ooc_jax import measures
@@ -161,7 +162,7 @@ def dictionary_of(
     study: AttentionStudy,
     layer: int,
     model: ooc_jax.Model,
-    mesh: object = None,
+    mesh: Mesh | None = None,
 ) -> tuple[ooc_jax.Dictionary, int | None]:
   """The dictionary at the input of a layer's attention.
 
@@ -218,7 +219,7 @@ def _has_dictionary(study: AttentionStudy, layer: int) -> bool:
       return False
     if study.first == 'auto' and name == study.dictionary:
       return False  # There is no id to replace.
-    return study.first != 'auto' or _exists(name)
+    return study.first != 'auto' or bool(_exists(name))
   if '{layer}' not in name:
     return True
   # A release need not have every layer; what is no release says it later.

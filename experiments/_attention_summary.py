@@ -1,6 +1,6 @@
 """The summary of experiment 2, from the tables of its layers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
 import json
 from typing import Any
@@ -148,6 +148,35 @@ def _row(
         'excess_high': excess.high,
     }
   return row
+
+
+def sweep_shapes(
+    rows: Sequence[Mapping[str, Any]], features: Mapping[int, int]
+) -> list[dict[str, Any]]:
+  """The tested course over depth under every threshold of a sweep.
+
+  Args:
+    rows: Of `measures.participation_sweep`, each with its `context`.
+    features: Layer -> how many there are.
+
+  Returns:
+    A row for each context, threshold and number of heads: `name`, `p_value`
+    and `turning_point` of `measures.depth_shape`.
+  """
+  keys = ('context', 'thresholds', 'level', 'at_least')
+  courses: dict[tuple[Any, ...], dict[int, float]] = {}
+  for row in rows:
+    if row['layer'] != measures.WHOLE_MODEL:
+      key = tuple(row[name] for name in keys)
+      courses.setdefault(key, {})[row['layer']] = row['share']
+  found = []
+  for key, course in courses.items():
+    shape = _shapes.share_shape(
+        list(course), list(course.values()), [features[x] for x in course]
+    )
+    kept = {x: shape[x] for x in ('name', 'p_value', 'turning_point')}
+    found.append(dict(zip(keys, key, strict=True)) | kept)
+  return found
 
 
 def weights_of(table: Any) -> Any:

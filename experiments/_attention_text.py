@@ -71,6 +71,12 @@ def _findings(study: AttentionStudy, summary: Mapping[str, Any]) -> list[str]:
         f'{line}; over depth {_shapes.shape_text(side["shape"])}, mean heads'
         f' {_shapes.shape_text(side["shape_of_mean_heads"])}.'
     )
+  counts = sorted(summary['shapes'].items(), key=lambda x: (-x[1], x[0]))
+  found = ', '.join(f'{name} in {number}' for name, number in counts)
+  lines.append(
+      f'Over depth, under all {sum(summary["shapes"].values())} thresholds,'
+      f' numbers of heads and contexts of the sweep: {found}.'
+  )
   return lines
 
 

@@ -15,7 +15,7 @@ from absl import flags
 from absl import logging
 import tqdm
 
-DEFAULT_MODEL = 'smollm2'
+DEFAULT_MODEL = 'tiny_gemma2'
 _T = TypeVar('_T')
 
 _WEIGHTS = flags.DEFINE_string(
@@ -68,7 +68,9 @@ def study_from_flags(
     own: Flags of this kind of study, by the setting they override.
     kind: `Study` or `AttentionStudy`.
   """
-  overrides = {name: holder.value for name, holder in (_SHARED | own).items()}
+  overrides = {
+      name: holder.value for name, holder in {**_SHARED, **own}.items()
+  }
   return load_study(_model_name(), overrides, kind), _WEIGHTS.value
 
 

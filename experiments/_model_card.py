@@ -20,6 +20,7 @@ def model_card(
     saes: Mapping[str, Any],
     sae_settings: Mapping[str, Any],
     machine: str,
+    note: str = '',
 ) -> str:
   """Markdown.
 
@@ -31,12 +32,14 @@ def model_card(
     saes: `metrics.json` of train_sae.py.
     sae_settings: `settings.json` of train_sae.py.
     machine: Where it was trained.
+    note: What else there is to say about the training.
   """
   name = tiny.name.replace('-', '_')
   c = tiny.config
   loss = losses['held_out_loss']
   tied = 'tied' if c['tie_word_embeddings'] else 'untied'
   files = ','.join(settings['corpus'])
+  note = f'\n{note}\n' if note else ''
   sae_tokens = sae_settings['steps'] * sae_settings['batch_tokens']
   hashes = '\n'.join(
       f'- `{file}` SHA-256 {digest}'
@@ -92,7 +95,7 @@ python experiments/bundle_tiny.py --model={name} --trained={name} \\
 ```
 
 {hashes}
-"""
+{note}"""
 
 
 def _first(saes: Mapping[str, Any]) -> Mapping[str, Any]:

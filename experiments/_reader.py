@@ -6,6 +6,7 @@ import pathlib
 from typing import Any
 
 import _labels
+import _memory
 import _sides
 from _study import Study
 import _summary
@@ -165,6 +166,7 @@ class Reader:
     coherence = ooc_jax.coherence(
         self._model, lens, space=self._space, strings=self._strings
     )
+    _memory.give_back()
     return lens, coherence
 
   def _columns(

@@ -163,14 +163,14 @@ def _opposite(
       )
       for rows in (output, given)
   ]
-  changes = [shape.change for shape in shapes]
-  if None in changes:
+  trends = [(x.change, x.trend_p_value) for x in shapes]
+  known = [(c, p) for c, p in trends if c is not None and p is not None]
+  if len(known) < len(shapes):
     return {'sign': 0, 'p_value': 1.0}
-  p_values = [shape.trend_p_value for shape in shapes]
   return {
-      'sign': int(np.sign(changes[0] * changes[1])),
-      'p_value': float(max(p_values)),
-      'changes': changes,
+      'sign': int(np.prod(np.sign([change for change, _ in known]))),
+      'p_value': float(max(p for _, p in known)),
+      'changes': [change for change, _ in known],
   }
 
 

@@ -17,7 +17,10 @@ _STATEMENTS = {
     ),
     'reversed': 'The relation is reversed for input labels of an untied model',
 }
-_READINGS = {'courses': 'courses of the medians', 'sides': 'sides of delta'}
+_READINGS = {
+    'courses': 'courses of the medians (- apart, + together)',
+    'sides': 'sides of delta (- they change, + they stay)',
+}
 
 
 def report_lines(summary: Mapping[str, Any]) -> list[str]:

@@ -32,7 +32,7 @@ def side_summary(
 ) -> dict[str, Any]:
   """Shares and medians of every layer and of all, and the shape over depth."""
   prefix = prefix_of(side.name)
-  layers = []
+  layers: list[dict[str, Any]] = []
   for layer, table in tables.items():
     cuts = side.thresholds[layer]
     row = _row(

@@ -140,7 +140,8 @@ def main() -> None:
   seconds = time.monotonic() - start
   print(
       f'\n{outcome.folder}: features/, heads.parquet, participation.parquet,'
-      f' sweep.parquet, summary.json, figures/ ({seconds:.0f} s)'
+      ' sweep.parquet, shapes.parquet, summary.json, figures/'
+      f' ({seconds:.0f} s)'
   )
 
 

@@ -51,6 +51,7 @@ def run(
     corpus: list[str],
     machine: str,
     bundled: pathlib.Path = _BUNDLED,
+    note: str = '',
 ) -> pathlib.Path:
   """Copies and writes. Touches no flag, so a test may call it.
 
@@ -61,6 +62,7 @@ def run(
     corpus: What it was trained on.
     machine: Where; for the card.
     bundled: The folder of all bundles.
+    note: What else the card shall say about the training.
 
   Returns:
     The folder, whole or not there.
@@ -100,6 +102,7 @@ def run(
         results.read_json(saes / 'metrics.json'),
         results.read_json(saes / 'settings.json'),
         machine,
+        note,
     )
     (folder / 'README.md').write_text(card, encoding='utf-8')
   logging.info('%s: trigram %.3f', target, trigram)
@@ -119,12 +122,14 @@ def define_flags() -> dict[str, flags.FlagHolder]:
       'machine': flags.DEFINE_string(
           'machine', 'a machine without accelerator', 'Where it was trained.'
       ),
+      'note': flags.DEFINE_string('note', '', 'A sentence for the card.'),
   }
 
 
 def main(holders: Mapping[str, flags.FlagHolder]) -> None:
   given = {name: holder.value for name, holder in holders.items()}
-  if not all((_app.MODEL.value, *given.values())):
+  needed = (given[name] for name in ('trained', 'saes', 'corpus', 'machine'))
+  if not all((_app.MODEL.value, *needed)):
     raise ooc_jax.InputError(
         'Say what to bundle: --model=NAME --trained=FOLDER --saes=FOLDER'
         ' --corpus=FILE,FILE.'
@@ -135,6 +140,7 @@ def main(holders: Mapping[str, flags.FlagHolder]) -> None:
       pathlib.Path(given['saes']),
       given['corpus'],
       given['machine'],
+      note=given['note'],
   )
   size = sum(p.stat().st_size for p in folder.rglob('*') if p.is_file())
   print(f'{folder}: {size / 1e6:.1f} MB')

@@ -35,6 +35,7 @@ from absl import flags
 import attention_participation
 import output_prediction
 
+import ooc_jax
 from ooc_jax import results
 
 _EXPERIMENT = 'semantic_attention'
@@ -170,8 +171,22 @@ def _name(attention: AttentionStudy | str | pathlib.Path) -> dict[str, Any]:
   return {name: settings.get(name) for name in ('model', 'dictionary')}
 
 
+def _refuse_unread(
+    folder: str | None, flag: str, own: Mapping[str, flags.FlagHolder[Any]]
+) -> None:
+  """Refuses settings of a run that is finished."""
+  given = [name for name, holder in own.items() if holder.value is not None]
+  if folder is not None and given:
+    raise ooc_jax.InputError(
+        f'--{given[0]} is a setting of the run in --{flag}, which is finished;'
+        ' leave one of them out.'
+    )
+
+
 def main() -> None:
   start = time.monotonic()
+  _refuse_unread(_LABELS.value, 'labels', _output_flags.FLAGS)
+  _refuse_unread(_ATTENTION.value, 'attention', _attention_flags.FLAGS)
   study, weights = _command.study_from_flags(_output_flags.FLAGS)
   attention, _ = _command.study_from_flags(
       _attention_flags.FLAGS, AttentionStudy

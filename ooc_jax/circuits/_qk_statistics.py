@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 import numpy as np
 
 from ooc_jax._errors import InputError
+from ooc_jax.circuits._dots import exact_dots
 from ooc_jax.circuits._mesh import FEATURE
 from ooc_jax.circuits._mesh import axis_of
 from ooc_jax.circuits._mesh import mesh_of
@@ -129,7 +130,7 @@ def qk_statistics(
     seed: Of the sample, which is the same for all features.
     mesh: Splits both roles over its axis 'feature'. None takes the mesh of
       `queries` or `keys` where they are sharded; give it under `jit`. 1, 2, 4
-      and 8 devices give the same bits (but for the last of `self_weight`).
+      and 8 devices give the same bits.
 
   Raises:
     InputError: Shapes do not fit, `k`, `scale`, `softcap`, `sample` or `mesh`
@@ -214,11 +215,15 @@ def _self_weight(
 ) -> Float[Array, 'F'] | None:
   if queries.shape != keys.shape:
     return None
-  scores = jnp.einsum(
-      'fh,fh->f', queries, keys, precision=jax.lax.Precision.HIGHEST
-  )
+  # Exact, for a sum's last bits would depend on how it is split over devices.
+  scores = _own_dots(queries, keys)
   weights = jnp.exp(apply_softcap(scores, softcap) - log_partition)
   return weights if counts is None else jnp.where(counts, weights, 0.0)
+
+
+@jax.jit
+def _own_dots(x: Float[Array, 'F H'], y: Float[Array, 'F H']):
+  return exact_dots(x, y).value
 
 
 def _placed(x: Array, mesh: Mesh | None) -> Array:

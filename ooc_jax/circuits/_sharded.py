@@ -64,7 +64,33 @@ def find_lens(
     settings: Settings,
     mesh: Mesh | None,
 ) -> Readings:
-  """The lens, wherever arrays lie; padded so that a mesh divides them."""
+  """The lens, wherever arrays lie; padded so that a mesh divides them.
+
+  On one device and outside of `jit`, a block of features a call: whatever F
+  is, the same program runs, and compilers take more memory than the lens.
+  """
+  F, V = directions.shape[0], table.shape[0]
+  size = Blocks.choose(F, V, settings.platform).features
+  traced = any(
+      isinstance(x, jax.core.Tracer) for x in (directions, table, mask)
+  )
+  if mesh is not None or traced or size == F:
+    return _find_lens(
+        directions, table, mask, moments, threshold, settings, mesh
+    )
+  parts = []
+  for first in range(0, F, size):
+    some = (x[first : first + size] for x in (directions, threshold))
+    rows, level = (
+        jnp.pad(x, [(0, size - len(x))] + [(0, 0)] * (x.ndim - 1)) for x in some
+    )
+    parts.append(_find_lens(rows, table, mask, moments, level, settings, None))
+  return jax.tree.map(lambda *x: jnp.concatenate(x)[:F], *parts)
+
+
+def _find_lens(
+    directions, table, mask, moments, threshold, settings, mesh
+) -> Readings:
   F = directions.shape[0]
   has = moments.covariance is not None, moments.losses is not None
   first, second = lens_functions(mesh, settings, *has)

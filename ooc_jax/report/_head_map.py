@@ -120,7 +120,7 @@ def _bar(figure: Figure, norm: colors.Normalize, where):
     # A few plain numbers: powers of ten may all lie outside.
     ticks = np.asarray(norm.inverse(np.linspace(0, 1, 4)), float).tolist()
   elif isinstance(norm, colors.SymLogNorm):
-    ticks = [x for x in _OFFSETS if x <= norm.vmax]
+    ticks = [x for x in _OFFSETS if x <= (norm.vmax or 0)]
   if ticks:
     bar.set_ticks(ticks, labels=[f'{x:.3g}' for x in ticks])
     bar.minorticks_off()

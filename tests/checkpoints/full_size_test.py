@@ -95,8 +95,8 @@ _LOAD = _REPORT + """
 from ooc_jax.checkpoints._safetensors import SafetensorsSource
 read = []
 plain = SafetensorsSource.read
-def counted(self, name):
-  x = plain(self, name)
+def counted(self, name, index=None):
+  x = plain(self, name, index)
   read.append(x.nbytes)
   return x
 SafetensorsSource.read = counted

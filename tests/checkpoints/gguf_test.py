@@ -149,6 +149,8 @@ class LoadTest(GGUFTest):
         self.assertEqual(source.tensors()[name].dtype, name)
         np.testing.assert_array_equal(actual, expected, err_msg=name)
         self.assertGreater(np.unique(actual).size, 3)
+        part = source.read(name, (slice(3, 50), slice(8, 40)))
+        np.testing.assert_array_equal(part, actual[3:50, 8:40], err_msg=name)
 
   @parameterized.parameters('float16', 'bfloat16')
   def test_dtype(self, dtype):
@@ -207,9 +209,9 @@ class LoadTest(GGUFTest):
     reads = []
     true_read = _gguf.GGUFSource.read
 
-    def spy(source, name):
+    def spy(source, name, index=None):
       reads.append(name)
-      return true_read(source, name)
+      return true_read(source, name, index)
 
     with mock.patch.object(_gguf.GGUFSource, 'read', spy):
       load_model(self.path, parts=['unembedding'])

@@ -549,11 +549,11 @@ class MemoryTest(FolderTest):
         if self.base is not None and not isinstance(self.base, Counted):
           alive -= 1
 
-    def read(source, name):
+    def read(source, name, index=None):
       nonlocal alive, most
       alive += 1
       most = max(most, alive)
-      return true_read(source, name).view(Counted)
+      return true_read(source, name, index).view(Counted)
 
     with mock.patch.object(_safetensors.SafetensorsSource, 'read', read):
       load_model(self.folder, dtype=jnp.bfloat16)

@@ -36,21 +36,19 @@ def main(number: int, port: int, folder: str, out: str) -> None:
 
   _safetensors.SafetensorsSource.read = counted
   found = {}
-  for shape in ((1, 4), (2, 2)):
+  for shape, precision in (((1, 4), 'screened'), ((2, 2), 'exact')):
     mesh = jax.make_mesh(
         shape, ('feature', 'vocab'), axis_types=(AxisType.Auto,) * 2
     )
     read.clear()
     model = ooc_jax.load_model(folder, mesh=mesh)
     dictionary = ooc_jax.load_dictionary('mlp', model=model, layer=1, mesh=mesh)
-    for precision in ('exact', 'screened'):
-      lens = ooc_jax.output_lens(
-          model, dictionary, k=6, precision=precision, mesh=mesh
-      )
-      for name in ('top_ids', 'top_logits', 'bottom_ids', 'entropy', 'std'):
-        value = _mesh.to_host(getattr(lens, name))
-        found[f'{shape[0]} {precision} {name}'] = value
-    found[f'{shape[0]} read'] = json.dumps(read)
+    lens = ooc_jax.output_lens(
+        model, dictionary, k=6, precision=precision, mesh=mesh
+    )
+    for name in ('top_ids', 'top_logits', 'bottom_ids', 'entropy', 'std'):
+      found[f'{precision} {name}'] = _mesh.to_host(getattr(lens, name))
+    found[f'{precision} read'] = json.dumps(read)
   np.savez(out, **found)
 
 

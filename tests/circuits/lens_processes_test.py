@@ -1,5 +1,6 @@
 """The lens in two processes: the same ids, and no row read by both."""
 
+import contextlib
 import json
 import math
 import pathlib
@@ -29,28 +30,33 @@ def _free_port():
 
 class LensProcessesTest(absltest.TestCase):
 
+  def _run(self, weights, outs):
+    """Both processes, to their end."""
+    port = _free_port()
+    with contextlib.ExitStack() as stack:
+      processes = [
+          stack.enter_context(
+              subprocess.Popen(
+                  [sys.executable, _SCRIPT, str(i), str(port), weights, out],
+                  stdout=subprocess.PIPE,
+                  stderr=subprocess.STDOUT,
+                  text=True,
+              )
+          )
+          for i, out in enumerate(outs)
+      ]
+      for p in processes:  # Where one has died, the other would wait for it.
+        stack.callback(p.kill)
+      said = [p.communicate(timeout=_SECONDS)[0] for p in processes]
+      for p, text in zip(processes, said, strict=True):
+        self.assertEqual(p.returncode, 0, text)
+
   def test_two_processes_find_what_one_finds(self):
     with tempfile.TemporaryDirectory() as folder:
       root = pathlib.Path(folder)
       weights = make_checkpoint(root / 'llama', vocab_size=_VOCAB)
       outs = [root / f'{i}.npz' for i in range(2)]
-      port = _free_port()
-      processes = [
-          subprocess.Popen(
-              [sys.executable, _SCRIPT, str(i), str(port), weights, out],
-              stdout=subprocess.PIPE,
-              stderr=subprocess.STDOUT,
-              text=True,
-          )
-          for i, out in enumerate(outs)
-      ]
-      try:
-        said = [p.communicate(timeout=_SECONDS)[0] for p in processes]
-      finally:
-        for p in processes:
-          p.kill()  # Where one has died, the other waits for it.
-      for p, text in zip(processes, said, strict=True):
-        self.assertEqual(p.returncode, 0, text)
+      self._run(weights, outs)
       found = [dict(np.load(out)) for out in outs]
       model = ooc_jax.load_model(weights)
       with safetensors.safe_open(
@@ -63,25 +69,22 @@ class LensProcessesTest(absltest.TestCase):
     dictionary = ooc_jax.load_dictionary('mlp', model=model, layer=1)
     for precision in ('exact', 'screened'):
       lens = ooc_jax.output_lens(model, dictionary, k=6, precision=precision)
-      for features in (1, 2):
-        for process in found:
-          for name in ('top_ids', 'top_logits', 'bottom_ids'):
-            np.testing.assert_array_equal(
-                process[f'{features} {precision} {name}'], getattr(lens, name)
-            )
-          for name in ('entropy', 'std'):
-            np.testing.assert_allclose(
-                process[f'{features} {precision} {name}'],
-                getattr(lens, name),
-                rtol=2e-5,
-            )
+      for process in found:
+        for name in ('top_ids', 'top_logits', 'bottom_ids'):
+          np.testing.assert_array_equal(
+              process[f'{precision} {name}'], getattr(lens, name)
+          )
+        for name in ('entropy', 'std'):
+          np.testing.assert_allclose(
+              process[f'{precision} {name}'], getattr(lens, name), rtol=2e-5
+          )
     for process in found:
       # Four parts of the vocabulary, two of them on this process.
-      read = json.loads(str(process['1 read']))
+      read = json.loads(str(process['screened read']))
       for name in ('model.embed_tokens.weight', 'lm_head.weight'):
         self.assertEqual(read[name], sizes[name] // 2, name)
       # Two parts of the neurons, one of them on this process.
-      read = json.loads(str(process['2 read']))
+      read = json.loads(str(process['exact read']))
       for name in ('gate', 'up', 'down'):
         name = f'model.layers.1.mlp.{name}_proj.weight'
         self.assertEqual(read[name], sizes[name] // 2, name)

@@ -24,7 +24,15 @@ from ooc_jax import results
 from tests.tiny import make_checkpoint
 
 _SCRIPT = pathlib.Path(attention_participation.__file__)
-_SMALL = {'context': 9, 'pairs': 4, 'partners': 2, 'sample': 7, 'alpha': 0.1}
+_SMALL = {
+    'context': 9,
+    'pairs': 4,
+    'partners': 2,
+    'sample': 7,
+    'alpha': 0.1,
+    'nulls': 'none',
+    'write_tokens': 0,
+}
 
 
 def _study(**settings):
@@ -96,7 +104,7 @@ class RunTest(parameterized.TestCase):
 
   @parameterized.parameters('llama', 'gemma2')
   def test_folder_holds_what_the_weights_say(self, family):
-    summary = self._run(family)
+    summary = self._run(family, nulls='random', write_tokens=3)
     model = ooc_jax.load_model(self.weights)
     heads = pq.read_table(self.out / 'heads.parquet').to_pylist()
     self.assertLen(heads, 2 * 6)
@@ -184,6 +192,10 @@ class RunTest(parameterized.TestCase):
           self.assertAlmostEqual(
               heads[6 * i + head][f'{name}_share'], passed[i, head].mean()
           )
+    shapes = pq.read_table(self.out / 'shapes.parquet').to_pylist()
+    # Two layers have no shape, whatever the threshold.
+    self.assertEqual({row['name'] for row in shapes}, {'undecided'})
+    self.assertEqual(summary['shapes'], {'undecided': len(shapes)})
     # The first context stands at the top, for figures and comparisons.
     self.assertEqual(
         summary['layers'][0]['participating'],
@@ -195,7 +207,9 @@ class RunTest(parameterized.TestCase):
         self.assertGreater(path.stat().st_size, 4000)
 
   def test_nulls_go_through_the_same_heads(self):
-    summary = self._run('gemma2', layers='2', participation='null:permuted')
+    summary = self._run(
+        'gemma2', layers='2', participation='null:permuted', nulls='all'
+    )
     model = ooc_jax.load_model(self.weights)
     mlp = ooc_jax.load_dictionary('mlp', model=model, layer=1)
     table = pq.read_table(self.out / 'nulls_02.parquet')
@@ -249,9 +263,9 @@ class RunTest(parameterized.TestCase):
       np.testing.assert_allclose(found[head], scores.max(axis=1), rtol=1e-4)
 
   def test_sinks_are_left_out_as_keys(self):
-    self._run(name='all', layers='2', nulls='none')
+    self._run(name='all', layers='2')
     before = self._layer(2)
-    self._run(name='some', layers='2', nulls='none', sink_share=0.12)
+    self._run(name='some', layers='2', sink_share=0.12)
     after = self._layer(2)
     share = by_head(before, 'received').mean(axis=0) / 36
     np.testing.assert_array_equal(np.asarray(after['sink']), share > 0.12)
@@ -286,10 +300,10 @@ class RunTest(parameterized.TestCase):
     self.assertEqual((self.out / 'nulls_01.parquet').stat().st_mtime_ns, again)
 
   def test_another_configuration_is_refused_and_nothing_changes(self):
-    self._run(layers='1', nulls='none')
+    self._run(layers='1')
     before = _digest(self.out)
     with self.assertRaisesRegex(ooc_jax.InputError, 'holds another run'):
-      self._run(layers='1', nulls='none', partners=3)
+      self._run(layers='1', partners=3)
     self.assertEqual(_digest(self.out), before)
 
   def test_more_heads_than_there_are(self):
@@ -297,8 +311,9 @@ class RunTest(parameterized.TestCase):
       self._run(at_least=7)
 
   def test_lines_name_every_layer_and_null(self):
-    summary = self._run(examples=3)
-    lines = _attention_text.report_lines(_study(examples=3), summary)
+    settings = {'examples': 3, 'nulls': 'all', 'write_tokens': 2}
+    summary = self._run(**settings)
+    lines = _attention_text.report_lines(_study(**settings), summary)
     self.assertEqual(
         [line.split()[0] for line in lines[:4]], ['layer', '1', '2', 'all']
     )
@@ -309,7 +324,7 @@ class RunTest(parameterized.TestCase):
 
   def test_runs_are_compared(self):
     self._run(name='a', nulls='random')
-    self._run(name='b', nulls='none', offset=1)
+    self._run(name='b', offset=1)
     found = compare.run(
         [self.root / 'a', self.root / 'b'],
         self.root / 'compared',

@@ -26,7 +26,13 @@ _LABELS = Study(
     examples=1,
 )
 _ATTENTION = AttentionStudy(
-    model='tiny', context=5, pairs=3, partners=2, sample=7, nulls='none'
+    model='tiny',
+    context=5,
+    pairs=3,
+    partners=2,
+    sample=7,
+    nulls='none',
+    write_tokens=0,
 )
 _SETTINGS = semantic_attention.Settings(least=4, draws=50)
 

@@ -47,7 +47,7 @@ class SmolLM2AttentionTest(parameterized.TestCase):
       )
       statistics = attention_models.of_head(found, head)
       expected = qk_oracle.head_statistics(scores, 10)
-      qk_oracle.assert_close(statistics, expected, 1e-4)
+      qk_oracle.assert_close(statistics, expected, 1e-4, scores)
       self._assert_quantiles(statistics, scores)
 
   def _assert_quantiles(self, statistics, scores):
@@ -76,7 +76,9 @@ class SmolLM2AttentionTest(parameterized.TestCase):
     )
     scores = qk_oracle.scores(self.model, neurons.decoder, 16, 4)
     expected = qk_oracle.head_statistics(scores, 10, counts=counts)
-    qk_oracle.assert_close(attention_models.of_head(found, 0), expected, 1e-4)
+    qk_oracle.assert_close(
+        attention_models.of_head(found, 0), expected, 1e-4, scores
+    )
 
   def test_writes_and_profiles(self):
     neurons = self._neurons(16)
