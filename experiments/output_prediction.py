@@ -109,6 +109,8 @@ def run(
         folder.write_table(nulls[layer], reader.null(layer))
       for layer in _command.progress(missing, len(missing), 'layer'):
         folder.write_layer(layer, reader.table(layer))
+      del reader
+    del model  # What follows is made of tables, and needs no weights.
     null = pa.concat_tables([folder.read_table(x) for x in nulls.values()])
     tables = {layer: folder.read_layer(layer) for layer in layers}
     return Results(

@@ -31,13 +31,11 @@ class Wanted(NamedTuple):
     candidates: How many to keep at either end.
     softcap: Bound on the logits in the softmax, or None.
     statistics: Whether sums are wanted.
-    active: Whether the tokens over the threshold are counted.
   """
 
   candidates: int
   softcap: float | None = None
   statistics: bool = True
-  active: bool = False
 
 
 def screen(
@@ -97,7 +95,6 @@ def screen(
           feature,
           blocks,
           softcap=wanted.softcap,
-          active=wanted.active,
       )
     return sums, logits, bounds
 

@@ -14,7 +14,6 @@ class Settings(NamedTuple):
     softcap: Bound on the logits in the softmax, or None.
     unit: Whether rows of the table are divided by their norms.
     centered: Whether the mean kept row is subtracted from the table.
-    active: Whether the tokens over the thresholds are counted.
     platform: Where it runs: 'cpu', 'gpu', 'tpu'.
     feature_axis: The mesh axis of features under `shard_map`, or None.
     vocab_axis: Likewise of the vocabulary.
@@ -25,7 +24,6 @@ class Settings(NamedTuple):
   softcap: float | None = None
   unit: bool = False
   centered: bool = False
-  active: bool = False
   platform: str = 'cpu'
   feature_axis: str | None = None
   vocab_axis: str | None = None

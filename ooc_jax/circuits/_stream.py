@@ -208,7 +208,6 @@ def _read_block(
   wanted = Wanted(
       candidates=s.k + more + s.k // 2,
       softcap=s.softcap,
-      active=s.active,
   )
   sums, candidates = screen(
       feature, shard.table, shard.positions, blocks, wanted

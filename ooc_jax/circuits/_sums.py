@@ -74,7 +74,6 @@ def absorb(
     blocks: Blocks,
     *,
     softcap: float | None,
-    active: bool,
 ) -> Sums:
   """Adds one block of products to the sums.
 
@@ -87,19 +86,19 @@ def absorb(
     feature: What goes with each direction.
     blocks: How the walk goes.
     softcap: See `Wanted`.
-    active: See `Wanted`.
   """
   c = (x - feature.centre[:, None]) * keep[None]
   squares = c * c
-  powers = fold_reduce(
-      [blocks.fold(p) for p in (c, squares, squares * c, squares * squares)],
-      'ssss',
-  )
+  logits = _line(x, feature)
+  # Counted also where nobody asks: as one more sum it costs next to nothing,
+  # and another program to compile would.
+  over = jnp.where(logits > feature.threshold[:, None], keep[None], 0.0)
+  terms = (c, squares, squares * c, squares * squares, over)
+  *powers, over = fold_reduce([blocks.fold(x) for x in terms], 'sssss')
   power_sums, lost = _kahan(
       sums.power_sums, sums.lost, jnp.stack([_rest(p) for p in powers], axis=1)
   )
 
-  logits = _line(x, feature)
   y = apply_softcap(logits, softcap)
   if softcap is not None:
     # XLA:CPU computes tanh and exp many entries at once only alone in a loop.
@@ -112,17 +111,13 @@ def absorb(
       (blocks.fold(terms), blocks.fold(terms * (y - peak[:, None]))), 'ss'
   )
   partition, weighted = rescale(sums.peak, sums.partition, sums.weighted, peak)
-  over_threshold = sums.active
-  if active:
-    over = (logits > feature.threshold[:, None]).astype(jnp.float32)
-    over_threshold += jnp.einsum('FV,V->F', over, keep).astype(jnp.int32)
   return Sums(
       power_sums=power_sums,
       lost=lost,
       peak=peak,
       partition=partition + _rest(totals[0]),
       weighted=weighted + _rest(totals[1]),
-      active=over_threshold,
+      active=sums.active + _rest(over).astype(jnp.int32),
   )
 
 

@@ -227,7 +227,6 @@ def lens_of_rows(
       softcap=softcap,
       unit=unit,
       centered=centered,
-      active=threshold is not None,
       platform=platform,
   )
   check_count(k, mask)
@@ -251,7 +250,7 @@ def lens_of_rows(
       table,
       mask,
       moments,
-      jnp.zeros(rows.shape[0]) if threshold is None else threshold,
+      jnp.full(rows.shape[0], jnp.inf) if threshold is None else threshold,
       settings,
       mesh,
   )
