@@ -20,8 +20,8 @@ import ooc_jax
 from ooc_jax import report
 from ooc_jax import results
 
-_LABELS = flags.DEFINE_list(
-    'labels', None, 'Names of the runs, in their order, with commas between.'
+_NAMES = flags.DEFINE_list(
+    'names', None, 'Of the runs, in their order, with commas between.'
 )
 _SIDE = flags.DEFINE_string(
     'side',
@@ -87,7 +87,7 @@ def run(
       len(labels) == len(set(labels)) == len(folders)
   ):
     raise ooc_jax.InputError(
-        f'--labels has {len(labels)} names, {len(set(labels))} of them'
+        f'--names has {len(labels)} names, {len(set(labels))} of them'
         f' different, for {len(folders)} folders: give each its own.'
     )
   first, *others = [report.experiment_of(folder) for folder in folders]
@@ -168,7 +168,7 @@ def _digests(folder: str | os.PathLike[str]) -> list[str]:
 
 def main(words: list[str]) -> None:
   out = pathlib.Path(_app.OUT.value or _OUT).expanduser()
-  comparison = run(words, out, _LABELS.value, _SIDE.value)
+  comparison = run(words, out, _NAMES.value, _SIDE.value)
   print('\n'.join(report.aligned_table(comparison.rows)))
   if comparison.cautions:
     print('\nNot alike:')

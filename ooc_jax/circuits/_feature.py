@@ -26,7 +26,7 @@ class Unit(NamedTuple):
   Attributes:
     row: Float32, of norm 1 to 2 (or 0).
     exponent: The power of two that was divided out of the direction.
-    threshold: See `Settings.active`; of the logits as asked for.
+    threshold: Logits, as asked for, above it are active.
   """
 
   row: Float[Array, 'F D']

@@ -140,7 +140,7 @@ class CompareTest(parameterized.TestCase):
           timeout=300,
       )
 
-    done = command('a', 'b', '--labels=one,two')
+    done = command('a', 'b', '--names=one,two')
     self.assertEqual(done.returncode, 0, done.stderr)
     self.assertIn('45.0  42.0 to 47.0    22.0', done.stdout)
     self.assertIn(
