@@ -107,17 +107,22 @@ def _tokens(
     study: AttentionStudy,
     mask: Bool[Array, 'V'],
 ) -> np.ndarray:
+  table = circuits.embedding_table(model)
   ids = np.flatnonzero(np.asarray(mask))
-  rows = np.asarray(
-      circuits.embedding_table(model)[jnp.asarray(ids)], np.float32
+  mean = jnp.einsum(
+      'v,vd->d',
+      mask.astype(table.dtype),
+      table,
+      precision='highest',
+      preferred_element_type=jnp.float32,
   )
-  rows = rows - rows.mean(axis=0, keepdims=True, dtype=np.float64).astype(
-      np.float32
-  )
-  if size >= len(ids):
-    return rows
-  rng = np.random.default_rng((study.seed, layer, 1))
-  return rows[np.sort(rng.choice(len(ids), size, replace=False))]
+  number = len(ids)
+  if size < number:
+    rng = np.random.default_rng((study.seed, layer, 1))
+    ids = np.sort(rng.choice(ids, size, replace=False))
+  # Only these rows: the table of a large model is gigabytes.
+  rows = np.asarray(table[jnp.asarray(ids)], np.float32)
+  return rows - np.asarray(mean)[None] / number
 
 
 def _permuted(

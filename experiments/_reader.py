@@ -83,6 +83,7 @@ class Reader:
     self._space = measures.token_space(table, self._mask, study.token_space)
     self._strings = measures.model_string_table(model)
     self._tokens = np.asarray(tokenizer.token_strings(), object)
+    _memory.give_back()
 
   def table(self, layer: int) -> pa.Table:
     """One row a feature of the dictionary at `layer`."""

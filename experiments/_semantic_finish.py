@@ -5,7 +5,10 @@ import os
 import pathlib
 from typing import Any
 
+import _attention_finish
+import _attention_nulls
 import _attention_reader
+from _attention_study import AttentionStudy
 import _attention_summary
 import _semantic_populations
 import _semantic_statements
@@ -67,6 +70,7 @@ def read_layers(
                 if column in table.column_names
             },
             over_heads,
+            _chance(second, row['layer']),
         )
     )
   if not found:
@@ -76,6 +80,23 @@ def read_layers(
         ' experiment 1 at the layers before.'
     )
   return found
+
+
+def _chance(
+    attention: results.ResultsFolder, layer: int
+) -> dict[str, np.ndarray]:
+  """Context -> [N, n] of the first null; empty where there was none."""
+  settings = attention.config['settings']
+  kinds = AttentionStudy(**{
+      name: value for name, value in settings.items() if name != 'experiment'
+  }).null_kinds
+  if not kinds:
+    return {}
+  table = attention.read_table(_attention_finish.nulls_name(layer))
+  return {
+      name: _attention_nulls.null_statistic(table, kinds[0], name)
+      for name in measures.CONTEXTS
+  }
 
 
 def dictionary_layers(attention: results.ResultsFolder) -> list[int]:

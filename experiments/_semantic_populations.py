@@ -28,11 +28,14 @@ class Layer:
     layer: Whose attention.
     statistics: Context of participation -> a number a feature, [F].
     labels: Labelling -> which features are semantic, [F].
+    chance: Context -> the number of each null direction, [n]; empty where
+      experiment 2 had no null.
   """
 
   layer: int
   statistics: Mapping[str, np.ndarray]
   labels: Mapping[str, np.ndarray]
+  chance: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
 def layer_of(
@@ -40,6 +43,7 @@ def layer_of(
     statistics: Mapping[str, np.ndarray],
     labels: Mapping[str, np.ndarray],
     over_heads: str,
+    chance: Mapping[str, np.ndarray] | None = None,
 ) -> Layer:
   """Joins both experiments.
 
@@ -48,22 +52,23 @@ def layer_of(
     statistics: Context -> [N, F].
     labels: Labelling -> [F].
     over_heads: How N numbers of a feature become one; see `OVER_HEADS`.
+    chance: Context -> [N, n] of a null.
 
   Raises:
     InputError: The numbers of features differ.
   """
   reduce = OVER_HEADS[over_heads]
-  values = {
-      name: reduce(x.astype(np.float64), axis=0)
-      for name, x in statistics.items()
-  }
+  values, null = (
+      {name: reduce(x.astype(np.float64), axis=0) for name, x in own.items()}
+      for own in (statistics, chance or {})
+  )
   sizes = {x.size for x in (*values.values(), *labels.values())}
   if len(sizes) > 1:
     raise ooc_jax.InputError(
         f'Layer {layer}: attention and labels are of {sorted(sizes)} features;'
         ' take both from one dictionary.'
     )
-  return Layer(layer, values, labels)
+  return Layer(layer, values, labels, null)
 
 
 def population_rows(
@@ -133,6 +138,14 @@ def effect_rows(
             'other_median': float(np.median(other)),
             'other_error': measures.median_error(other),
         }
+        if context in one.chance:
+          low, middle, high = np.quantile(
+              one.chance[context], (0.25, 0.5, 0.75)
+          )
+          row |= {
+              'chance_median': float(middle),
+              'chance_spread': float(high - low),
+          }
       mine.append(row)
     tested = [row for row in mine if 'delta' in row]
     q = measures.q_values(np.asarray([row['p_value'] for row in tested]))
@@ -162,6 +175,8 @@ _EFFECT_SCHEMA = pa.schema([
             'semantic_error',
             'other_median',
             'other_error',
+            'chance_median',
+            'chance_spread',
         )
     ],
 ])

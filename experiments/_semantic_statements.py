@@ -6,13 +6,16 @@
   reversed: "but reversed relationships for input-encoding features in untied
     architectures": those of the encoder and the embedding, of an untied model.
 
-The words allow two readings, and each has tests of its own, in the four
+The words allow several readings, and each has tests of its own, in the four
 contexts of attention (query or key, score or weight):
 
   courses (the one that decides): the medians of the two populations go apart
     over depth, one up where the other goes down. `relation_over_depth` of the
     two courses of medians, with their standard errors. `inverse` expects
     apart; `reversed` expects together.
+  over_chance: the same, after the median of the null is taken from both and the
+    rest is divided by the null's quartile range, layer by layer; where
+    experiment 2 had a null.
   sides: which population is ahead changes over depth (Cliff's delta).
     `crossing` of the deltas with the Mann-Whitney p of the layers. `inverse`
     expects a change. `reversed` expects that delta runs the other way than
@@ -25,7 +28,8 @@ with fewer than 6 layers nothing is decided. Of a tied model the second
 statement says nothing, so it is not decided.
 
 A caution: scores of a layer share the scale of its weights, which moves both
-populations alike, against `inverse` and for `reversed`. Delta is free of that.
+populations alike, against `inverse` and for `reversed`. The other two readings
+are free of that.
 """
 
 from collections.abc import Mapping, Sequence
@@ -54,8 +58,8 @@ def statements(
   Returns:
     'inverse' and 'reversed', each with `verdict` (of `measures.VERDICTS`, by
     the reading 'courses'), `why` (None, or why nothing was tested) and
-    `readings`: 'courses' and 'sides', each with `verdict` and `tests`, context
-    -> its numbers.
+    `readings`: 'courses', 'sides' and, with a null, 'over_chance', each with
+    `verdict` and `tests`, context -> its numbers.
   """
   by = {
       labelling: {
@@ -83,11 +87,17 @@ def statements(
       context: _opposite(by['output'][context], by['input'][context])
       for context in measures.CONTEXTS
   }
+  if _has_chance(by['output']):
+    tests = _each(by['output'], _over_chance)
+    inverse['over_chance'] = _judged(tests, APART)
   # Of a tied model the tests are shown, and nothing is said.
   turned = {
       'courses': _judged(_each(by['input'], _course), TOGETHER, why),
       'sides': _judged(opposite, APART, why),
   }
+  if _has_chance(by['input']):
+    tests = _each(by['input'], _over_chance)
+    turned['over_chance'] = _judged(tests, TOGETHER, why)
   few = _few_layers(by['output']) if why is None else None
   return {
       'inverse': _statement(inverse, _few_layers(by['output'])),
@@ -143,6 +153,24 @@ def _course(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
       _column(rows, 'other_error'),
   )
   return dataclasses.asdict(relation)
+
+
+def _has_chance(contexts: Mapping[str, Sequence[Mapping[str, Any]]]) -> bool:
+  rows = [row for own in contexts.values() for row in own]
+  return bool(rows) and all(row.get('chance_spread', 0) > 0 for row in rows)
+
+
+def _over_chance(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+  """`_course` of how far the medians are over chance, in its own units."""
+  scaled = []
+  for row in rows:
+    spread = row['chance_spread']
+    scaled.append({'layer': row['layer']})
+    for name in ('semantic', 'other'):
+      over = row[f'{name}_median'] - row['chance_median']
+      scaled[-1][f'{name}_median'] = over / spread
+      scaled[-1][f'{name}_error'] = row[f'{name}_error'] / spread
+  return _course(scaled)
 
 
 def _side(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ _STATEMENTS = {
 }
 _READINGS = {
     'courses': 'courses of the medians (- apart, + together)',
+    'over_chance': 'medians over chance (- apart, + together)',
     'sides': 'sides of delta (- they change, + they stay)',
 }
 
@@ -41,7 +42,8 @@ def report_lines(summary: Mapping[str, Any]) -> list[str]:
     why = '' if found['why'] is None else f' ({found["why"]})'
     lines.append(f'{text}: {found["verdict"]}{why}.')
     for reading, title in _READINGS.items():
-      lines.append(f'  {_reading(title, found["readings"][reading])}')
+      if reading in found['readings']:
+        lines.append(f'  {_reading(title, found["readings"][reading])}')
   return lines
 
 

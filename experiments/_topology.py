@@ -93,8 +93,10 @@ def tpu_devices(topology: str) -> Sequence[Any]:
     raise ooc_jax.InputError(
         f"plan={topology!r} is not understood; write 'v5e:2x4'."
     )
-  # Else it asks a server for the TPU of this machine, for minutes.
+  # Else it asks a server for the TPU of this machine, for minutes; and no chip
+  # is used, so others may be compiling too.
   os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
+  os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')
   try:
     import libtpu  # noqa: F401
   except ImportError:
@@ -106,7 +108,7 @@ def tpu_devices(topology: str) -> Sequence[Any]:
     found = topologies.get_topology_desc(platform='tpu', topology_name=topology)
   except (RuntimeError, ValueError, NotImplementedError) as error:
     raise ooc_jax.InputError(
-        f'plan={topology!r} is no topology that libtpu knows'
+        f'libtpu does not describe plan={topology!r}'
         f' ({str(error).splitlines()[0]}); take one such as v5e:2x4.'
     ) from None
   return found.devices

@@ -94,7 +94,7 @@ def _norm(name: str, grid: np.ndarray) -> colors.Normalize:
     low, high = float(known.min()), float(known.max())
     return colors.LogNorm(low, high if high > low else 2 * low)
   high = float(known.max()) if known.size else 1.0
-  if name == 'preferred_offset' and high > 1:
+  if name == 'preferred_offset' and high >= 1:
     return colors.SymLogNorm(1.0, vmin=0, vmax=high)
   return colors.Normalize(0, high if high > 0 else 1.0)
 

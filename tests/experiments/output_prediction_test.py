@@ -31,7 +31,8 @@ def _study(**settings):
 
 
 def _command(*args):
-  return [sys.executable, str(_SCRIPT), *map(str, args)]
+  model = '--model=smollm2'  # Studied by its neurons, as any model can be.
+  return [sys.executable, str(_SCRIPT), model, *map(str, args)]
 
 
 def _environment():

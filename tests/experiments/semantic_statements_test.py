@@ -60,6 +60,38 @@ class PlantedTest(parameterized.TestCase):
     found = self._verdicts({'output': (t, t + 0.3)})
     self.assertEqual(found['inverse']['verdict'], 'not supported')
 
+  def test_over_chance_takes_out_what_the_layer_shares(self):
+    """The layers' scale rises for all; under it the populations part."""
+    t = np.linspace(-1, 1, 9)
+    scale = np.exp(np.linspace(0, 2, 9))
+    layers = []
+    for one, factor in zip(
+        self._layers({'output': (t, -t)}), scale, strict=True
+    ):
+      null = {x: self.rng.normal(size=(3, 400)) for x in measures.CONTEXTS}
+      # Far from 0, as largest scores are.
+      layers.append(
+          layer_of(
+              one.layer,
+              {x: factor * (v[None] + 9) for x, v in one.statistics.items()},
+              one.labels,
+              'mean',
+              {x: factor * (v + 9) for x, v in null.items()},
+          )
+      )
+    rows = effect_rows(layers, 'output', least=10, draws=50, seed=0)
+    for row in rows:
+      null = layers[row['layer'] - 1].chance[row['context']]
+      self.assertAlmostEqual(row['chance_median'], np.median(null))
+    found = statements(rows, tied=False)['inverse']
+    self.assertEqual(found['verdict'], 'not supported')
+    readings = found['readings']
+    self.assertEqual(readings['over_chance']['verdict'], 'supported')
+    for row in rows:
+      del row['chance_spread']
+    readings = statements(rows, tied=False)['inverse']['readings']
+    self.assertNotIn('over_chance', readings)
+
   def test_sides_that_change(self):
     t = np.linspace(-2, 2, 9)
     found = self._verdicts({'output': (t, -t)})['inverse']
