@@ -3,6 +3,7 @@
 from collections.abc import Callable
 import ctypes
 import functools
+import math
 import pathlib
 import statistics
 import time
@@ -163,6 +164,47 @@ def measure(
       }
       for name, pairs in times.items()
   }
+
+
+def exponents(
+    width: int, k: int, precision: str, repeats: int
+) -> dict[str, dict[str, object]]:
+  """How cost and memory grow with F and with V, over sixteen-fold ranges.
+
+  Cost is c·n^e, e by least squares over the medians of all sizes, which run in
+  turns. What is found once a table, its moments, is found before.
+  """
+  factors = (1, 2, 4, 8, 16)
+  directions = random_rows(0, (512 * factors[-1], width), jnp.float32)
+  table = random_rows(1, (8_192 * factors[-1], width), jnp.float32)
+  found = {}
+  for name in ('features', 'vocab'):
+    runs = {}
+    for factor in factors:
+      F, V = 512, 8_192
+      F, V = (F * factor, V) if name == 'features' else (F, V * factor)
+      rows, mask = table[:V], jnp.ones(V, bool)
+      moments = circuits.table_moments(rows, mask, covariance=False)
+      runs[str(F if name == 'features' else V)] = lens(
+          directions[:F], rows, mask, k, precision, moments
+      )
+    times = measure(runs, repeats)
+    found[name] = {
+        kind: round(_slope(times, kind), 3)
+        for kind in ('seconds', 'cpu_seconds')
+    } | {
+        'extra_memory_mb': {
+            size: round(extra_memory(run) / 1e6) for size, run in runs.items()
+        }
+    }
+  return found
+
+
+def _slope(times: dict[str, dict[str, float]], kind: str) -> float:
+  """Of the logarithm of the cost over that of the size."""
+  sizes = [math.log(float(size)) for size in times]
+  costs = [math.log(time[kind]) for time in times.values()]
+  return statistics.linear_regression(sizes, costs).slope
 
 
 def extra_memory(run: Callable[[], object]) -> int:

@@ -10,6 +10,9 @@ PyTorch recipe: median seconds, CPU seconds and their ratios to the bare float32
 product; the memory that each took above its inputs; whether both precisions
 gave the same ids and values; how many features were recomputed. All run in
 this process, in turns, so that a noisy machine slows all of them.
+
+With --scaling, instead: e where the cost is c·n^e, for n features and for n
+tokens over sixteen-fold ranges, and the memory at each size.
 """
 
 import json
@@ -34,11 +37,23 @@ _REPEATS = flags.DEFINE_integer('repeats', 5, 'Runs of each; medians count.')
 _COVARIANCE = flags.DEFINE_bool(
     'covariance', False, 'Also with the moments of the table: 2·V·D² more.'
 )
+_SCALING = flags.DEFINE_bool(
+    'scaling', False, 'Only how cost and memory grow with F and with V.'
+)
 _RECIPE = flags.DEFINE_bool('recipe', True, 'Also in PyTorch, if it is there.')
 
 
 def main(argv: list[str]) -> None:
   del argv  # Flags only.
+  if _SCALING.value:
+    found = {
+        precision: _lens_cases.exponents(
+            _WIDTH.value, _K.value, precision, _REPEATS.value
+        )
+        for precision in ('exact', 'screened')
+    }
+    print(json.dumps({'width': _WIDTH.value} | found, indent=2))
+    return
   features, vocab, width = _FEATURES.value, _VOCAB.value, _WIDTH.value
   directions = _lens_cases.random_rows(0, (features, width), jnp.float32)
   table = _lens_cases.random_rows(1, (vocab, width), _DTYPE.value, width**-0.5)

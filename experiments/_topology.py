@@ -22,6 +22,14 @@ from ooc_jax import checkpoints
 
 # High-bandwidth memory of a chip, from the data sheets of Google Cloud.
 _CHIP_BYTES = {'v4': 32e9, 'v5e': 16e9, 'v5p': 95e9, 'v6e': 32e9}
+# Else libtpu asks a server for the TPU of this machine, for minutes, complains
+# that there is none, and refuses to be loaded by two programs at a time.
+_NO_TPU_HERE = {
+    'TPU_SKIP_MDS_QUERY': '1',
+    'TPU_WORKER_HOSTNAMES': 'localhost',
+    'TPU_ACCELERATOR_TYPE': 'v5litepod-8',
+    'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
+}
 _TOPOLOGY = re.compile(r'(v\d\w?):\d{1,3}(x\d{1,3}){1,2}')
 
 
@@ -93,10 +101,8 @@ def tpu_devices(topology: str) -> Sequence[Any]:
     raise ooc_jax.InputError(
         f"plan={topology!r} is not understood; write 'v5e:2x4'."
     )
-  # Else it asks a server for the TPU of this machine, for minutes; and no chip
-  # is used, so others may be compiling too.
-  os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
-  os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')
+  for name, value in _NO_TPU_HERE.items():
+    os.environ.setdefault(name, value)
   try:
     import libtpu  # noqa: F401
   except ImportError:
@@ -155,11 +161,11 @@ def _traffic_lines(hlo: str, features: int) -> list[str]:
   total = sum(size for _, size in found.values())
   return [
       (
-          f'traffic     {total / 1e6:.2f} MB to a chip for {features} features,'
-          ' and more if features are looked at again'
+          f'traffic     {total / 1e3:,.1f} kB to a chip for {features}'
+          ' features, and more if features are looked at again'
       ),
       *(
-          f'  {size / 1e6:6.2f} MB  {count} x {kind}'
+          f'  {size / 1e3:9,.1f} kB  {count} x {kind}'
           for kind, (count, size) in sorted(found.items())
       ),
   ]

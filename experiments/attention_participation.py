@@ -27,10 +27,10 @@ from _attention_study import AttentionStudy
 from _attention_study import attention_layers
 import _attention_text
 import _command
+import _dictionary_parts
 import _mesh
 import _plan
 import _reader
-import output_prediction
 
 import ooc_jax
 from ooc_jax import results
@@ -121,7 +121,7 @@ def parts_of(study: AttentionStudy) -> tuple[str, ...]:
   """What to load of the model."""
   needed = ['attention', 'norms', 'embedding', 'unembedding']
   for name in (study.dictionary, study.first):
-    needed += output_prediction.dictionary_parts(name)
+    needed += _dictionary_parts.parts(name)
   return tuple(dict.fromkeys(needed))
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import _app
 import _command
+import _dictionary_parts
 import _finish
 import _labels
 import _mesh
@@ -37,16 +38,6 @@ from ooc_jax import report
 from ooc_jax import results
 
 _EXPERIMENT = 'output_prediction'
-# What a dictionary needs of the model beside what its sides read.
-_PARTS = {
-    'mlp': ('mlp', 'norms'),
-    'tokens': ('embedding',),
-    'random': (),
-    # By the hook of a release: head outputs are written through W_O, and
-    # transcoders read through a norm. The other hooks are of the stream.
-    'attn_z': ('attention', 'norms'),
-    'mlp_in': ('norms',),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,24 +119,8 @@ def parts_of(study: Study) -> tuple[str, ...]:
   """What to load of the model."""
   # Whether it is tied is not known yet; 'embedding' is asked for at no cost.
   sides = _sides.parse_sides(study.sides, tied=False)
-  needed = (*_sides.parts(sides), *dictionary_parts(study.dictionary))
+  needed = (*_sides.parts(sides), *_dictionary_parts.parts(study.dictionary))
   return tuple(dict.fromkeys(needed))
-
-
-def dictionary_parts(dictionary: str) -> tuple[str, ...]:
-  """What a dictionary needs of the model to be loaded."""
-  return _PARTS.get(_kind(dictionary), ())
-
-
-def _kind(dictionary: str) -> str:
-  """A built-in name, or the hook of a release."""
-  if dictionary in _PARTS:
-    return dictionary
-  for release in ooc_jax.dictionaries.list_dictionaries():
-    if dictionary.split('/')[0] == release.name:
-      return next(iter(release.entries.values())).site.hook
-  # A file says its hook when it is read, which is after the model.
-  return 'attn_z'
 
 
 def _findings(study: Study, summary: Mapping[str, Any]) -> list[str]:

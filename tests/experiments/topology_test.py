@@ -4,11 +4,15 @@ import importlib.util
 import unittest
 
 from _collectives import collectives
+import _mesh
 import _topology
 from absl.testing import absltest
 from absl.testing import parameterized
 
 from ooc_jax import InputError
+from ooc_jax import circuits
+from ooc_jax.model import config_from_hf
+from tests.tiny import CONFIGS
 
 _HLO = """
 HloModule jit_lens
@@ -60,6 +64,26 @@ class TopologyTest(parameterized.TestCase):
   def test_without_the_compiler(self):
     with self.assertRaisesRegex(InputError, r'ooc_jax\[tpu\]'):
       _topology.tpu_devices('v5e:2x4')
+
+  @unittest.skipUnless(
+      importlib.util.find_spec('libtpu'),
+      "Needs libtpu: pip install 'ooc_jax[tpu]'.",
+  )
+  def test_the_lens_compiles_for_chips_that_are_not_here(self):
+    devices = _topology.tpu_devices('v5e:2x4')
+    self.assertLen(devices, 8)
+    mesh = _mesh.make_mesh('feature:4,vocab:2', devices)
+    config = config_from_hf(CONFIGS['gemma2'] | {'vocab_size': 4_096})
+    lowered = circuits.lower_lens(config, 64, mesh, k=5, precision='screened')
+    compiled = lowered.compile()
+    memory = compiled.memory_analysis()
+    # A part of directions and table; the rest is small.
+    least = 4 * config.embed_dim * (64 / 4 + 4_096 / 2)
+    self.assertBetween(memory.argument_size_in_bytes, least, 10 * least)
+    sent = collectives(compiled.as_text())
+    self.assertTrue(sent)
+    # Never logits, of which a chip has 64 / 4 x 4,096 / 2.
+    self.assertLess(sum(size for _, size in sent.values()), 4 * 16 * 2_048)
 
 
 if __name__ == '__main__':
