@@ -4,6 +4,7 @@ The lens is compiled ahead of time for the topology; nothing is computed.
 """
 
 from collections.abc import Mapping, Sequence
+import importlib.util
 import math
 import os
 import re
@@ -87,7 +88,7 @@ def topology_plan(
           },
           _CHIP_BYTES.get(chip),
       ),
-      *_traffic_lines(compiled.as_text(), features),
+      *_traffic_lines(compiled.as_text() or '', features),
   ]
 
 
@@ -103,13 +104,11 @@ def tpu_devices(topology: str) -> Sequence[Any]:
     )
   for name, value in _NO_TPU_HERE.items():
     os.environ.setdefault(name, value)
-  try:
-    import libtpu  # noqa: F401
-  except ImportError:
+  if importlib.util.find_spec('libtpu') is None:
     raise ooc_jax.InputError(
         f'plan={topology!r} needs the compiler for TPUs; install it with'
         " pip install 'ooc_jax[tpu]'."
-    ) from None
+    )
   try:
     found = topologies.get_topology_desc(platform='tpu', topology_name=topology)
   except (RuntimeError, ValueError, NotImplementedError) as error:
@@ -137,7 +136,7 @@ def _memory_lines(
     beside: Mapping[str, float],
     chip: float | None,
 ) -> list[str]:
-  memory = compiled.memory_analysis()
+  memory: Any = compiled.memory_analysis()
   held = {
       'table and dictionary': memory.argument_size_in_bytes,
       'temporaries of the lens': memory.temp_size_in_bytes,

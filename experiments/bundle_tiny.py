@@ -86,6 +86,7 @@ def run(
   target = ooc_jax.checkpoints.checked_target(bundled / name)
   losses = results.read_json(trained / 'losses.json')
   tokenizer = ooc_jax.load_model(source).tokenizer
+  assert tokenizer is not None  # Its file is there.
   trigram = trigram_loss(corpus, tokenizer)
   with ooc_jax.checkpoints.new_folder(target) as folder:
     for file in _MODEL_FILES:
@@ -129,13 +130,14 @@ def define_flags() -> dict[str, flags.FlagHolder]:
 def main(holders: Mapping[str, flags.FlagHolder]) -> None:
   given = {name: holder.value for name, holder in holders.items()}
   needed = (given[name] for name in ('trained', 'saes', 'corpus', 'machine'))
-  if not all((_app.MODEL.value, *needed)):
+  name = _app.MODEL.value
+  if name is None or not all(needed):
     raise ooc_jax.InputError(
         'Say what to bundle: --model=NAME --trained=FOLDER --saes=FOLDER'
         ' --corpus=FILE,FILE.'
     )
   folder = run(
-      _app.MODEL.value,
+      name,
       pathlib.Path(given['trained']),
       pathlib.Path(given['saes']),
       given['corpus'],

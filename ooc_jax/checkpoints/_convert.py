@@ -203,7 +203,7 @@ def read_parameter(
   whole = (slice(None),) * len(shape)
   held: dict[Any, np.ndarray] = {}  # Devices may share a part.
 
-  def part(index: tuple[slice, ...]) -> np.ndarray:
+  def part(index: Any) -> np.ndarray:
     stored = rule.stored_part(index)
     key = None if stored is None or index == whole else str(stored)
     if key not in held:

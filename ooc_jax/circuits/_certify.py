@@ -161,11 +161,11 @@ def _exact(
     # Without barriers XLA:CPU casts a whole bfloat16 table to float32 ahead of
     # the loop, and gathers entry by entry inside the loop over products.
     held, row, feature = jax.lax.optimization_barrier((table, row, line % F))
-    pairs = (
-        x.at[index].get(mode='promise_in_bounds')
-        for x, index in ((directions, feature), (held, row))
-    )
-    dots = products(*jax.lax.optimization_barrier(tuple(pairs)), unit)
+    mine, theirs = jax.lax.optimization_barrier((
+        directions.at[feature].get(mode='promise_in_bounds'),
+        held.at[row].get(mode='promise_in_bounds'),
+    ))
+    dots = products(mine, theirs, unit)
     sign = jnp.where(line < F, jnp.float32(1), jnp.float32(-1))
     line = jnp.where(real, line, size)  # Past the end, written nowhere.
     return jax.tree.map(

@@ -31,11 +31,11 @@ def join_ends(ends: Ends, rows: int, axis: str | None) -> Ends:
     return ends
   first = jax.lax.axis_index(axis).astype(jnp.int32) * rows
   # A row that is not there overflows, and is not looked at.
-  found = ends.value, ends.rest, ends.row + first
-  every = Ends(
-      *(jax.lax.all_gather(x, axis, axis=2, tiled=True) for x in found),
-      jax.lax.pmax(ends.left_out, axis),
+  value, rest, row = (
+      jax.lax.all_gather(x, axis, axis=2, tiled=True)
+      for x in (ends.value, ends.rest, ends.row + first)
   )
+  every = Ends(value, rest, row, jax.lax.pmax(ends.left_out, axis))
   return _certify.best(every, ends.value.shape[2])
 
 

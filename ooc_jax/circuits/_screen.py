@@ -67,7 +67,8 @@ def screen(
     sums, logits, bounds = carry
     block = first + i
     keep, size, _, scale = (None if x is None else x[block] for x in rows)
-    assert size is not None  # Only losses and scales may be missing.
+    # Only losses and scales may be missing.
+    assert keep is not None and size is not None
     x = _product(feature.row, blocks.read(table, block), keep, scale)
     mask = jnp.where(jnp.isfinite(size), 0.0, -jnp.inf)[None]
     high, low = fold_reduce(

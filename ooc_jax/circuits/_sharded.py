@@ -51,8 +51,8 @@ def find_moments(
   moments = run(spread(table, mesh, vocab), spread(mask, mesh, vocab))
   if moments.norms.shape[0] == V:
     return moments
-  losses = None if moments.losses is None else moments.losses[:V]
-  return dataclasses.replace(moments, norms=moments.norms[:V], losses=losses)
+  kept = None if moments.losses is None else moments.losses[:V]
+  return dataclasses.replace(moments, norms=moments.norms[:V], losses=kept)
 
 
 def find_lens(
