@@ -31,7 +31,7 @@ _ATTENTION = AttentionStudy(
     pairs=3,
     partners=2,
     sample=7,
-    nulls='none',
+    nulls='random',
     write_tokens=0,
 )
 _SETTINGS = semantic_attention.Settings(least=4, draws=50)
