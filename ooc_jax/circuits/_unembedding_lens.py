@@ -92,8 +92,9 @@ def unembedding_lens(
   looked at again, in float32 or product by product: `Lens.recomputed`.
 
   The mean is d·mean(u), and with the covariance in `moments` the standard
-  deviation is √(dᵀCd): float32 in either precision. The other statistics are sums over the logits of the pass. Under 'exact' these are
-  float32 products. Under 'screened' they are of d rounded to bfloat16 (and of
+  deviation is √(dᵀCd): float32 in either precision. The other statistics are
+  sums over the logits of the pass. Under 'exact' these are float32 products.
+  Under 'screened' they are of d rounded to bfloat16 (and of
   u, where it is not bfloat16), on a line that gives them their true mean and
   errors e that are uncorrelated with them; the true logits of the top
   candidates stand in the softmax. With ρ = rms(e) / std, about 0.0016, or

@@ -60,8 +60,8 @@ class _Source:
   def tensors(self):
     return {k: TensorInfo(x.shape, 'F32') for k, x in self.arrays.items()}
 
-  def read(self, name):
-    return self.arrays[name]
+  def read(self, name, index=None):
+    return self.arrays[name] if index is None else self.arrays[name][index]
 
 
 def _config(family, tied):
