@@ -83,7 +83,7 @@ class AttentionReader:
     dictionary, origin = dictionary_of(study, layer, self._model, self._mesh)
     attention = self._statistics(dictionary, layer)
     counts = _sinks(attention, study.sink_share)
-    if counts is not None:
+    if counts is not None and not counts.all():
       attention = self._statistics(dictionary, layer, counts)
     features = _features_table(attention, counts, origin)
     # A file of dictionaries is known once its layer is reached, so its hash is
@@ -137,7 +137,7 @@ def _sinks(
         f'sink_share={share} leaves out every key of layer {attention.layer};'
         ' choose a larger one.'
     )
-  return None if keep.all() else keep
+  return keep
 
 
 def _features_table(
