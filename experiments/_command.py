@@ -78,7 +78,9 @@ def out_folder(experiment: str, dictionary: str) -> pathlib.Path:
   """`--out`, or a folder named after the experiment and what is studied."""
   if _app.OUT.value is not None:
     return pathlib.Path(_app.OUT.value).expanduser()
-  names = [experiment, _model_name(), dictionary]
+  # 'release/layer_{layer}' names the release: all its layers are read.
+  shown = '/'.join(x for x in dictionary.split('/') if '{layer}' not in x)
+  names = [experiment, _model_name(), shown or 'dictionary']
   return pathlib.Path('results') / '-'.join(
       name.replace('/', '_').strip('.') for name in names
   )
