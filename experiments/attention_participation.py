@@ -13,11 +13,9 @@ thresholds, a summary and figures. Stopped at any moment, the same command
 continues.
 """
 
-from collections.abc import Mapping
 import dataclasses
 import pathlib
 import time
-from typing import Any
 
 import _app
 import _attention_finish
@@ -28,22 +26,15 @@ from _attention_study import attention_layers
 import _attention_text
 import _command
 import _dictionary_parts
-import _mesh
 import _plan
 import _reader
+from _studied import Results
+from _studied import load_studied
 
 import ooc_jax
 from ooc_jax import results
 
 _EXPERIMENT = 'attention_participation'
-
-
-@dataclasses.dataclass(frozen=True)
-class Results:
-  """Where the run left its folder, and its `summary.json`."""
-
-  folder: pathlib.Path
-  summary: Mapping[str, Any]
 
 
 def run(
@@ -67,15 +58,9 @@ def run(
   Raises:
     InputError: For anything that a user can cause.
   """
-  source, devices = weights or study.model, _mesh.make_mesh(mesh)
-  model = ooc_jax.load_model(
-      source, parts=parts_of(study), mesh=devices, revision=study.revision
+  model, devices = load_studied(
+      weights or study.model, parts_of(study), study.revision, mesh
   )
-  if model.tokenizer is None:
-    raise ooc_jax.InputError(
-        f'{source} has no tokenizer.json, and top tokens cannot be read'
-        ' without it; put it beside the weights.'
-    )
   layers = attention_layers(study, model.config.num_layers)
   if not layers:
     raise ooc_jax.InputError(

@@ -23,29 +23,21 @@ import _command
 import _dictionary_parts
 import _finish
 import _labels
-import _mesh
 import _output_flags
 import _plan
 import _reader
 import _sides
+from _studied import Results
+from _studied import load_studied
 from _study import Study
 from _study import parse_layers
 import _topology
 import pyarrow as pa
 
-import ooc_jax
 from ooc_jax import report
 from ooc_jax import results
 
 _EXPERIMENT = 'output_prediction'
-
-
-@dataclasses.dataclass(frozen=True)
-class Results:
-  """Where the run left its folder, and its `summary.json`."""
-
-  folder: pathlib.Path
-  summary: dict[str, Any]
 
 
 def run(
@@ -69,18 +61,9 @@ def run(
   Raises:
     InputError: For anything that a user can cause.
   """
-  source, devices = weights or study.model, _mesh.make_mesh(mesh)
-  model = ooc_jax.load_model(
-      source,
-      parts=parts_of(study),
-      mesh=devices,
-      revision=study.revision,
+  model, devices = load_studied(
+      weights or study.model, parts_of(study), study.revision, mesh
   )
-  if model.tokenizer is None:
-    raise ooc_jax.InputError(
-        f'{source} has no tokenizer.json, and top tokens cannot be read'
-        ' without it; put it beside the weights.'
-    )
   config = model.config
   layers = parse_layers(study.layers, config.num_layers)
   sides = _sides.parse_sides(study.sides, config.tied)

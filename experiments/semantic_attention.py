@@ -28,6 +28,7 @@ import _plan
 import _semantic_finish
 from _semantic_populations import OVER_HEADS
 import _semantic_text
+from _studied import Results
 from _study import Study
 from _study import check_known
 from _study import check_least
@@ -75,14 +76,6 @@ class Settings:
   def __post_init__(self):
     check_known('over_heads', self.over_heads, tuple(OVER_HEADS))
     check_least(self, {'least': 2, 'draws': 1, 'seed': 0})
-
-
-@dataclasses.dataclass(frozen=True)
-class Results:
-  """Where the run left its folder, and its `summary.json`."""
-
-  folder: pathlib.Path
-  summary: Mapping[str, Any]
 
 
 def run(
@@ -185,6 +178,10 @@ def _refuse_unread(
 
 def main() -> None:
   start = time.monotonic()
+  if _output_flags.PLAN.value is not None:
+    raise ooc_jax.InputError(
+        '--plan is of output_prediction.py; run that with it.'
+    )
   _refuse_unread(_LABELS.value, 'labels', _output_flags.FLAGS)
   _refuse_unread(_ATTENTION.value, 'attention', _attention_flags.FLAGS)
   study, weights = _command.study_from_flags(_output_flags.FLAGS)

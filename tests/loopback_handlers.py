@@ -124,6 +124,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
   do_HEAD = do_GET
 
   def serve(self, path: str) -> None:
+    """What each kind of server answers."""
     raise NotImplementedError
 
   def head(self, status: int, headers: Mapping[str, str], length: int) -> None:

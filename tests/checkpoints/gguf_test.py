@@ -28,7 +28,7 @@ _DEQUANTISED = sorted(gguf.quants._type_traits, key=int)
 def _can_quantise(kind):
   try:
     gguf.quants.quantize(np.ones((2, 256), np.float32), kind)
-  except NotImplementedError:
+  except NotImplementedError:  # Of some kinds the package reads only.
     return False
   return True
 

@@ -1,6 +1,5 @@
 """Experiment 2 from weights to folder, as a user runs it."""
 
-import os
 import pathlib
 import random
 import signal
@@ -20,7 +19,7 @@ import pyarrow.parquet as pq
 
 import ooc_jax
 from ooc_jax import measures
-from ooc_jax import results
+from tests.experiments import scripts
 from tests.tiny import make_checkpoint
 
 _SCRIPT = pathlib.Path(attention_participation.__file__)
@@ -45,26 +44,8 @@ def _command(*args):
   return [sys.executable, str(_SCRIPT), model, *small, *map(str, args)]
 
 
-def _environment():
-  return os.environ | {'HF_HUB_OFFLINE': '1', 'JAX_PLATFORMS': 'cpu'}
-
-
 def _run(*args):
-  return subprocess.run(
-      _command(*args),
-      capture_output=True,
-      text=True,
-      env=_environment(),
-      timeout=600,
-  )
-
-
-def _digest(folder):
-  return {
-      str(path.relative_to(folder)): results.sha256_file(path)
-      for path in sorted(folder.rglob('*'))
-      if path.is_file()
-  }
+  return scripts.run(_command(*args))
 
 
 def _float64_scores(model, rows, layer, head):
@@ -306,12 +287,12 @@ class RunTest(parameterized.TestCase):
 
   def test_no_layer_is_computed_twice(self):
     self._run(nulls='random')
-    before = _digest(self.out)
+    before = scripts.digest(self.out)
     (self.out / 'features' / 'layer=01.parquet').unlink()
     (self.out / 'heads_02.parquet').unlink()
     stamp = (self.out / 'nulls_01.parquet').stat().st_mtime_ns
     self._run(nulls='random')
-    self.assertEqual(_digest(self.out), before)
+    self.assertEqual(scripts.digest(self.out), before)
     again = (self.out / 'nulls_01.parquet').stat().st_mtime_ns
     self.assertNotEqual(stamp, again)
     self._run(nulls='random')
@@ -319,10 +300,10 @@ class RunTest(parameterized.TestCase):
 
   def test_another_configuration_is_refused_and_nothing_changes(self):
     self._run(layers='1')
-    before = _digest(self.out)
+    before = scripts.digest(self.out)
     with self.assertRaisesRegex(ooc_jax.InputError, 'holds another run'):
       self._run(layers='1', partners=3)
-    self.assertEqual(_digest(self.out), before)
+    self.assertEqual(scripts.digest(self.out), before)
 
   def test_more_heads_than_there_are(self):
     with self.assertRaisesRegex(ooc_jax.InputError, 'at_least=7.*6 heads'):
@@ -384,7 +365,7 @@ class CommandTest(parameterized.TestCase):
     self.assertEqual(done.returncode, 0, done.stderr)
     self.assertIn('Most selective heads', done.stdout)
     seconds = time.monotonic() - start
-    expected = _digest(whole)
+    expected = scripts.digest(whole)
     rng = random.Random(0)
     broken = self.root / 'broken'
     for _ in range(2):
@@ -392,7 +373,7 @@ class CommandTest(parameterized.TestCase):
           _command(*args, f'--out={broken}'),
           stdout=subprocess.DEVNULL,
           stderr=subprocess.DEVNULL,
-          env=_environment(),
+          env=scripts.environment(),
       )
       # Most of a run is import and compilation: kill in its later part.
       time.sleep(seconds * rng.uniform(0.5, 1.0))
@@ -400,7 +381,7 @@ class CommandTest(parameterized.TestCase):
       process.wait()
     done = _run(*args, f'--out={broken}')
     self.assertEqual(done.returncode, 0, done.stderr)
-    self.assertEqual(_digest(broken), expected)
+    self.assertEqual(scripts.digest(broken), expected)
 
 
 if __name__ == '__main__':

@@ -12,17 +12,10 @@ import compare
 
 import ooc_jax
 from ooc_jax import results
+from tests.experiments import scripts
 from tests.report import written
 
 _SCRIPT = pathlib.Path(compare.__file__)
-
-
-def _digest(folder):
-  return {
-      str(path.relative_to(folder)): results.sha256_file(path)
-      for path in sorted(folder.rglob('*'))
-      if path.is_file()
-  }
 
 
 class CompareTest(parameterized.TestCase):
@@ -57,12 +50,12 @@ class CompareTest(parameterized.TestCase):
 
   def test_the_same_bytes_again(self):
     compare.run([self.a, self.b], self.out)
-    first = _digest(self.out)
+    first = scripts.digest(self.out)
     compare.run([str(self.a), self.b], self.out)
-    self.assertEqual(_digest(self.out), first)
+    self.assertEqual(scripts.digest(self.out), first)
     self.a.rename(self.root / 'elsewhere')
     compare.run([self.root / 'elsewhere', self.b], self.root / 'out2')
-    self.assertEqual(_digest(self.root / 'out2'), first)
+    self.assertEqual(scripts.digest(self.root / 'out2'), first)
 
   def test_other_runs_need_another_folder(self):
     compare.run([self.a, self.b], self.out)

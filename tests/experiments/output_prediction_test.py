@@ -1,7 +1,6 @@
 """Experiment 1 from weights to folder, as a user runs it."""
 
 import json
-import os
 import pathlib
 import random
 import signal
@@ -20,6 +19,7 @@ from tokenizers import pre_tokenizers
 
 import ooc_jax
 from ooc_jax import results
+from tests.experiments import scripts
 from tests.tiny import make_checkpoint
 
 _ROOT = pathlib.Path(__file__).parents[2]
@@ -35,27 +35,8 @@ def _command(*args):
   return [sys.executable, str(_SCRIPT), model, *map(str, args)]
 
 
-def _environment():
-  # No hub, whatever the machine has; and no warning becomes an error here.
-  return os.environ | {'HF_HUB_OFFLINE': '1', 'JAX_PLATFORMS': 'cpu'}
-
-
 def _run(*args):
-  return subprocess.run(
-      _command(*args),
-      capture_output=True,
-      text=True,
-      env=_environment(),
-      timeout=300,
-  )
-
-
-def _digest(folder):
-  return {
-      str(path.relative_to(folder)): results.sha256_file(path)
-      for path in sorted(folder.rglob('*'))
-      if path.is_file()
-  }
+  return scripts.run(_command(*args))
 
 
 class RunTest(parameterized.TestCase):
@@ -135,14 +116,14 @@ class RunTest(parameterized.TestCase):
     weights = make_checkpoint(self.root / 'model')
     study = _study()
     output_prediction.run(study, self.root / 'out', str(weights))
-    before = _digest(self.root / 'out')
+    before = scripts.digest(self.root / 'out')
     (self.root / 'out' / 'features' / 'layer=01.parquet').unlink()
     stamps = {
         p.name: p.stat().st_mtime_ns
         for p in (self.root / 'out' / 'features').iterdir()
     }
     output_prediction.run(study, self.root / 'out', str(weights))
-    self.assertEqual(_digest(self.root / 'out'), before)
+    self.assertEqual(scripts.digest(self.root / 'out'), before)
     for path in (self.root / 'out' / 'features').iterdir():
       if path.name in stamps:
         self.assertEqual(path.stat().st_mtime_ns, stamps[path.name])
@@ -154,7 +135,7 @@ class RunTest(parameterized.TestCase):
     weights = make_checkpoint(self.root / 'model')
     study = _study(layers='1')
     output_prediction.run(study, self.root / 'out', str(weights))
-    before = _digest(self.root / 'out')
+    before = scripts.digest(self.root / 'out')
     other = {
         'k': {'k': 6},
         'convention': {'convention': 'raw'},
@@ -167,7 +148,7 @@ class RunTest(parameterized.TestCase):
       output_prediction.run(
           _study(layers='1', **other), self.root / 'out', str(weights)
       )
-    self.assertEqual(_digest(self.root / 'out'), before)
+    self.assertEqual(scripts.digest(self.root / 'out'), before)
 
   def test_model_without_tokenizer_is_refused(self):
     weights = make_checkpoint(self.root / 'model')
@@ -229,7 +210,7 @@ class CommandTest(parameterized.TestCase):
     start = time.monotonic()
     self.assertEqual(_run(*args, f'--out={whole}').returncode, 0)
     seconds = time.monotonic() - start
-    expected = _digest(whole)
+    expected = scripts.digest(whole)
     self.assertLen([n for n in expected if n.startswith('features')], 5)
     rng = random.Random(0)
     broken = self.root / 'broken'
@@ -238,7 +219,7 @@ class CommandTest(parameterized.TestCase):
           _command(*args, f'--out={broken}'),
           stdout=subprocess.DEVNULL,
           stderr=subprocess.DEVNULL,
-          env=_environment(),
+          env=scripts.environment(),
       )
       # Most of a run is import and compilation: kill in its later part.
       time.sleep(seconds * rng.uniform(0.5, 1.0))
@@ -246,7 +227,7 @@ class CommandTest(parameterized.TestCase):
       process.wait()
     done = _run(*args, f'--out={broken}')
     self.assertEqual(done.returncode, 0, done.stderr)
-    self.assertEqual(_digest(broken), expected)
+    self.assertEqual(scripts.digest(broken), expected)
 
   def test_second_process_is_refused(self):
     weights = make_checkpoint(self.root / 'model')
