@@ -1,6 +1,7 @@
 """Makes every silent mistake loud, for the whole test run."""
 
 import os
+import pathlib
 
 # Read by huggingface_hub when it is imported: the tests have a hub of their
 # own, and neither a token nor the offline mode of this machine is for it.
@@ -9,6 +10,10 @@ for _name in [n for n in os.environ if n.startswith('HF_')]:
 
 from absl import flags  # noqa: E402
 import jax  # noqa: E402
+import pytest  # noqa: E402
+
+_MAPS = pathlib.Path('/proc/self/maps')
+_MOST_MAPS = 30_000  # No file adds more than a third of what is left.
 
 
 def pytest_configure(config):
@@ -18,3 +23,16 @@ def pytest_configure(config):
   jax.config.update('jax_num_cpu_devices', 8)
   jax.config.update('jax_numpy_rank_promotion', 'raise')
   jax.config.update('jax_numpy_dtype_promotion', 'strict')
+
+
+@pytest.fixture(autouse=True, scope='module')
+def _compiled_programs_are_let_go():
+  """Drops all programs once they hold many memory maps.
+
+  The whole suite in one process would reach Linux's vm.max_map_count, 65,530,
+  half way, and LLVM then aborts. Dropping them after every file takes more than
+  twice the time, as all files share many small programs.
+  """
+  yield
+  if _MAPS.exists() and len(_MAPS.read_bytes().splitlines()) > _MOST_MAPS:
+    jax.clear_caches()

@@ -126,7 +126,10 @@ def _query_role(
     one = keys.counts.astype(jnp.float32)
     away *= one[None, :]
     seen = jnp.where(keys.counts[None, :], scores, -jnp.inf)
-  top = grouped_topk(seen, k, _KEY_GROUP)
+  # XLA:CPU runs a top-k on one core, but two of them side by side.
+  halves = [grouped_topk(x, k, _KEY_GROUP) for x in jnp.split(seen, 2)]
+  values, ids = zip(*halves, strict=True)
+  top = jnp.concatenate(values), jnp.concatenate(ids)
   # The cap is monotone: the largest score stays the largest. Not top[0][:, 0]:
   # with that XLA:CPU no longer sees a top-k and sorts, six times as slow.
   peak = apply_softcap(top[0].max(axis=1), softcap)
