@@ -77,11 +77,13 @@ def main(argv: list[str]) -> None:
         for i in range(_REPEATS.value)
     ]
     first = pathlib.Path(folder) / '0'
+    settings = json.loads((first / 'config.json').read_text())
+    if (first / 'output_prediction').exists():  # Part of experiment 3.
+      first /= 'output_prediction'
     layers = {
         path.stem: pq.read_metadata(path).num_rows
         for path in sorted(first.glob('features/*.parquet'))
     }
-    settings = json.loads((first / 'config.json').read_text())
   # Of the largest child there was; this process has not yet grown.
   peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
   source = [a.partition('=')[2] for a in argv[1:] if a.startswith('--weights=')]

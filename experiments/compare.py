@@ -12,9 +12,11 @@ from collections.abc import Sequence
 import dataclasses
 import os
 import pathlib
+from typing import Any
 
 import _app
 from absl import flags
+from matplotlib.figure import Figure
 
 import ooc_jax
 from ooc_jax import report
@@ -27,7 +29,8 @@ _SIDE = flags.DEFINE_string(
     'side',
     'output',
     "Of the features: 'output', 'input' or 'embedding'; of attention:"
-    f' {", ".join(ooc_jax.measures.CONTEXTS)}.',
+    f' {", ".join(ooc_jax.measures.CONTEXTS)}; of semantic_attention, the'
+    " labels: 'output' or 'input'.",
 )
 _OUT = pathlib.Path('results') / 'compare'
 # What the share of an experiment is of.
@@ -35,6 +38,7 @@ _COUNTED = {
     'output_prediction': 'semantic',
     'attention_participation': 'participating',
 }
+_POPULATIONS = 'semantic_attention'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -101,10 +105,12 @@ def run(
       )
   if first in _COUNTED:
     return _compared(first, folders, out, labels, side)
+  if first == _POPULATIONS:
+    return _compare_populations(folders, out, labels, side)
   raise ooc_jax.InputError(
       f'{results.printable(str(folders[0]))} is of experiment'
       f' {results.printable(first)}, which cannot be compared: give folders of'
-      f' {" or ".join(_COUNTED)}.'
+      f' {", ".join(_COUNTED)} or {_POPULATIONS}.'
   )
 
 
@@ -122,9 +128,94 @@ def _compared(
       for folder, name in zip(folders, names, strict=True)
   ]
   counted = _COUNTED[experiment]
-  rows = report.comparison_rows(runs, names, counted=counted)
-  cautions = report.cautions(runs, names)
-  settings = {
+  figure = 'semantic' if experiment == 'output_prediction' else 'participation'
+  return _write(
+      out,
+      _settings(experiment, folders, names, side),
+      figure=(
+          f'{figure}_by_depth',
+          report.depth_figure(
+              curves, subject=f'{counted.capitalize()} features'
+          ),
+      ),
+      numbers=report.comparison_numbers(runs, names),
+      rows=report.comparison_rows(runs, names, counted=counted),
+      cautions=report.cautions(runs, names),
+  )
+
+
+def _compare_populations(
+    folders: Sequence[str | os.PathLike[str]],
+    out: pathlib.Path,
+    labels: Sequence[str] | None,
+    labelling: str,
+) -> Comparison:
+  if labelling not in ('output', 'input'):
+    raise ooc_jax.InputError(
+        f'--side={results.printable(labelling)} is no labelling of'
+        f" {_POPULATIONS}: give 'output' or 'input'."
+    )
+  names = (
+      [pathlib.Path(folder).absolute().name for folder in folders]
+      if labels is None
+      else list(labels)
+  )
+  if len(set(names)) < len(names):
+    raise ooc_jax.InputError(
+        f'The folders are called {results.printable(", ".join(names))}, which'
+        ' does not tell the runs apart: give --names.'
+    )
+  runs = [report.populations(folder, labelling) for folder in folders]
+  numbers: list[list[str]] = []
+  for folder, name in zip(folders, names, strict=True):
+    head, *rest = report.population_rows(folder, labelling)
+    numbers += [['run', *head]] * (not numbers)
+    numbers += [[name, *row] for row in rest]
+  return _write(
+      out,
+      _settings(_POPULATIONS, folders, names, labelling),
+      figure=(
+          'delta_by_depth',
+          report.effects_figure(runs, names, labelling=labelling),
+      ),
+      numbers=numbers,
+      rows=report.statement_rows(folders, names, labelling),
+      cautions=report.statement_cautions(folders, names),
+  )
+
+
+def _write(
+    out: pathlib.Path,
+    settings: dict[str, Any],
+    *,
+    figure: tuple[str, Figure],
+    numbers: list[list[str]],
+    rows: list[list[str]],
+    cautions: list[str],
+) -> Comparison:
+  with results.ResultsFolder.open(out, settings, provenance={}) as folder:
+    folder.write_figure(*figure)
+    table = report.csv_table(numbers)
+    results.atomic_write(out / 'comparison.csv', table.encode())
+    text = report.markdown_table(rows)
+    text += ''.join(f'\n- {report.markdown_text(x)}' for x in cautions)
+    results.atomic_write(out / 'comparison.md', text.rstrip().encode() + b'\n')
+    folder.write_summary({
+        'experiment': 'compare',
+        'compared': settings['compared'],
+        'runs': [run['label'] for run in settings['runs']],
+        'cautions': cautions,
+    })
+  return Comparison(folder=out, rows=rows, cautions=cautions)
+
+
+def _settings(
+    experiment: str,
+    folders: Sequence[str | os.PathLike[str]],
+    names: Sequence[str],
+    side: str,
+) -> dict[str, Any]:
+  return {
       'experiment': 'compare',
       'compared': experiment,
       'side': side,
@@ -133,31 +224,6 @@ def _compared(
           for folder, name in zip(folders, names, strict=True)
       ],
   }
-  with results.ResultsFolder.open(out, settings, provenance={}) as folder:
-    figure = report.depth_figure(
-        curves, subject=f'{counted.capitalize()} features'
-    )
-    folder.write_figure(_figure(experiment), figure)
-    table = report.csv_table(report.comparison_numbers(runs, names))
-    results.atomic_write(out / 'comparison.csv', table.encode())
-    text = report.markdown_table(rows)
-    text += ''.join(f'\n- {report.markdown_text(x)}' for x in cautions)
-    results.atomic_write(out / 'comparison.md', text.rstrip().encode() + b'\n')
-    folder.write_summary({
-        'experiment': 'compare',
-        'compared': experiment,
-        'runs': names,
-        'cautions': cautions,
-    })
-  return Comparison(folder=out, rows=rows, cautions=cautions)
-
-
-def _figure(experiment: str) -> str:
-  return (
-      'semantic_by_depth'
-      if experiment == 'output_prediction'
-      else 'participation_by_depth'
-  )
 
 
 def _digests(folder: str | os.PathLike[str]) -> list[str]:

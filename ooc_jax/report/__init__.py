@@ -10,6 +10,7 @@ from ooc_jax.report._depth import depth_figure
 from ooc_jax.report._distributions import LayerMeasures
 from ooc_jax.report._distributions import MeasureDistributions
 from ooc_jax.report._distributions import measure_distributions
+from ooc_jax.report._effects_figure import effects_figure
 from ooc_jax.report._head_map import heads_figure
 from ooc_jax.report._heat_map import sweep_figure
 from ooc_jax.report._heat_map import sweep_rows
@@ -33,6 +34,8 @@ from ooc_jax.report._runs import run_summary
 from ooc_jax.report._sheet import ContactSheet
 from ooc_jax.report._sheet import SheetFeature
 from ooc_jax.report._sheet import contact_sheet
+from ooc_jax.report._statements import statement_cautions
+from ooc_jax.report._statements import statement_rows
 from ooc_jax.report._sweep import Decision
 from ooc_jax.report._sweep import Sweep
 from ooc_jax.report._sweep import sweep
@@ -69,6 +72,7 @@ __all__ = (
     'depth_figure',
     'distinct_labels',
     'distribution_figure',
+    'effects_figure',
     'example_lines',
     'experiment_of',
     'head_map',
@@ -85,6 +89,8 @@ __all__ = (
     'populations',
     'populations_figure',
     'run_summary',
+    'statement_cautions',
+    'statement_rows',
     'sweep',
     'sweep_figure',
     'sweep_rows',

@@ -1,6 +1,6 @@
-"""Several runs of experiment 1 side by side, and what is not alike in them."""
+"""Several runs of experiment 1 or 2, and what is not alike in them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import json
 import math
 from typing import Any
@@ -125,16 +125,7 @@ def cautions(runs: Sequence[RunSummary], labels: Sequence[str]) -> list[str]:
     runs without a null.
   """
   named = list(zip(runs, labels, strict=True))
-  sentences = []
-  keys = sorted({key for run in runs for key in run.settings} - _SHOWN)
-  for key in keys:
-    values = [_value(run.settings.get(key, _ABSENT)) for run in runs]
-    if len(set(values)) > 1:
-      given = ', '.join(
-          f'{value} in {label}'
-          for value, label in zip(values, labels, strict=True)
-      )
-      sentences.append(f'Setting {key} differs: {given}.')
+  sentences = setting_cautions([run.settings for run in runs], labels)
   models: dict[str, dict[str, list[str]]] = {}
   for run, label in named:
     weights = json.dumps(dict(run.weights), sort_keys=True)
@@ -162,6 +153,29 @@ def cautions(runs: Sequence[RunSummary], labels: Sequence[str]) -> list[str]:
   ):
     if those:
       sentences.append(f'{text} {", ".join(those)}.')
+  return sentences
+
+
+def setting_cautions(
+    settings: Sequence[Mapping[str, Any]], labels: Sequence[str]
+) -> list[str]:
+  """A sentence for each setting that differs, with its values.
+
+  Args:
+    settings: Of each run; those of a part are named 'part.setting'.
+    labels: Names of the runs.
+  """
+  sentences = []
+  for key in sorted({key for run in settings for key in run}):
+    if key.rpartition('.')[2] in _SHOWN:
+      continue
+    values = [_value(run.get(key, _ABSENT)) for run in settings]
+    if len(set(values)) > 1:
+      given = ', '.join(
+          f'{value} in {label}'
+          for value, label in zip(values, labels, strict=True)
+      )
+      sentences.append(f'Setting {key} differs: {given}.')
   return sentences
 
 

@@ -13,7 +13,7 @@ from ooc_jax.report._reading import reading
 from ooc_jax.report._style import number
 
 _LABELLINGS = {'output': 'decoder-unembedding', 'input': 'encoder-embedding'}
-_STATEMENT = {'output': 'inverse', 'input': 'reversed'}
+STATEMENTS = {'output': 'inverse', 'input': 'reversed'}
 NUMBERS = ('mean', 'median', 'p75')
 _EFFECTS = ('delta', 'low', 'high', 'u', 'p_value', 'q_value')
 
@@ -77,7 +77,7 @@ def populations(
     summary = results.read_summary()
     rows = results.read_table('populations').to_pylist()
     effects = results.read_table('effects').to_pylist()
-    tests = summary['statements'][_STATEMENT[labelling]]['readings']['courses']
+    tests = summary['statements'][STATEMENTS[labelling]]['readings']['courses']
     contexts = {
         context: _context(
             [x for x in rows if _is_of(x, labelling, context)],

@@ -14,6 +14,7 @@ import ooc_jax
 from ooc_jax import results
 from tests.experiments import scripts
 from tests.report import written
+from tests.report import written_populations
 
 _SCRIPT = pathlib.Path(compare.__file__)
 
@@ -67,6 +68,28 @@ class CompareTest(parameterized.TestCase):
         compare.run(folders, self.out, labels)
     with self.assertRaisesRegex(ooc_jax.InputError, 'holds another run'):
       compare.run([self.a, self.b], self.a)
+
+  def test_populations(self):
+    folders = [self.root / 'c', self.root / 'd']
+    for folder, sign in zip(folders, (-1, 1), strict=True):
+      written_populations.write(folder, sign=sign)
+    found = compare.run(folders, self.out)
+    self.assertEqual([row[0] for row in found.rows], ['run', 'c', 'd'])
+    self.assertEqual(found.rows[2][5], 'not supported')
+    self.assertEqual(found.cautions, [])
+    with open(self.out / 'comparison.csv', newline='') as file:
+      rows = list(csv.DictReader(file))
+    self.assertLen(rows, 2 * 4 * 3)
+    self.assertEqual((rows[13]['run'], rows[13]['layer']), ('d', '2'))
+    self.assertEqual(rows[13]['delta'], '0.1')
+    figure = self.out / 'figures' / 'delta_by_depth.png'
+    self.assertGreater(figure.stat().st_size, 5000)
+    with self.assertRaisesRegex(ooc_jax.InputError, "'output' or 'input'"):
+      compare.run(folders, self.root / 'e', side='key_pre')
+    twin = self.root / 'e' / 'c'
+    written_populations.write(twin)
+    with self.assertRaisesRegex(ooc_jax.InputError, 'give --names'):
+      compare.run([folders[0], twin], self.root / 'f')
 
   def test_another_side(self):
     names = [self.root / 'c', self.root / 'd']

@@ -12,12 +12,10 @@ from ooc_jax import measures
 from ooc_jax import report
 from ooc_jax import results
 from ooc_jax._errors import InputError
+from tests.report import written_populations
 
-_LAYERS, _HEADS = (1, 2, 4), 3
-
-
-def _share(i, j=0):
-  return (7 * i + 3 * j + 1) / 64
+_LAYERS, _HEADS = written_populations.LAYERS, 3
+_share = written_populations.share
 
 
 def _rows(place):
@@ -186,45 +184,7 @@ class PopulationsTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
     self.path = pathlib.Path(self.create_tempdir().full_path) / 'out'
-    populations, effects = [], []
-    for j, context in enumerate(measures.CONTEXTS):
-      for i, layer in enumerate(_LAYERS):
-        for k, name in enumerate(('other', 'semantic')):
-          populations.append({
-              'labelling': 'output',
-              'context': context,
-              'layer': layer,
-              'population': name,
-              'size': 20 + i,
-              'mean': _share(i, j) + k,
-              'median': _share(i, j) + 2 * k,
-              'p75': _share(i, j) + 30 * k,
-          })
-        none = layer == 4
-        effects.append({
-            'labelling': 'output',
-            'context': context,
-            'layer': layer,
-            'delta': None if none else 0.1 * i,
-            'low': None if none else 0.1 * i - 0.05,
-            'high': None if none else 0.1 * i + 0.05,
-            'u': None if none else 3.0,
-            'p_value': None if none else 0.5,
-            'q_value': None if none else 0.04 + 0.02 * i,
-        })
-    test = {'sign': -1, 'p_value': 0.012}
-    tests = dict.fromkeys(measures.CONTEXTS, test)
-    with results.ResultsFolder.open(
-        self.path, {'model': 'm'}, provenance={}
-    ) as folder:
-      folder.write_table('populations', pa.Table.from_pylist(populations))
-      folder.write_table('effects', pa.Table.from_pylist(effects))
-      folder.write_summary({
-          'num_layers': 6,
-          'statements': {
-              'inverse': {'readings': {'courses': {'tests': tests}}}
-          },
-      })
+    written_populations.write(self.path)
 
   def test_reads_what_was_written(self):
     read = report.populations(self.path, 'output')
@@ -265,6 +225,43 @@ class PopulationsTest(parameterized.TestCase):
     self.assertEqual(float(row['semantic_median']), _share(2, 0) + 2)
     self.assertEqual(row['other_size'], '22')
     self.assertLen(report.population_rows(self.path, 'input'), 1)
+
+  def test_effects_of_several_runs(self):
+    read = report.populations(self.path, 'output')
+    figure = report.effects_figure([read], ['a'], labelling='output')
+    panel = figure.axes[2]
+    self.assertEqual(panel.get_title(), report.CONTEXT_NAMES['key_pre'])
+    points = {x.get_gid(): x for x in panel.lines}
+    np.testing.assert_allclose(points['sure'].get_xydata(), [[0.2, 0.0]])
+    np.testing.assert_allclose(
+        points['not sure'].get_xydata(), [[0.4, 0.1], [0.8, math.nan]]
+    )
+    (bars,) = panel.collections
+    np.testing.assert_allclose(
+        bars.get_segments()[1], [[0.4, 0.05], [0.4, 0.15]]
+    )
+    names = [x.get_text() for x in figure.legends[0].get_texts()]
+    self.assertEqual(names[0], 'a')
+    figure.canvas.draw()
+    with self.assertRaisesRegex(ValueError, 'a name for each'):
+      report.effects_figure([read], [], labelling='output')
+
+  def test_statements_of_several_runs(self):
+    other = self.path.parent / 'b'
+    written_populations.write(other, model='n', sign=1, labels={'alpha': 0.05})
+    rows = report.statement_rows([self.path, other], ['a', 'b'], 'output')
+    first, second = (dict(zip(rows[0], row, strict=True)) for row in rows[1:])
+    self.assertEqual((first['run'], first['model']), ('a', 'm'))
+    self.assertEqual((first['layers'], first['reading']), ('3 of 6', 'courses'))
+    self.assertEqual(first['verdict'], 'supported')
+    self.assertEqual(first['query_pre'], '- 0.012')
+    self.assertEqual((second['model'], second['key_post']), ('n', '+ 0.012'))
+    with self.assertRaises(InputError):
+      report.statement_rows([self.path], ['a'], 'input')
+    self.assertEqual(
+        report.statement_cautions([self.path, other], ['a', 'b']),
+        ['Setting labels.alpha differs: 0.01 in a, 0.05 in b.'],
+    )
 
 
 if __name__ == '__main__':
