@@ -164,6 +164,7 @@ class Reader:
         mask=self._mask,
         moments=self._moments.get(side),
     )
+    _memory.give_back()
     coherence = ooc_jax.coherence(
         self._model, lens, space=self._space, strings=self._strings
     )

@@ -5,6 +5,7 @@ import dataclasses
 import pathlib
 from typing import Any
 
+import _memory
 import _mesh
 from jax.sharding import Mesh
 
@@ -33,6 +34,7 @@ def load_studied(
   Raises:
     InputError: It cannot be read, or has no tokenizer.
   """
+  _memory.hold_little()
   devices = _mesh.make_mesh(mesh)
   model = ooc_jax.load_model(
       source, parts=tuple(parts), mesh=devices, revision=revision
