@@ -176,15 +176,13 @@ def exponents(
   """
   factors = (1, 2, 4, 8, 16)
   directions = random_rows(0, (512 * factors[-1], width), jnp.float32)
-  # Of bfloat16, as models are stored: the largest is 2.4 GB at width 2,304.
-  table = random_rows(1, (32_768 * factors[-1], width), jnp.bfloat16)
+  table = random_rows(1, (8_192 * factors[-1], width), jnp.float32)
   found = {}
   for name in ('features', 'vocab'):
     runs = {}
     for factor in factors:
-      F, V = 512 * factor, 8_192
-      if name == 'vocab':
-        F, V = 512, 32_768 * factor
+      F, V = 512, 8_192
+      F, V = (F * factor, V) if name == 'features' else (F, V * factor)
       rows, mask = table[:V], jnp.ones(V, bool)
       moments = circuits.table_moments(rows, mask, covariance=False)
       runs[str(F if name == 'features' else V)] = lens(
