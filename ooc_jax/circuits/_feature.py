@@ -75,8 +75,11 @@ def prepare(
   A screened pass multiplies q, the direction d rounded to bfloat16. With the
   covariance C of the table, s = dᵀCq / qᵀCq is the slope of the regression of
   the logits d·u on q·u, so that s·(q·u - q·mean(u)) + d·mean(u) has the mean
-  of d·u and errors that are uncorrelated with it. Without C, and where rows of
-  the table are rounded too, the slope is that on a sample of the table.
+  of d·u and errors that are uncorrelated with it. One product with C is enough
+  for this and for dᵀCd: with e = d - q, qᵀCq = dᵀCq - dᵀCe + eᵀCe, and eᵀCe,
+  2^-16 of the whole at most, is taken as Σ e_i² C_ii, its mean over roundings
+  that know nothing of each other. Without C the slope is that on a sample of
+  the table.
 
   The error of a product x = q·u' (u' the row u as it is multiplied) obeys
     |d·u - x| ≤ ‖d - q‖ ‖u'‖ + ‖d‖ ‖u - u'‖ + γ ‖q‖ ‖u'‖
@@ -103,11 +106,13 @@ def prepare(
   slope = jnp.ones_like(d[:, 0])
   spread = None
   if moments.covariance is not None:
-    through = _through(q, moments.covariance)
-    slope = _ratio(_along(d, through), _along(q, through))
-    if screened:
-      through = _through(d, moments.covariance)
+    through = _through(d, moments.covariance)
     spread = _along(d, through)
+    if screened:
+      lost = d - q
+      both = _along(q, through)
+      own = _along(lost * lost, jnp.diagonal(moments.covariance)[None])
+      slope = _ratio(both, both - _along(lost, through) + own)
     spread = times_power(jnp.sqrt(jnp.maximum(spread, 0.0)), unit.exponent)
   elif sample is not None:
     lost = times_power(d - q, -table_exponent)

@@ -131,7 +131,8 @@ def screen(
 
 def _product(row, table_VD, keep, scale) -> Float[Array, 'F V']:
   # Rows that do not count become zeros: they may hold anything finite.
-  rounded = table_VD.astype(row.dtype) * keep.astype(row.dtype)[:, None]
+  # (A choice, as XLA:CPU multiplies bfloat16 numbers in two steps.)
+  rounded = jnp.where(keep[:, None] > 0, table_VD, 0).astype(row.dtype)
   x = jnp.einsum(
       'FD,VD->FV',
       row,
