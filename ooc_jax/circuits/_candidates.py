@@ -149,8 +149,10 @@ def _take(x: Array, index: Int[Array, '...']) -> Array:
   return jnp.take_along_axis(x, index, axis=2, mode='promise_in_bounds')
 
 
-def _top_k(x: Float[Array, '2 F n'], k: int):
+def _top_k(
+    x: Float[Array, '2 F n'], k: int
+) -> tuple[Float[Array, '2 F k'], Int[Array, '2 F k']]:
   # XLA:CPU knows a quick search for matrices only, and runs it on one core,
   # but two of them side by side.
-  ends = [jax.lax.top_k(end, k) for end in x]
-  return tuple(jnp.stack(found) for found in zip(*ends, strict=True))
+  top, bottom = jax.lax.top_k(x[0], k), jax.lax.top_k(x[1], k)
+  return jnp.stack([top[0], bottom[0]]), jnp.stack([top[1], bottom[1]])

@@ -27,6 +27,7 @@ from ooc_jax.circuits._qk_quantiles import sample as draw
 from ooc_jax.circuits._qk_quantiles import sampled_quantiles
 from ooc_jax.circuits._qk_refine import column_topk
 from ooc_jax.circuits._qk_refine import refine
+from ooc_jax.circuits._qk_spread import spread
 from ooc_jax.circuits._qk_strip import GROUP
 from ooc_jax.circuits._qk_strip import LANES
 from ooc_jax.circuits._qk_strip import Columns
@@ -156,17 +157,29 @@ def _one_head(
   sums = once(jax.tree.map(lambda x: exchange(x, settings.axis), sums))
   groups = merge_groups(best, layout.groups, settings.axis)
   found = refine(my_keys, groups, all_queries, all_real, settings.k)
-  second, received = sum_in_order(sums.second), sum_in_order(sums.received)
   mean = centre = my_part(keys.centre, settings.axis)
-  variance = second / layout.queries
-  if sums.total is not None:
+  if sums.total is None or sums.second is None:  # Without a softcap.
+    std = spread(
+        my_keys,
+        all_queries,
+        all_real,
+        keys.mean_query,
+        jnp.float32(layout.queries),
+    )
+    of_queries = spread(
+        my_queries, all_keys, keys.counts, keys.mean_row, keys.number
+    )
+    rows = rows._replace(std=of_queries.reshape(real.shape))
+  else:
     mean = sum_in_order(sums.total) / layout.queries
+    variance = sum_in_order(sums.second) / layout.queries
     variance -= jnp.square(mean - centre)
+    std = jnp.sqrt(jnp.maximum(variance, 0.0))
   columns = KeyRole(
       top=(found[0], layout.ids(found[1])),
       mean=mean,
-      std=jnp.sqrt(jnp.maximum(variance, 0.0)),
-      received=received,
+      std=std,
+      received=sum_in_order(sums.received),
       largest=sums.largest.max(axis=0),
   )
   of_rows = sampled_quantiles(
@@ -197,6 +210,7 @@ def _keys(
       counts=counts if settings.hidden else None,
       number=number,
       mean_row=_sum_rows(seen) / number,
+      mean_query=mean_query,
       centre=once(apply_softcap(centre, settings.softcap)),
   )
 
@@ -239,8 +253,9 @@ def _walk(
     return (sums, merge_topk(best, (found[0], found[1] + first), n)), rows
 
   zeros = jnp.zeros((layout.segments // settings.devices, K), jnp.float32)
+  capped = None if settings.softcap is None else zeros
   start = (
-      Columns(None if settings.softcap is None else zeros, *[zeros] * 3),
+      Columns(total=capped, second=capped, received=zeros, largest=zeros),
       (jnp.full((K, n), -jnp.inf), jnp.zeros((K, n), jnp.int32)),
   )
   shape = (B // at_once, at_once)

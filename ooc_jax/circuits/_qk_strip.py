@@ -33,6 +33,7 @@ class Keys(NamedTuple):
     counts: [K] which keys a query sees, or None for all.
     number: How many those are.
     mean_row: [H] of the keys that count.
+    mean_query: [H] of all queries.
     centre: [K] mean score of each key; with a softcap, near enough.
   """
 
@@ -40,6 +41,7 @@ class Keys(NamedTuple):
   counts: Bool[Array, 'K'] | None
   number: Float[Array, '']
   mean_row: Float[Array, 'H']
+  mean_query: Float[Array, 'H']
   centre: Float[Array, 'K']
 
 
@@ -48,7 +50,7 @@ class Rows(NamedTuple):
 
   top: tuple[Float[Array, 'f k'], Int[Array, 'f k']]
   mean: Float[Array, 'f']
-  std: Float[Array, 'f']
+  std: Float[Array, 'f'] | None  # Or None without a softcap: see _qk_spread.
   peak: Float[Array, 'f']
   partition: Float[Array, 'f']  # Σ exp(y - peak)
   weighted: Float[Array, 'f']  # Σ exp(y - peak)·(y - peak)
@@ -58,7 +60,7 @@ class Columns(NamedTuple):
   """The key role of a strip: what its queries add to each key."""
 
   total: Float[Array, 'K'] | None  # Σ y, or None without a softcap.
-  second: Float[Array, 'K']  # Σ (y - centre)²
+  second: Float[Array, 'K'] | None  # Σ (y - centre)², likewise.
   received: Float[Array, 'K']
   largest: Float[Array, 'K']
 
@@ -89,18 +91,21 @@ def strip(
   scores = once(jnp.einsum('fh,kh->fk', queries, keys.rows, precision=_HIGHEST))
   y = scores if softcap is None else once(apply_softcap(scores, softcap))
   rows, weights = _query_role(queries, scores, y, keys, k, softcap)
-  away = jnp.square(y - keys.centre[None, :])
   share, masked = 1.0 / rows.partition, scores
   one = jnp.ones_like(share)
   if real is not None:
     one = real.astype(jnp.float32)
     share *= one
-    away *= one[:, None]
     masked = jnp.where(real[:, None], scores, -jnp.inf)
+  total = second = None
+  if softcap is not None:
+    away = jnp.square(y - keys.centre[None, :])
+    if real is not None:
+      away *= one[:, None]
+    total, second = _dot('f,fk->k', one, y), away.sum(axis=0)
   columns = Columns(
-      # Without a softcap the centre is the mean itself.
-      total=None if softcap is None else _dot('f,fk->k', one, y),
-      second=away.sum(axis=0),
+      total=total,
+      second=second,
       received=_dot('f,fk->k', share, weights),
       largest=(weights * share[:, None]).max(axis=0),
   )
@@ -118,18 +123,11 @@ def _query_role(
     softcap: float | None,
 ) -> tuple[Rows, Float[Array, 'f K']]:
   """The rows' statistics, and exp(y - peak), 0 for keys that do not count."""
-  mean = _dot('fh,h->f', queries, keys.mean_row)
-  centre = apply_softcap(mean, softcap)
-  away = jnp.square(y - centre[:, None])
   seen, one = scores, jnp.ones_like(keys.centre)
   if keys.counts is not None:
     one = keys.counts.astype(jnp.float32)
-    away *= one[None, :]
     seen = jnp.where(keys.counts[None, :], scores, -jnp.inf)
-  # XLA:CPU runs a top-k on one core, but two of them side by side.
-  halves = [grouped_topk(x, k, _KEY_GROUP) for x in jnp.split(seen, 2)]
-  values, ids = zip(*halves, strict=True)
-  top = jnp.concatenate(values), jnp.concatenate(ids)
+  top = grouped_topk(seen, k, _KEY_GROUP)
   # The cap is monotone: the largest score stays the largest. Not top[0][:, 0]:
   # with that XLA:CPU no longer sees a top-k and sorts, six times as slow.
   peak = apply_softcap(top[0].max(axis=1), softcap)
@@ -137,15 +135,18 @@ def _query_role(
   if keys.counts is not None:
     below = jnp.where(keys.counts[None, :], below, -jnp.inf)
   weights = once(jnp.exp(below))
-  variance = away.sum(axis=1) / keys.number
+  mean, std = _dot('fh,h->f', queries, keys.mean_row), None
   if softcap is not None:
+    centre = apply_softcap(mean, softcap)
+    away = jnp.square(y - centre[:, None]) * one[None, :]
     mean = _dot('fk,k->f', y, one) / keys.number
-    variance -= jnp.square(mean - centre)
+    variance = away.sum(axis=1) / keys.number - jnp.square(mean - centre)
+    std = jnp.sqrt(jnp.maximum(variance, 0.0))
   return (
       Rows(
           top=top,
           mean=mean,
-          std=jnp.sqrt(jnp.maximum(variance, 0.0)),
+          std=std,
           peak=peak,
           partition=_dot('fk,k->f', weights, one),
           weighted=(weights * (y - once(peak)[:, None])).sum(axis=1),
