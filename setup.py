@@ -44,6 +44,7 @@ setuptools.setup(
             'pyink==26.5.1',
             'pyrefly==1.4.1',
             'pytest>=8',
+            'pytest-xdist>=3.6',
             'ruff==0.17.6',
             *_GGUF,
         ],
