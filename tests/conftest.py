@@ -29,9 +29,10 @@ def pytest_configure(config):
 def _compiled_programs_are_let_go():
   """Drops all programs once they hold many memory maps.
 
-  The whole suite in one process (`-n 0`) would reach Linux's vm.max_map_count, 65,530,
-  half way, and LLVM then aborts. Dropped after every file, they cost 1.6 times
-  the processor time: all files share many small programs.
+  The whole suite in one process (`-n 0`) would reach Linux's
+  vm.max_map_count, 65,530, half way, and LLVM then aborts. Dropped after every
+  file, they cost 1.6 times the processor time: all files share many small
+  programs.
   """
   yield
   if _MAPS.exists() and len(_MAPS.read_bytes().splitlines()) > _MOST_MAPS:
