@@ -77,9 +77,9 @@ def prepare(
   the logits d·u on q·u, so that s·(q·u - q·mean(u)) + d·mean(u) has the mean
   of d·u and errors that are uncorrelated with it. One product with C is enough
   for this and for dᵀCd: with e = d - q, qᵀCq = dᵀCq - dᵀCe + eᵀCe, and eᵀCe,
-  2^-16 of the whole at most, is taken as Σ e_i² C_ii, its mean over roundings
-  that know nothing of each other. Without C the slope is that on a sample of
-  the table.
+  small beside the others, is taken as Σ e_i² C_ii, its mean over roundings that
+  know nothing of each other. Without C the slope is that on a sample of the
+  table.
 
   The error of a product x = q·u' (u' the row u as it is multiplied) obeys
     |d·u - x| ≤ ‖d - q‖ ‖u'‖ + ‖d‖ ‖u - u'‖ + γ ‖q‖ ‖u'‖

@@ -10,6 +10,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from ooc_jax.circuits._powers import exponent_of
+from ooc_jax.circuits._powers import times_power
+
 _BLOCK = 256
 # Where rᵀCr is this part of ‖r‖² ‖C‖ or less, float32 loses too many of its
 # digits: with 2^-24 of rounding in C, 2^-12 leaves an error of about 2^-13 in
@@ -37,11 +40,15 @@ def spread(
   away = partners - mean[None, :]
   if counts is not None:
     away = jnp.where(counts[:, None], away, 0.0)
+  # Near 1, so that no square of a square overflows or vanishes.
+  far = exponent_of(jnp.abs(away).max())
+  size = exponent_of(jnp.abs(rows).max(axis=1))
+  away, rows = times_power(away, -far), times_power(rows, -size[:, None])
   covariance = jnp.einsum('ph,pg->hg', away, away, precision=_HIGHEST) / number
   through = jnp.einsum('ch,hg->cg', rows, covariance, precision=_HIGHEST)
   variance = (through * rows).sum(axis=1)
-  size = jnp.square(rows).sum(axis=1) * jnp.linalg.norm(covariance)
-  lost = variance < _LEAST * size
+  most = jnp.square(rows).sum(axis=1) * jnp.linalg.norm(covariance)
+  lost = variance < _LEAST * most
   directly = jax.lax.cond(
       lost.any(),
       lambda: _from_scores(rows, away) / number,
@@ -49,7 +56,7 @@ def spread(
   )
   # A choice for each row: no answer hangs on which rows share a device.
   variance = jnp.where(lost, directly, variance)
-  return jnp.sqrt(jnp.maximum(variance, 0.0))
+  return times_power(jnp.sqrt(jnp.maximum(variance, 0.0)), size + far)
 
 
 def _from_scores(

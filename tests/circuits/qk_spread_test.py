@@ -75,6 +75,15 @@ class QKSpreadTest(absltest.TestCase):
         _spread(rows, partners)[5:], _spread(rows[5:], partners)
     )
 
+  def test_units_do_not_matter(self):
+    rows, partners = _draw((37, 19), 9), _draw((211, 19), 10)
+    expected = _spread(rows, partners)
+    for up in (80, -80):  # The squares of these leave float32.
+      scale = np.float32(2.0**up)
+      np.testing.assert_array_equal(
+          _spread(rows / scale, partners * scale), expected
+      )
+
   def test_equal_partners_have_none(self):
     rows = _draw((7, 19), 6)
     partners = np.tile(_draw((1, 19), 7), (64, 1))
