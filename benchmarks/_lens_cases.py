@@ -176,15 +176,19 @@ def exponents(
   """
   factors = (1, 2, 4, 8, 16)
   directions = random_rows(0, (512 * factors[-1], width), jnp.float32)
-  table = random_rows(1, (8_192 * factors[-1], width), jnp.float32)
+  # Real vocabularies have 32,000 to 256,000 tokens.
+  table = random_rows(1, (32_768 * factors[-1], width), jnp.float32)
   found = {}
   for name in ('features', 'vocab'):
     runs = {}
     for factor in factors:
-      F, V = 512, 8_192
-      F, V = (F * factor, V) if name == 'features' else (F, V * factor)
+      F, V = (
+          (512 * factor, 8_192)
+          if name == 'features'
+          else (512, 32_768 * factor)
+      )
       rows, mask = table[:V], jnp.ones(V, bool)
-      moments = circuits.table_moments(rows, mask, covariance=False)
+      moments = circuits.table_moments(rows, mask)
       runs[str(F if name == 'features' else V)] = lens(
           directions[:F], rows, mask, k, precision, moments
       )

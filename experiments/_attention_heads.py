@@ -78,7 +78,7 @@ def heads_table(
   profiles = circuits.head_profiles(
       model, dictionary, attention, pairs=study.pairs, context=study.context
   )
-  mean, preferred = np.asarray(profiles.mean), np.asarray(profiles.preferred)
+  mean, preferred = map(circuits.to_host, (profiles.mean, profiles.preferred))
   largest = np.asarray(attention.largest_weight, np.float64)
   maximum = np.asarray(attention.query.maximum)
   own = np.asarray(attention.self_weight, np.float64)
@@ -125,7 +125,9 @@ def _copying(model, dictionary, layer, head, mesh) -> dict[str, Any]:
       'copy_score': copying.copy_score,
       'positive_share': copying.positive_share,
       'eigenvalue_score': copying.eigenvalue_score,
-      'self_write_z': float(np.asarray(copying.z_score, np.float64).mean()),
+      'self_write_z': float(
+          circuits.to_host(copying.z_score).astype(np.float64).mean()
+      ),
   }
 
 
@@ -142,7 +144,7 @@ def _writes(
   found: dict[str, Any] = {'write_features': keys.tolist()}
   if not study.write_tokens:
     return found
-  few = _sides.of_directions(np.asarray(dictionary.decoder[keys], np.float32))
+  few = _sides.of_directions(circuits.to_host(dictionary.decoder[keys]))
   lens = ooc_jax.ov_lens(
       model,
       dataclasses.replace(few, site=dictionary.site),
@@ -150,4 +152,6 @@ def _writes(
       k=study.write_tokens,
       mask=mask,
   )
-  return found | {'write_tokens': tokens[np.asarray(lens.top_ids)].tolist()}
+  return found | {
+      'write_tokens': tokens[circuits.to_host(lens.top_ids)].tolist()
+  }

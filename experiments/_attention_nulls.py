@@ -97,7 +97,7 @@ def _random(
     rows = measures.isotropic_directions(
         dictionary.size, dictionary.decoder.shape[1], seed=study.seed + layer
     )
-  return np.asarray(rows)
+  return circuits.to_host(rows)
 
 
 def _tokens(
@@ -121,8 +121,8 @@ def _tokens(
     rng = np.random.default_rng((study.seed, layer, 1))
     ids = np.sort(rng.choice(ids, size, replace=False))
   # Only these rows: the table of a large model is gigabytes.
-  rows = np.asarray(table[jnp.asarray(ids)], np.float32)
-  return rows - np.asarray(mean)[None] / number
+  rows = circuits.to_host(table[jnp.asarray(ids)]).astype(np.float32)
+  return rows - circuits.to_host(mean)[None] / number
 
 
 def _permuted(
@@ -138,7 +138,7 @@ def _permuted(
     queries = circuits.head_queries(
         model, dictionary.decoder, layer, head, offset=study.offset
     )
-    keys = np.asarray(
+    keys = circuits.to_host(
         circuits.head_keys(model, dictionary.decoder, layer, head)
     )
     # The same keys for all heads that share them.

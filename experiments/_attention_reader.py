@@ -8,11 +8,13 @@ from _attention_study import AttentionStudy
 from _attention_study import dictionary_of
 import _reader
 import _summary
+import jax
 from jax.sharding import Mesh
 import numpy as np
 import pyarrow as pa
 
 import ooc_jax
+from ooc_jax import circuits
 from ooc_jax import measures
 from ooc_jax import results
 
@@ -71,7 +73,7 @@ class AttentionReader:
     assert tokenizer is not None  # The caller has refused it.
     self._study, self._mesh = study, mesh
     # Of the trained model, also where the control draws other weights.
-    self._mask = ooc_jax.circuits.readable_mask(model)
+    self._mask = circuits.readable_mask(model)
     self._tokens = np.asarray(tokenizer.token_strings(), object)
     if study.control == 'random_weights':
       model = ooc_jax.model.random_weights(model, study.seed)
@@ -111,7 +113,7 @@ class AttentionReader:
       counts: np.ndarray | None = None,
   ) -> ooc_jax.AttentionStatistics:
     study = self._study
-    return ooc_jax.attention_statistics(
+    found = ooc_jax.attention_statistics(
         self._model,
         dictionary,
         layer,
@@ -122,6 +124,7 @@ class AttentionReader:
         seed=study.seed,
         mesh=self._mesh,
     )
+    return jax.tree.map(circuits.to_host, found)
 
 
 def _sinks(

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 import ooc_jax
+from ooc_jax import circuits
 from ooc_jax import measures
 from ooc_jax import results
 
@@ -66,18 +67,18 @@ class Reader:
     self._study, self._sides, self._mesh = study, sides, mesh
     # Of the trained model, also where the control draws other weights: the
     # same tokens are compared.
-    self._mask = ooc_jax.circuits.readable_mask(
+    self._mask = circuits.readable_mask(
         model, undertrained_cosine=study.undertrained_cosine
     )
-    table = ooc_jax.circuits.unembedding_table(model)
-    self._suspects = np.asarray(
-        ooc_jax.circuits.undertrained_tokens(
+    table = circuits.unembedding_table(model)
+    self._suspects = circuits.to_host(
+        circuits.undertrained_tokens(
             table, np.asarray(tokenizer.unheld()), cosine=_SUSPECT_COSINE
         )
     )
     if study.control == 'random_weights':
       model = ooc_jax.model.random_weights(model, study.seed)
-      table = ooc_jax.circuits.unembedding_table(model)
+      table = circuits.unembedding_table(model)
     self._model = model
     self._moments = _moments(model, study, sides, self._mask, mesh)
     self._space = measures.token_space(table, self._mask, study.token_space)
@@ -96,7 +97,7 @@ class Reader:
       found = self._columns(lens, coherence)
       texts = dict(_COLUMNS)
       if side == 'input' and lens.active_share is not None:
-        found['active_share'] = np.asarray(lens.active_share)
+        found['active_share'] = circuits.to_host(lens.active_share)
         texts['active_share'] = _ACTIVE
       if side != 'output':
         found['shared'] = _shared(columns['top_ids'], found['top_ids'])
@@ -174,19 +175,19 @@ class Reader:
   def _columns(
       self, lens: ooc_jax.Lens, coherence: measures.Coherence
   ) -> dict[str, Any]:
-    top, bottom = np.asarray(lens.top_ids), np.asarray(lens.bottom_ids)
+    top, bottom = map(circuits.to_host, (lens.top_ids, lens.bottom_ids))
     derived = {
         'top_tokens': self._tokens[top].tolist(),
         'bottom_tokens': self._tokens[bottom].tolist(),
-        'levenshtein': np.asarray(coherence.levenshtein),
-        'cosine': np.asarray(coherence.cosine),
+        'levenshtein': coherence.levenshtein,
+        'cosine': coherence.cosine,
         'undertrained': self._suspects[top].sum(axis=1, dtype=np.int32),
     }
     return {
         name: (
             derived[name]
             if name in derived
-            else np.asarray(getattr(lens, name))
+            else circuits.to_host(getattr(lens, name))
         )
         for name in _COLUMNS
     }
@@ -198,19 +199,19 @@ def _moments(
     sides: Sequence[str],
     mask: Any,
     mesh: Mesh | None,
-) -> Mapping[str, ooc_jax.circuits.TableMoments]:
+) -> Mapping[str, circuits.TableMoments]:
   """Of the table of each side: found once, and once for a tied model."""
   if study.convention == 'cosine':  # Divides rows by their norms.
     return {}
-  found: dict[int, ooc_jax.circuits.TableMoments] = {}
+  found: dict[int, circuits.TableMoments] = {}
   out = {}
   for side in sides:
     if side == 'output':
-      table = ooc_jax.circuits.unembedding_table(model)
+      table = circuits.unembedding_table(model)
     else:
-      table = ooc_jax.circuits.embedding_table(model)
+      table = circuits.embedding_table(model)
     if id(table) not in found:
-      found[id(table)] = ooc_jax.circuits.table_moments(table, mask, mesh=mesh)
+      found[id(table)] = circuits.table_moments(table, mask, mesh=mesh)
     out[side] = found[id(table)]
   return out
 

@@ -16,6 +16,7 @@ continues.
 import dataclasses
 import pathlib
 import time
+from typing import Any
 
 import _app
 import _attention_finish
@@ -27,7 +28,9 @@ import _attention_text
 import _command
 import _dictionary_parts
 import _plan
+import _processes
 import _reader
+import _shared_folder
 from _studied import Results
 from _studied import load_studied
 
@@ -47,7 +50,8 @@ def run(
 
   Args:
     study: The settings.
-    out: Results folder, new or of the same run.
+    out: Results folder, new or of the same run. Of several processes only the
+      first one writes.
     weights: A local copy of the model, instead of the one `study` names.
     mesh: 'feature:4,vocab:2', the devices to spread over; the results are the
       same without.
@@ -73,11 +77,11 @@ def run(
         f' {model.config.num_heads} heads a layer; choose no more.'
     )
   settings = {'experiment': _EXPERIMENT, **dataclasses.asdict(study)}
-  with results.ResultsFolder.open(
+  with _shared_folder.open_folder(
       out,
       settings,
       provenance=_command.provenance(),
-      weights=_reader.hashes(model.files),
+      weights=lambda: _reader.hashes(model.files),
   ) as folder:
     missing = [x for x in layers if not _is_done(folder, study, x)]
     if missing:
@@ -88,13 +92,15 @@ def run(
           folder.write_table(_attention_finish.nulls_name(layer), tables.nulls)
         folder.write_table(_attention_finish.heads_name(layer), tables.heads)
         folder.write_layer(layer, tables.features)
-    return Results(
-        out, _attention_finish.finish(folder, study, model.config, layers)
-    )
+
+    def finish(mine: results.ResultsFolder) -> dict[str, Any]:
+      return _attention_finish.finish(mine, study, model.config, layers)
+
+    return Results(out, folder.ask(finish))
 
 
 def _is_done(
-    folder: results.ResultsFolder, study: AttentionStudy, layer: int
+    folder: _shared_folder.SharedFolder, study: AttentionStudy, layer: int
 ) -> bool:
   names = [_attention_finish.heads_name(layer)]
   if study.null_kinds:
@@ -119,8 +125,11 @@ def main() -> None:
     lines = _plan.attention_plan(study, parts_of(study), weights)
     print('\n'.join(lines))
     return
+  _processes.join()
   out = _command.out_folder(_EXPERIMENT, study.dictionary)
   outcome = run(study, out, weights, _app.MESH.value)
+  if not _processes.leads():
+    return
   print('\n'.join(_attention_text.report_lines(study, outcome.summary)))
   seconds = time.monotonic() - start
   print(

@@ -25,7 +25,9 @@ import _finish
 import _labels
 import _output_flags
 import _plan
+import _processes
 import _reader
+import _shared_folder
 import _sides
 from _studied import Results
 from _studied import load_studied
@@ -50,7 +52,8 @@ def run(
 
   Args:
     study: The settings.
-    out: Results folder, new or of the same run.
+    out: Results folder, new or of the same run. Of several processes only the
+      first one writes.
     weights: A local copy of the model, instead of the one `study` names.
     mesh: 'feature:4,vocab:2', the devices to spread over; the results are the
       same without.
@@ -68,11 +71,11 @@ def run(
   layers = parse_layers(study.layers, config.num_layers)
   sides = _sides.parse_sides(study.sides, config.tied)
   settings = {'experiment': _EXPERIMENT, **dataclasses.asdict(study)}
-  with results.ResultsFolder.open(
+  with _shared_folder.open_folder(
       out,
       settings,
       provenance=_command.provenance(),
-      weights=_reader.hashes(model.files),
+      weights=lambda: _reader.hashes(model.files),
   ) as folder:
     nulls = {x: _null_name(x) for x in _reader.null_layers(study, layers)}
     missing = [layer for layer in layers if not folder.has_layer(layer)]
@@ -85,11 +88,13 @@ def run(
         folder.write_layer(layer, reader.table(layer))
       del reader
     del model  # What follows is made of tables, and needs no weights.
-    null = pa.concat_tables([folder.read_table(x) for x in nulls.values()])
-    tables = {layer: folder.read_layer(layer) for layer in layers}
-    return Results(
-        out, _finish.finish(folder, study, config.num_layers, tables, null)
-    )
+
+    def finish(mine: results.ResultsFolder) -> dict[str, Any]:
+      null = pa.concat_tables([mine.read_table(x) for x in nulls.values()])
+      tables = {layer: mine.read_layer(layer) for layer in layers}
+      return _finish.finish(mine, study, config.num_layers, tables, null)
+
+    return Results(out, folder.ask(finish))
 
 
 def _null_name(layer: int) -> str:
@@ -151,8 +156,11 @@ def main() -> None:
     )
     print('\n'.join(lines))
     return
+  _processes.join()
   out = _command.out_folder(_EXPERIMENT, study.dictionary)
   outcome = run(study, out, weights, _app.MESH.value)
+  if not _processes.leads():
+    return
   summary = outcome.summary
   print(report.header())
   for row in (*summary['layers'], summary['total']):

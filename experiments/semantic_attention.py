@@ -25,9 +25,11 @@ from _attention_study import AttentionStudy
 import _command
 import _output_flags
 import _plan
+import _processes
 import _semantic_finish
 from _semantic_populations import OVER_HEADS
 import _semantic_text
+import _shared_folder
 from _studied import Results
 from _study import Study
 from _study import check_known
@@ -92,7 +94,8 @@ def run(
     labels: Settings of experiment 1 (its layers become those that attention
       reads), or the folder of a finished run.
     attention: Settings of experiment 2, or the folder of a finished run.
-    out: Results folder, new or of the same run. What is run is left in it.
+    out: Results folder, new or of the same run. What is run is left in it. Of
+      several processes only the first one writes.
     settings: Of this experiment.
     weights: A local copy of the model, where something is run.
     mesh: As of the other experiments.
@@ -103,43 +106,53 @@ def run(
   Raises:
     InputError: For anything that a user can cause.
   """
-  recorded = {
-      'experiment': _EXPERIMENT,
-      **dataclasses.asdict(settings),
-      'labels': _identity(labels, 'output_prediction', 'labels'),
-      'attention': _identity(attention, 'attention_participation', 'attention'),
-  }
-  recorded |= _name(attention)
-  with results.ResultsFolder.open(
+  recorded = _processes.told(lambda: _recorded(labels, attention, settings))
+  with _shared_folder.open_folder(
       out, recorded, provenance=_command.provenance()
   ) as folder:
     if isinstance(attention, AttentionStudy):
       place = out / 'attention_participation'
       attention_participation.run(attention, place, weights, mesh)
       attention = place
-    view = results.ResultsFolder.view(attention)
-    summary = view.read_summary()
     if isinstance(labels, Study):
-      origins = _semantic_finish.dictionary_layers(view)
+      origins = _processes.told(
+          lambda: _semantic_finish.dictionary_layers(
+              results.ResultsFolder.view(attention)
+          )
+      )
       labels = dataclasses.replace(labels, layers=','.join(map(str, origins)))
       place = out / 'output_prediction'
       output_prediction.run(labels, place, weights, mesh)
       labels = place
-    layers = _semantic_finish.read_layers(
-        labels, attention, settings.over_heads
-    )
-    return Results(
-        out,
-        _semantic_finish.finish(
-            folder,
-            layers,
-            tied=bool(summary['tied']),
-            num_layers=int(summary['num_layers']),
-            least=settings.least,
-            draws=settings.draws,
-            seed=settings.seed,
-        ),
-    )
+
+    def finish(mine: results.ResultsFolder) -> dict[str, Any]:
+      summary = results.ResultsFolder.view(attention).read_summary()
+      return _semantic_finish.finish(
+          mine,
+          _semantic_finish.read_layers(labels, attention, settings.over_heads),
+          tied=bool(summary['tied']),
+          num_layers=int(summary['num_layers']),
+          least=settings.least,
+          draws=settings.draws,
+          seed=settings.seed,
+      )
+
+    return Results(out, folder.ask(finish))
+
+
+def _recorded(
+    labels: Study | str | pathlib.Path,
+    attention: AttentionStudy | str | pathlib.Path,
+    settings: Settings,
+) -> dict[str, Any]:
+  """What makes this run the one it is."""
+  return {
+      'experiment': _EXPERIMENT,
+      **dataclasses.asdict(settings),
+      'labels': _identity(labels, 'output_prediction', 'labels'),
+      'attention': _identity(attention, 'attention_participation', 'attention'),
+      **_name(attention),
+  }
 
 
 def _identity(
@@ -202,6 +215,7 @@ def main() -> None:
       parts = output_prediction.parts_of(study)
       print('\n'.join(_plan.plan(study, parts, weights)))
     return
+  _processes.join()
   outcome = run(
       _LABELS.value or study,
       _ATTENTION.value or attention,
@@ -210,6 +224,8 @@ def main() -> None:
       weights,
       _app.MESH.value,
   )
+  if not _processes.leads():
+    return
   print('\n'.join(_semantic_text.report_lines(outcome.summary)))
   seconds = time.monotonic() - start
   print(

@@ -11,6 +11,7 @@ from ooc_jax.circuits._lens import CONVENTIONS
 from ooc_jax.circuits._lens import input_lens
 from ooc_jax.circuits._lens import output_lens
 from ooc_jax.circuits._lens_lowered import lower_lens
+from ooc_jax.circuits._mesh import to_host
 from ooc_jax.circuits._moments import TableMoments
 from ooc_jax.circuits._ov import head_output
 from ooc_jax.circuits._ov import ov_lens
@@ -69,6 +70,7 @@ __all__ = (
     'readable_mask',
     'rope_profile',
     'table_moments',
+    'to_host',
     'undertrained_tokens',
     'unembedding_lens',
     'unembedding_table',

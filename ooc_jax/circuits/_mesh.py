@@ -49,7 +49,10 @@ def platform_of(mesh: Mesh | None, table: Array) -> str:
 
 
 def to_host(x: Array | np.ndarray) -> np.ndarray:
-  """The whole array, also where other processes hold parts of it."""
+  """The whole array [...], also where other processes hold parts of it.
+
+  Those processes then have to call this too, at the same place of the program.
+  """
   if isinstance(x, jax.Array) and not (
       x.is_fully_addressable or x.is_fully_replicated
   ):

@@ -16,6 +16,7 @@ import numpy as np
 from ooc_jax._errors import InputError
 from ooc_jax.circuits._attention_vectors import check_attention_input
 from ooc_jax.circuits._attention_vectors import head_values
+from ooc_jax.circuits._mesh import to_host
 from ooc_jax.circuits._ov import head_output
 from ooc_jax.circuits._ov_tables import read_output
 from ooc_jax.circuits._tables import final_gain
@@ -162,7 +163,7 @@ def ov_copying(
   in_top = (writes.top_ids == ids[:, None]).any(axis=1)
   # The eigenvalues of [F, F] that are not zero are those of this [H, H].
   small = jnp.einsum('fh,fi->hi', values, table, precision=_HIGHEST)
-  eigenvalues = np.linalg.eigvals(np.asarray(small, np.float64))
+  eigenvalues = np.linalg.eigvals(to_host(small).astype(np.float64))
   total = np.abs(eigenvalues).sum()
   return OvCopying(
       self_write=own,

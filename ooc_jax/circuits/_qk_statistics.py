@@ -191,14 +191,15 @@ def _scores(
     partners: int,
 ) -> ScoreStatistics:
   top_scores = apply_softcap(role.top[0], softcap)
-  median, p75, p95 = apply_softcap(quantiles, softcap)
+  levels = apply_softcap(quantiles, softcap)
   return ScoreStatistics(
       maximum=top_scores[:, 0],
       mean=role.mean,
       std=role.std,
-      median=median,
-      p75=p75,
-      p95=p95,
+      # One by one: an array of several processes is not iterable.
+      median=levels[0],
+      p75=levels[1],
+      p95=levels[2],
       top_ids=role.top[1],
       top_scores=top_scores,
       sample=min(sample, partners),

@@ -18,6 +18,7 @@ from ooc_jax.circuits._attention_vectors import check_attention_input
 from ooc_jax.circuits._attention_vectors import head_keys
 from ooc_jax.circuits._attention_vectors import head_queries
 from ooc_jax.circuits._attention_vectors import rotation
+from ooc_jax.circuits._mesh import to_host
 from ooc_jax.dictionaries import Dictionary
 from ooc_jax.model import Model
 from ooc_jax.model import softcap
@@ -132,9 +133,9 @@ def head_profiles(
     raise InputError(f'{pairs} pairs a head were asked for; choose 1 or more.')
   found = []
   for row, head in enumerate(attention.heads):
-    maximum = np.asarray(attention.query.maximum[row])
+    maximum = to_host(attention.query.maximum[row])
     best = np.argsort(-maximum, kind='stable')[:pairs]
-    partners = np.asarray(attention.query.top_ids[row, :, 0])[best]
+    partners = to_host(attention.query.top_ids[row, :, 0])[best]
     found.append(
         rope_profile(
             model,

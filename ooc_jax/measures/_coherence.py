@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from flax import struct
-import jax
-from jax.experimental import multihost_utils
 from jaxtyping import Array, Float
 import numpy as np
 
 from ooc_jax._errors import InputError
 from ooc_jax.circuits import Lens
 from ooc_jax.circuits import readable_mask
+from ooc_jax.circuits import to_host
 from ooc_jax.circuits import unembedding_table
 from ooc_jax.measures import _checks
 from ooc_jax.measures._cosine import mean_pairwise_cosine
@@ -42,11 +41,8 @@ class Coherence:
   entropy: Float[Array | np.ndarray, 'F'] | Any
 
 
-def _on_host(measure: jax.Array | np.ndarray) -> np.ndarray:
-  """Float32 on the host; of all features, also where processes share them."""
-  if isinstance(measure, jax.Array) and not measure.is_fully_addressable:
-    measure = multihost_utils.process_allgather(measure, tiled=True)
-  return np.asarray(measure, np.float32)
+def _on_host(measure: Array | np.ndarray) -> np.ndarray:
+  return to_host(measure).astype(np.float32, copy=False)
 
 
 def lens_coherence(

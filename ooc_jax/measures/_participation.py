@@ -15,6 +15,7 @@ import numpy as np
 
 from ooc_jax._errors import InputError
 from ooc_jax.circuits import HeadStatistics
+from ooc_jax.circuits import to_host
 from ooc_jax.measures._bootstrap import ShareInterval
 
 ROLES = ('query', 'key')
@@ -51,7 +52,10 @@ def participation_statistics(
       'key_pre': statistics.key.maximum,
       'key_post': statistics.largest_received,
   }
-  return {name: np.asarray(found[name], np.float32) for name in CONTEXTS}
+  return {
+      name: to_host(found[name]).astype(np.float32, copy=False)
+      for name in CONTEXTS
+  }
 
 
 def pooled_quantile(

@@ -1,0 +1,218 @@
+"""Experiments in two processes: what one process finds, written by the first.
+
+The lens itself, and that no row is read twice: circuits/lens_processes_test.
+"""
+
+import contextlib
+import json
+import pathlib
+import socket
+import subprocess
+import sys
+import tempfile
+from unittest import mock
+
+import _processes
+from absl.testing import absltest
+from absl.testing import parameterized
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+import ooc_jax
+from tests.experiments import scripts
+from tests.tiny import make_checkpoint
+
+_EXPERIMENTS = pathlib.Path(__file__).parents[2] / 'experiments'
+_SECONDS = 300
+# Two processes of one device each.
+_MESH = {'output_prediction': 'vocab:2', 'attention_participation': 'feature:2'}
+
+
+def _free_port():
+  with socket.socket() as s:
+    s.bind(('localhost', 0))
+    return s.getsockname()[1]
+
+
+def _command(script, *args):
+  model = '--model=smollm2'  # Studied by its neurons, as any model can be.
+  path = str(_EXPERIMENTS / f'{script}.py')
+  return [sys.executable, path, model, *map(str, args)]
+
+
+def _together(script, outs, *args):
+  """The same command in two processes: exit, output and errors of both."""
+  port, env = _free_port(), scripts.environment()
+  with contextlib.ExitStack() as stack:
+    processes = []
+    for i, out in enumerate(outs):
+      joined = (
+          f'--coordinator=localhost:{port}',
+          '--processes=2',
+          f'--process={i}',
+          f'--out={out}',
+      )
+      process = subprocess.Popen(
+          _command(script, *joined, *args),
+          stdout=subprocess.PIPE,
+          stderr=subprocess.PIPE,
+          text=True,
+          env=env,
+      )
+      stack.enter_context(process)
+      # Where one has died, the other would wait for it.
+      stack.callback(process.kill)
+      processes.append(process)
+    said = [process.communicate(timeout=_SECONDS) for process in processes]
+  return [
+      subprocess.CompletedProcess(p.args, p.returncode, *texts)
+      for p, texts in zip(processes, said, strict=True)
+  ]
+
+
+def _tables(folder):
+  return {
+      str(path.relative_to(folder)): pq.read_table(path)
+      for path in sorted(folder.rglob('*.parquet'))
+  }
+
+
+class ProcessesTest(parameterized.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    folder = tempfile.TemporaryDirectory()
+    self.addCleanup(folder.cleanup)
+    self.root = pathlib.Path(folder.name)
+    self.outs = [self.root / 'first', self.root / 'second']
+
+  def _assert_same(self, ours, theirs):
+    """Equal, but for the last digits of numbers that are not whole."""
+    self.assertEqual(ours.keys(), theirs.keys())
+    for name, table in ours.items():
+      other = theirs[name]
+      self.assertEqual(table.schema, other.schema, name)
+      for column in table.column_names:
+        a, b = table[column], other[column]
+        kind = a.type
+        while pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
+          a, b = (pc.list_flatten(x) for x in (a, b))
+          kind = a.type
+        place = f'{name} {column}'
+        if not pa.types.is_floating(kind):
+          self.assertEqual(a.to_pylist(), b.to_pylist(), place)
+          continue
+        a, b = (np.asarray(x.to_pylist(), np.float64) for x in (a, b))
+        # Sums are split over the devices. A p-value is a rank among 4,096
+        # directions, which such a digit moves by one or two; a q-value is up
+        # to 72 (the features) of those.
+        atol = {'p_value': 2 / 4096, 'q_value': 2 * 72 / 4096}.get(
+            column.removeprefix('input_'), 2e-5
+        )
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=atol, err_msg=place)
+
+  def _run_both(self, script, *settings):
+    """In two processes, and in one: the folders of their results."""
+    first, second = self.outs
+    for done in _together(
+        script, self.outs, *settings, f'--mesh={_MESH[script]}'
+    ):
+      self.assertEqual(done.returncode, 0, done.stderr)
+    self.assertFalse(second.exists())
+    alone = self.root / 'alone'
+    done = scripts.run(_command(script, *settings, f'--out={alone}'))
+    self.assertEqual(done.returncode, 0, done.stderr)
+    self.assertEqual(
+        {p.relative_to(first) for p in first.rglob('*')},
+        {p.relative_to(alone) for p in alone.rglob('*')},
+    )
+    return first, alone
+
+  def test_output_prediction(self):
+    weights = make_checkpoint(self.root / 'model')
+    script = 'output_prediction'
+    settings = (f'--weights={weights}', '--layers=1-2', '--k=5')
+    settings += ('--sides=output',)
+    first, alone = self._run_both(script, *settings)
+    self._assert_same(_tables(first), _tables(alone))
+    # A layer that is missing is made again by both, though one knows of it.
+    before = scripts.digest(first)
+    (first / 'features' / 'layer=02.parquet').unlink()
+    for done in _together(
+        script, self.outs, *settings, f'--mesh={_MESH[script]}'
+    ):
+      self.assertEqual(done.returncode, 0, done.stderr)
+    self.assertEqual(scripts.digest(first), before)
+
+  def test_attention_participation(self):
+    weights = make_checkpoint(self.root / 'model')
+    settings = (f'--weights={weights}', '--layers=1', '--nulls=permuted')
+    folders = self._run_both('attention_participation', *settings)
+    self._assert_same(*map(_tables, folders))
+
+  def test_what_the_first_process_refuses_stops_both(self):
+    weights = make_checkpoint(self.root / 'model')
+    first, _ = self.outs
+    first.mkdir()
+    (first / 'config.json').write_text(json.dumps({'mine': 1}))
+    before = scripts.digest(first)
+    mesh = '--mesh=vocab:2'
+    for done in _together(
+        'output_prediction', self.outs, f'--weights={weights}', '--k=5', mesh
+    ):
+      self.assertEqual(done.returncode, 2, done.stderr)
+      self.assertIn(str(first), done.stderr)
+      self.assertNotIn('Traceback', done.stderr)
+    self.assertEqual(scripts.digest(first), before)
+
+  def test_idle_devices_are_refused(self):
+    weights = make_checkpoint(self.root / 'model')
+    for mesh in ((), ('--mesh=feature:1',)):
+      for done in _together(
+          'output_prediction', self.outs, f'--weights={weights}', *mesh
+      ):
+        self.assertEqual(done.returncode, 2, done.stderr)
+        self.assertIn('vocab:2', done.stderr)
+        self.assertNotIn('Traceback', done.stderr)
+
+  @parameterized.named_parameters(
+      ('no_number', ['--coordinator=localhost:1', '--processes=2'], 'process='),
+      ('no_place', ['--processes=2', '--process=0'], 'coordinator='),
+      ('auto_and_number', ['--coordinator=auto', '--process=0'], 'auto'),
+      (
+          'number_too_high',
+          ['--coordinator=localhost:1', '--processes=2', '--process=2'],
+          'process=2',
+      ),
+      (
+          'no_port',
+          ['--coordinator=here', '--processes=2', '--process=1'],
+          'host:port',
+      ),
+      ('auto_on_one_machine', ['--coordinator=auto'], 'did not find'),
+  )
+  def test_flags_that_do_not_go_together(self, args, message):
+    done = scripts.run(
+        _command('output_prediction', *args, f'--out={self.outs[0]}')
+    )
+    self.assertEqual(done.returncode, 2, done.stderr)
+    self.assertIn(message, done.stderr)
+    self.assertNotIn('Traceback', done.stderr)
+    self.assertFalse(self.outs[0].exists())
+
+  @mock.patch.object(_processes, '_PATIENCE', 0)
+  def test_nobody_listens(self):
+    with self.assertRaisesRegex(ooc_jax.InputError, '--process=0'):
+      _processes._check_reached(f'localhost:{_free_port()}', first=False)
+
+  def test_port_is_taken(self):
+    with socket.create_server(('', 0)) as taken:
+      port = taken.getsockname()[1]
+      with self.assertRaisesRegex(ooc_jax.InputError, 'another one'):
+        _processes._check_reached(f'localhost:{port}', first=True)
+
+
+if __name__ == '__main__':
+  absltest.main()
