@@ -119,7 +119,8 @@ def told(say: Callable[[], Any]) -> Any:
   Raises:
     InputError: It did in the first process.
   """
-  if jax.process_count() == 1:
+  # Asked first, as to count processes starts JAX's threads.
+  if not jax.distributed.is_initialized() or jax.process_count() == 1:
     return say()
   from orbax.checkpoint import multihost  # Slow to import, and seldom needed.
 
