@@ -119,9 +119,10 @@ def _few_layers(contexts: Mapping[str, Sequence[Any]]) -> str | None:
   least = min(len(rows) for rows in contexts.values())
   if least >= _LEAST_LAYERS:
     return None
+  count = '1 layer has' if least == 1 else f'{least} layers have'
   return (
-      f'{least} layers have enough features in both populations, and'
-      f' {_LEAST_LAYERS} are needed'
+      f'{count} enough features in both populations, and {_LEAST_LAYERS} are'
+      ' needed'
   )
 
 

@@ -127,7 +127,9 @@ def _delta(axes: Axes, context: ContextPopulations) -> None:
 
 def _relation(context: ContextPopulations) -> str:
   """What the tests say of the two courses."""
-  words = {-1: 'apart', 0: 'no relation', 1: 'together'}[context.sign]
+  if not context.sign:  # Too few layers, or courses without a direction.
+    return 'not decided'
+  words = 'apart' if context.sign < 0 else 'together'
   return f'{words}, {_style.p_text(context.p_value)}'
 
 

@@ -119,11 +119,12 @@ class PlantedTest(parameterized.TestCase):
     self.assertEqual(tied['reversed']['verdict'], 'not decided')
     self.assertIn('tied', tied['reversed']['why'])
 
-  def test_few_layers_decide_nothing_and_say_so(self):
-    t = np.linspace(0, 3, 5)
+  @parameterized.parameters((5, '5 layers have'), (1, '1 layer has'))
+  def test_few_layers_decide_nothing_and_say_so(self, layers, count):
+    t = np.linspace(0, 3, layers)
     found = self._verdicts({'output': (t, -t)})['inverse']
     self.assertEqual(found['verdict'], 'not decided')
-    self.assertIn('5 layers', found['why'])
+    self.assertStartsWith(found['why'], count)
 
   def test_effects_are_those_of_the_definitions(self):
     t = np.linspace(0, 1, 6)

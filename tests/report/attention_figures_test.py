@@ -216,6 +216,12 @@ class PopulationsTest(parameterized.TestCase):
     np.testing.assert_array_equal(points['not sure'].get_xdata()[0], 2)
     figure.canvas.draw()
 
+  def test_nothing_is_decided_without_a_sign(self):
+    path = pathlib.Path(self.create_tempdir().full_path) / 'out'
+    written_populations.write(path, sign=0)
+    figure = report.populations_figure(report.populations(path, 'output'))
+    self.assertEndsWith(figure.axes[0].get_title(), 'not decided')
+
   def test_the_table_has_every_number(self):
     rows = report.population_rows(self.path, 'output')
     self.assertLen(rows, 1 + 4 * 3)
