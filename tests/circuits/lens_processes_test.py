@@ -1,11 +1,8 @@
 """The lens in two processes: the same ids, and no row read by both."""
 
-import contextlib
 import json
 import math
 import pathlib
-import socket
-import subprocess
 import sys
 import tempfile
 
@@ -14,6 +11,7 @@ import numpy as np
 import safetensors
 
 import ooc_jax
+from tests import processes
 from tests.tiny import make_checkpoint
 
 _SCRIPT = pathlib.Path(__file__).parent / 'lens_process.py'
@@ -22,34 +20,17 @@ _VOCAB = 160
 _SECONDS = 240
 
 
-def _free_port():
-  with socket.socket() as s:
-    s.bind(('localhost', 0))
-    return s.getsockname()[1]
-
-
 class LensProcessesTest(absltest.TestCase):
 
   def _run(self, weights, outs):
     """Both processes, to their end."""
-    port = _free_port()
-    with contextlib.ExitStack() as stack:
-      processes = [
-          stack.enter_context(
-              subprocess.Popen(
-                  [sys.executable, _SCRIPT, str(i), str(port), weights, out],
-                  stdout=subprocess.PIPE,
-                  stderr=subprocess.STDOUT,
-                  text=True,
-              )
-          )
-          for i, out in enumerate(outs)
-      ]
-      for p in processes:  # Where one has died, the other would wait for it.
-        stack.callback(p.kill)
-      said = [p.communicate(timeout=_SECONDS)[0] for p in processes]
-      for p, text in zip(processes, said, strict=True):
-        self.assertEqual(p.returncode, 0, text)
+    port = str(processes.free_port())
+    commands = [
+        [sys.executable, _SCRIPT, str(i), port, weights, out]
+        for i, out in enumerate(outs)
+    ]
+    for done in processes.run_together(commands, _SECONDS):
+      self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
 
   def test_two_processes_find_what_one_finds(self):
     with tempfile.TemporaryDirectory() as folder:

@@ -3,11 +3,9 @@
 The lens itself, and that no row is read twice: circuits/lens_processes_test.
 """
 
-import contextlib
 import json
 import pathlib
 import socket
-import subprocess
 import sys
 import tempfile
 from unittest import mock
@@ -21,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 import ooc_jax
+from tests import processes
 from tests.experiments import scripts
 from tests.tiny import make_checkpoint
 
@@ -28,12 +27,6 @@ _EXPERIMENTS = pathlib.Path(__file__).parents[2] / 'experiments'
 _SECONDS = 300
 # Two processes of one device each.
 _MESH = {'output_prediction': 'vocab:2', 'attention_participation': 'feature:2'}
-
-
-def _free_port():
-  with socket.socket() as s:
-    s.bind(('localhost', 0))
-    return s.getsockname()[1]
 
 
 def _command(script, *args):
@@ -44,32 +37,13 @@ def _command(script, *args):
 
 def _together(script, outs, *args):
   """The same command in two processes: exit, output and errors of both."""
-  port, env = _free_port(), scripts.environment()
-  with contextlib.ExitStack() as stack:
-    processes = []
-    for i, out in enumerate(outs):
-      joined = (
-          f'--coordinator=localhost:{port}',
-          '--processes=2',
-          f'--process={i}',
-          f'--out={out}',
-      )
-      process = subprocess.Popen(
-          _command(script, *joined, *args),
-          stdout=subprocess.PIPE,
-          stderr=subprocess.PIPE,
-          text=True,
-          env=env,
-      )
-      stack.enter_context(process)
-      # Where one has died, the other would wait for it.
-      stack.callback(process.kill)
-      processes.append(process)
-    said = [process.communicate(timeout=_SECONDS) for process in processes]
-  return [
-      subprocess.CompletedProcess(p.args, p.returncode, *texts)
-      for p, texts in zip(processes, said, strict=True)
+  port = processes.free_port()
+  joined = (f'--coordinator=localhost:{port}', '--processes=2')
+  commands = [
+      _command(script, *joined, f'--process={i}', f'--out={out}', *args)
+      for i, out in enumerate(outs)
   ]
+  return processes.run_together(commands, _SECONDS, scripts.environment())
 
 
 def _tables(folder):
@@ -205,7 +179,9 @@ class ProcessesTest(parameterized.TestCase):
   @mock.patch.object(_processes, '_PATIENCE', 0)
   def test_nobody_listens(self):
     with self.assertRaisesRegex(ooc_jax.InputError, '--process=0'):
-      _processes._check_reached(f'localhost:{_free_port()}', first=False)
+      _processes._check_reached(
+          f'localhost:{processes.free_port()}', first=False
+      )
 
   def test_port_is_taken(self):
     with socket.create_server(('', 0)) as taken:
