@@ -111,6 +111,7 @@ def tpu_devices(topology: str) -> Sequence[Any]:
     )
   try:
     found = topologies.get_topology_desc(platform='tpu', topology_name=topology)
+  # What JAX and libtpu raise for names and versions they do not know.
   except (RuntimeError, ValueError, NotImplementedError) as error:
     raise ooc_jax.InputError(
         f'libtpu does not describe plan={topology!r}'

@@ -109,6 +109,7 @@ class GGUFSource:
           out[i * block : (i + step) * block] = self._gguf.quants.dequantize(
               np.asarray(part).reshape(1, -1), kind
           ).ravel()
+    # What the package raises for sizes and kinds that it cannot unpack.
     except (ValueError, LookupError, NotImplementedError) as e:
       raise InputError(
           f'{self._path}: tensor {name!r} of type {self._kind_name(row.kind)}'

@@ -30,6 +30,8 @@ _DTYPES = {b'<f2': np.float16, b'<f4': np.float32, b'<f8': np.float64}
 _MOST_MEMBERS = 32
 # Float weights hardly shrink; what unpacks to 64 times its size is a bomb.
 _BOMB_BYTES, _BOMB_RATIO = 2**24, 64
+# What zipfile, zlib and struct raise for damaged or unknown archives: the user
+# is told in one sentence.
 _ERRORS = (
     EOFError,
     NotImplementedError,
