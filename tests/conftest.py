@@ -8,6 +8,15 @@ import pathlib
 for _name in [n for n in os.environ if n.startswith('HF_')]:
   del os.environ[_name]
 
+# Programs are compiled once for all test files, the scripts that they start,
+# and later runs; read by JAX when it is imported.
+os.environ.setdefault(
+    'JAX_COMPILATION_CACHE_DIR',
+    str(pathlib.Path(__file__).resolve().parent.parent / '.pytest_cache/xla'),
+)
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '-1')
+
 from absl import flags  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
