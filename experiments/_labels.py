@@ -109,9 +109,9 @@ def label_columns(side: Side, rule: str) -> dict[str, np.ndarray]:
   columns: dict[str, list[np.ndarray]] = {}
   for layer, coherence in side.coherences.items():
     cuts = side.thresholds[layer]
-    passes = measures.passes(coherence, cuts)
+    passes = measures.passes_by_measure(coherence, cuts)
     rows = {
-        'semantic': measures.semantic(coherence, cuts, rule),
+        'semantic': measures.is_semantic(coherence, cuts, rule),
         **{f'{name}_passes': x for name, x in passes.items()},
         'p_value': measures.rule_p_values(coherence, side.nulls[layer], rule),
     }

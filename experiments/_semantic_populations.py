@@ -84,7 +84,9 @@ def population_rows(
   for context in measures.CONTEXTS:
     edges = _edges(context, [x.statistics[context] for x in layers])
     for one in layers:
-      both = measures.split(one.statistics[context], one.labels[labelling])
+      both = measures.split_by_label(
+          one.statistics[context], one.labels[labelling]
+      )
       for name, values in zip(POPULATIONS, both, strict=True):
         rows.append({
             'labelling': labelling,
@@ -116,7 +118,7 @@ def effect_rows(
   for context in measures.CONTEXTS:
     mine = []
     for one in layers:
-      semantic, other = measures.split(
+      semantic, other = measures.split_by_label(
           one.statistics[context], one.labels[labelling]
       )
       row = {

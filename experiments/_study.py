@@ -36,7 +36,7 @@ class Study:
     precision: See `output_lens`.
     undertrained_cosine: Level of `undertrained_tokens`; None keeps them.
     token_space: Of the cosine measure; see `token_space`.
-    rule: How many of the three measures must pass; see `semantic`.
+    rule: How many of the three measures must pass; see `is_semantic`.
     thresholds: 'null', 'quantile', 'quantile:0.9', or
       'fixed:levenshtein=0.6,cosine=0.2,entropy=3'.
     alpha: Share of random directions that `null` thresholds let pass.

@@ -36,9 +36,9 @@ def side_summary(
   for layer, table in tables.items():
     cuts = side.thresholds[layer]
     row = _row(
-        measures.semantic(side.coherences[layer], cuts, study.rule),
-        measures.semantic(side.nulls[layer], cuts, study.rule),
-        measures.passes(side.coherences[layer], cuts),
+        measures.is_semantic(side.coherences[layer], cuts, study.rule),
+        measures.is_semantic(side.nulls[layer], cuts, study.rule),
+        measures.passes_by_measure(side.coherences[layer], cuts),
         side.coherences[layer],
         study.seed + layer,
     )
@@ -53,10 +53,10 @@ def side_summary(
   whole = [
       (side.coherences[x], side.nulls[x], side.thresholds[x]) for x in tables
   ]
-  passes = [measures.passes(c, cuts) for c, _, cuts in whole]
+  passes = [measures.passes_by_measure(c, cuts) for c, _, cuts in whole]
   total = _row(
       np.concatenate(
-          [measures.semantic(c, cuts, study.rule) for c, _, cuts in whole]
+          [measures.is_semantic(c, cuts, study.rule) for c, _, cuts in whole]
       ),
       _null_labels(side, study.rule),
       {name: np.concatenate([x[name] for x in passes]) for name in MEASURES},
@@ -82,9 +82,9 @@ def _null_labels(side: Side, rule: str) -> np.ndarray:
       id(null): (null, side.thresholds[layer])
       for layer, null in side.nulls.items()
   }
-  return np.concatenate(
-      [measures.semantic(null, cuts, rule) for null, cuts in distinct.values()]
-  )
+  return np.concatenate([
+      measures.is_semantic(null, cuts, rule) for null, cuts in distinct.values()
+  ])
 
 
 def _pooled(coherences: Iterable[measures.Coherence]) -> measures.Coherence:
@@ -150,7 +150,7 @@ def agreement(
   )
   ours, theirs = (
       np.concatenate([
-          measures.semantic(x.coherences[layer], x.thresholds[layer], rule)
+          measures.is_semantic(x.coherences[layer], x.thresholds[layer], rule)
           for layer in tables
       ])
       for x in (side, output)

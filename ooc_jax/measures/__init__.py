@@ -14,9 +14,9 @@ from ooc_jax.measures._decision import RULES
 from ooc_jax.measures._decision import THRESHOLD_KINDS
 from ooc_jax.measures._decision import Thresholds
 from ooc_jax.measures._decision import fixed_thresholds
-from ooc_jax.measures._decision import passes
+from ooc_jax.measures._decision import is_semantic
+from ooc_jax.measures._decision import passes_by_measure
 from ooc_jax.measures._decision import quantile_thresholds
-from ooc_jax.measures._decision import semantic
 from ooc_jax.measures._depth_shape import SHAPES
 from ooc_jax.measures._depth_shape import DepthShape
 from ooc_jax.measures._depth_shape import depth_shape
@@ -50,7 +50,7 @@ from ooc_jax.measures._populations import cliffs_delta
 from ooc_jax.measures._populations import mann_whitney
 from ooc_jax.measures._populations import median_error
 from ooc_jax.measures._populations import population
-from ooc_jax.measures._populations import split
+from ooc_jax.measures._populations import split_by_label
 from ooc_jax.measures._relation import VERDICTS
 from ooc_jax.measures._relation import Relation
 from ooc_jax.measures._relation import crossing
@@ -102,6 +102,7 @@ __all__ = (
     'fixed_thresholds',
     'head_counts',
     'heads_errors',
+    'is_semantic',
     'isotropic_directions',
     'lens_coherence',
     'mann_whitney',
@@ -118,16 +119,15 @@ __all__ = (
     'participation_shares',
     'participation_statistics',
     'participation_sweep',
-    'passes',
+    'passes_by_measure',
     'pooled_quantile',
     'population',
     'q_values',
     'quantile_thresholds',
     'relation_over_depth',
     'rule_p_values',
-    'semantic',
     'share_errors',
-    'split',
+    'split_by_label',
     'string_table',
     'sweep',
     'token_space',

@@ -143,7 +143,7 @@ def quantile_thresholds(
   return Thresholds(**levels, kind='quantile', level=quantile)
 
 
-def passes(
+def passes_by_measure(
     coherence: Coherence, thresholds: Thresholds
 ) -> dict[str, Bool[np.ndarray, 'F']]:
   """Which features each measure calls coherent.
@@ -170,14 +170,14 @@ def passes(
   return labels
 
 
-def semantic(
+def is_semantic(
     coherence: Coherence, thresholds: Thresholds, rule: str = 'any'
 ) -> Bool[np.ndarray, 'F']:
   """Which features are semantic: coherent by enough of the three measures.
 
   Args:
     coherence: The measures of F features.
-    thresholds: One cut-off a measure; see `passes`.
+    thresholds: One cut-off a measure; see `passes_by_measure`.
     rule: `any` (one is enough), `all` (three), or `majority` (two).
 
   Returns:
@@ -187,5 +187,7 @@ def semantic(
     InputError: The rule is unknown, or a measure is not finite.
   """
   needed = votes_needed(rule)
-  votes = np.sum(list(passes(coherence, thresholds).values()), axis=0)
+  votes = np.sum(
+      list(passes_by_measure(coherence, thresholds).values()), axis=0
+  )
   return votes >= needed

@@ -87,7 +87,7 @@ def median_error(values: Float[np.ndarray, 'n']) -> float:
   return float(max(error, 1e-6 * abs(np.median(x)), 1e-12))
 
 
-def split(
+def split_by_label(
     values: Float[np.ndarray, 'F'], labels: Bool[np.ndarray, 'F']
 ) -> tuple[Float[np.ndarray, 'n'], Float[np.ndarray, 'm']]:
   """Values of the labelled features, and of the others."""

@@ -10,7 +10,7 @@ from ooc_jax.measures._coherence import Coherence
 from ooc_jax.measures._decision import LOW_IS_COHERENT
 from ooc_jax.measures._decision import RULES
 from ooc_jax.measures._decision import Thresholds
-from ooc_jax.measures._decision import passes
+from ooc_jax.measures._decision import passes_by_measure
 from ooc_jax.measures._decision import quantile_thresholds
 from ooc_jax.measures._decision import votes_needed
 from ooc_jax.measures._null_level import null_thresholds
@@ -118,7 +118,7 @@ def _rows(
 def _labels(
     coherence: Coherence, thresholds: Thresholds, rule: str, measure: str
 ) -> np.ndarray:
-  passed = passes(coherence, thresholds)
+  passed = passes_by_measure(coherence, thresholds)
   if measure:
     return passed[measure]
   return np.sum(list(passed.values()), axis=0) >= votes_needed(rule)

@@ -85,9 +85,11 @@ class SidesTest(parameterized.TestCase):
       self.assertEqual(row['thresholds'][measure], getattr(expected, measure))
     self.assertLessEqual(row['null_share'], 0.05)
     self.assertEqual(
-        row['null_share'], measures.semantic(chance, expected).mean()
+        row['null_share'], measures.is_semantic(chance, expected).mean()
     )
-    labels = measures.semantic(_coherence(self.layers[1], 'input_'), expected)
+    labels = measures.is_semantic(
+        _coherence(self.layers[1], 'input_'), expected
+    )
     self.assertEqual(row['semantic']['share'], labels.mean())
     self.assertAlmostEqual(row['excess'], labels.mean() - row['null_share'])
     table = pq.read_table(self.out / 'labels.parquet')

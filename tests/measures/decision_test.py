@@ -43,7 +43,7 @@ class RulesTest(parameterized.TestCase):
 
   def test_directions(self):
     table, scores = _every_combination()
-    got = measures.passes(scores, measures.fixed_thresholds(_LEVELS))
+    got = measures.passes_by_measure(scores, measures.fixed_thresholds(_LEVELS))
     self.assertSequenceEqual(list(got), _MEASURES)
     np.testing.assert_array_equal(np.stack(list(got.values()), 1), table)
 
@@ -56,7 +56,7 @@ class RulesTest(parameterized.TestCase):
   def test_rules(self, rule, want):
     _, scores = _every_combination()
     thresholds = measures.fixed_thresholds(_LEVELS)
-    got = measures.semantic(scores, thresholds, rule)
+    got = measures.is_semantic(scores, thresholds, rule)
     self.assertEqual(got.dtype, bool)
     np.testing.assert_array_equal(got, np.array(want, bool))
 
@@ -64,13 +64,13 @@ class RulesTest(parameterized.TestCase):
     _, scores = _every_combination()
     thresholds = measures.fixed_thresholds(_LEVELS)
     np.testing.assert_array_equal(
-        measures.semantic(scores, thresholds),
-        measures.semantic(scores, thresholds, 'any'),
+        measures.is_semantic(scores, thresholds),
+        measures.is_semantic(scores, thresholds, 'any'),
     )
 
   def test_exactly_at_the_threshold_does_not_pass(self):
     scores = _coherence({m: [x] for m, x in _LEVELS.items()})
-    got = measures.passes(scores, measures.fixed_thresholds(_LEVELS))
+    got = measures.passes_by_measure(scores, measures.fixed_thresholds(_LEVELS))
     for labels in got.values():
       np.testing.assert_array_equal(labels, [False])
 
@@ -81,15 +81,15 @@ class RulesTest(parameterized.TestCase):
     )
     thresholds = measures.fixed_thresholds(_LEVELS)
     np.testing.assert_array_equal(
-        measures.semantic(on_device, thresholds, 'majority'),
-        measures.semantic(scores, thresholds, 'majority'),
+        measures.is_semantic(on_device, thresholds, 'majority'),
+        measures.is_semantic(scores, thresholds, 'majority'),
     )
 
   def test_unknown_rule(self):
     _, scores = _every_combination()
     thresholds = measures.fixed_thresholds(_LEVELS)
     with self.assertRaisesRegex(InputError, "nearest is 'majority'"):
-      measures.semantic(scores, thresholds, 'most-majority')
+      measures.is_semantic(scores, thresholds, 'most-majority')
 
   @parameterized.product(
       measure=_MEASURES, value=(np.nan, np.inf, -np.inf), layer=(0, 1)
@@ -102,9 +102,9 @@ class RulesTest(parameterized.TestCase):
     message = f'{measure} is not finite for 1 of .* feature 3'
     thresholds = measures.fixed_thresholds(_LEVELS)
     with self.assertRaisesRegex(InputError, message):
-      measures.passes(layers[layer], thresholds)
+      measures.passes_by_measure(layers[layer], thresholds)
     with self.assertRaisesRegex(InputError, message):
-      measures.semantic(layers[layer], thresholds, 'any')
+      measures.is_semantic(layers[layer], thresholds, 'any')
     with self.assertRaisesRegex(InputError, message):
       measures.quantile_thresholds(layers)
 
@@ -125,7 +125,7 @@ class ThresholdsTest(parameterized.TestCase):
     table, scores = _every_combination()
     table[:, _MEASURES.index(measure)] = False
     np.testing.assert_array_equal(
-        measures.semantic(scores, thresholds), table.any(1)
+        measures.is_semantic(scores, thresholds), table.any(1)
     )
 
   def test_quantile_by_hand(self):
@@ -149,17 +149,18 @@ class ThresholdsTest(parameterized.TestCase):
     self.assertAlmostEqual(got.entropy, 2.0, places=6)
     # Strict: the features at the quartiles themselves do not pass.
     np.testing.assert_array_equal(
-        measures.passes(layers[0], got)['cosine'], [False, True]
+        measures.passes_by_measure(layers[0], got)['cosine'], [False, True]
     )
     np.testing.assert_array_equal(
-        measures.passes(layers[1], got)['levenshtein'], [False, False, False]
+        measures.passes_by_measure(layers[1], got)['levenshtein'],
+        [False, False, False],
     )
 
   @parameterized.parameters(0.75, 0.9, 0.5)
   def test_the_same_share_passes_every_measure(self, quantile):
     layers = [_random(2, 331), _random(3, 670)]
     thresholds = measures.quantile_thresholds(layers, quantile)
-    passed = [measures.passes(x, thresholds) for x in layers]
+    passed = [measures.passes_by_measure(x, thresholds) for x in layers]
     for measure in _MEASURES:
       count = sum(int(p[measure].sum()) for p in passed)
       # Of 1001 distinct values the quantile is one or lies between two.

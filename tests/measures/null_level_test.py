@@ -28,7 +28,9 @@ def _random(seed, size, *, shift=0.0, ties=None):
 
 
 def _passed(coherence, thresholds):
-  return np.stack(list(measures.passes(coherence, thresholds).values()))
+  return np.stack(
+      list(measures.passes_by_measure(coherence, thresholds).values())
+  )
 
 
 class NullThresholdsTest(parameterized.TestCase):
@@ -87,7 +89,7 @@ class NullThresholdsTest(parameterized.TestCase):
         [getattr(cuts, m) for m in _MEASURES],
     )
     self.assertLessEqual(_passed(null, got).mean(1).max(), c / 1_009)
-    self.assertEqual(measures.semantic(null, got, rule).mean(), share)
+    self.assertEqual(measures.is_semantic(null, got, rule).mean(), share)
     if ties is None:
       # A step of c lets in one direction a measure, so at most three are lost.
       self.assertGreater(share, alpha - 3.01 / 1_009)
@@ -95,7 +97,7 @@ class NullThresholdsTest(parameterized.TestCase):
   @parameterized.parameters('any', 'majority', 'all')
   def test_fresh_directions_pass_as_often_as_alpha(self, rule):
     shares = [
-        measures.semantic(
+        measures.is_semantic(
             _random(1_000 + trial, 4_000),
             measures.null_thresholds(_random(trial, 4_096), 0.01, rule),
             rule,
@@ -109,7 +111,7 @@ class NullThresholdsTest(parameterized.TestCase):
   def test_one_measure_alone(self, measure):
     null = _random(2, 1_000)
     got = measures.null_thresholds(null, 0.05, measure)
-    passed = measures.passes(null, got)
+    passed = measures.passes_by_measure(null, got)
     for name, labels in passed.items():
       self.assertEqual(labels.sum(), 50 if name == measure else 0)
     self.assertEqual((got.level, got.null_share), (0.05, 0.05))
@@ -119,9 +121,11 @@ class NullThresholdsTest(parameterized.TestCase):
     null = _coherence(np.ones((3, 500)))
     got = measures.null_thresholds(null, 0.9)
     self.assertEqual(got.null_share, 0.0)
-    self.assertFalse(measures.semantic(null, got).any())
+    self.assertFalse(measures.is_semantic(null, got).any())
     better = _coherence([[0.9, 1.0], [1.0, 1.0], [1.0, 1.1]])
-    np.testing.assert_array_equal(measures.semantic(better, got), [True, False])
+    np.testing.assert_array_equal(
+        measures.is_semantic(better, got), [True, False]
+    )
 
   def test_a_product_that_rounds_up_or_down_is_what_it_says(self):
     for alpha, size in ((0.07, 100), (0.29, 100), (0.57, 100), (0.1, 30)):
@@ -164,12 +168,14 @@ class PValuesTest(parameterized.TestCase):
     thresholds = measures.null_thresholds(null, 0.1, rule)
     count = round(thresholds.level * 1_009)
     p = measures.null_p_values(features, null)
-    for measure, labels in measures.passes(features, thresholds).items():
+    for measure, labels in measures.passes_by_measure(
+        features, thresholds
+    ).items():
       np.testing.assert_array_equal(
           labels, p[measure] <= (1 + count + 1e-9) / 1_010
       )
     # And the smaller the rule's p, the more surely it is semantic.
-    labels = measures.semantic(features, thresholds, rule)
+    labels = measures.is_semantic(features, thresholds, rule)
     whole = measures.rule_p_values(features, null, rule)
     self.assertLess(whole[labels].max(), whole[~labels].min())
     self.assertBetween(labels.mean(), 0.02, 0.5)

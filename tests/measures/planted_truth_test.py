@@ -89,18 +89,18 @@ class PlantedTruthTest(parameterized.TestCase):
         measures.isotropic_directions(measures.NULL_SIZE, _D, seed=seed)
     )
     thresholds = measures.null_thresholds(null)
-    found = measures.semantic(features, thresholds)
+    found = measures.is_semantic(features, thresholds)
     self.assertGreaterEqual(found[true].mean(), 0.95)
     # 1 % of the 768 others are expected: a precision of 0.97.
     self.assertGreaterEqual(true[found].mean(), 0.95)
     # Each kind by its own measure, and not by the other.
-    passed = measures.passes(features, thresholds)
+    passed = measures.passes_by_measure(features, thresholds)
     forms = np.arange(256) % (2 * _CLUSTERS) < _CLUSTERS
     self.assertGreater(passed['levenshtein'][:256][forms].mean(), 0.95)
     self.assertLess(passed['levenshtein'][:256][~forms].mean(), 0.1)
     self.assertGreater(passed['cosine'][:256][~forms].mean(), 0.95)
     excess = measures.bootstrap_excess(
-        found, measures.semantic(null, thresholds), seed=0
+        found, measures.is_semantic(null, thresholds), seed=0
     )
     self.assertBetween(0.24, excess.low, excess.high)
     # Also as discoveries: of those with q <= 0.05, few are false.
@@ -117,9 +117,9 @@ class PlantedTruthTest(parameterized.TestCase):
     null = world.coherence(directions)
     thresholds = measures.null_thresholds(null, rule=rule)
     self.assertBetween(thresholds.null_share, 0.009, 0.01)
-    found = measures.semantic(features, thresholds, rule)
+    found = measures.is_semantic(features, thresholds, rule)
     excess = measures.bootstrap_excess(
-        found, measures.semantic(null, thresholds, rule), seed=0
+        found, measures.is_semantic(null, thresholds, rule), seed=0
     )
     self.assertBetween(0.0, excess.low, excess.high)
 
@@ -141,7 +141,7 @@ class PlantedTruthTest(parameterized.TestCase):
         ),
     ):
       cuts = measures.null_thresholds(world.coherence(directions))
-      shares[name] = measures.semantic(features, cuts).mean()
+      shares[name] = measures.is_semantic(features, cuts).mean()
     self.assertGreater(shares['isotropic'], 0.5)
     self.assertBetween(shares['matched'], 0.003, 0.018)
 

@@ -34,7 +34,7 @@ class PopulationsTest(parameterized.TestCase):
 
   def test_split(self):
     labels = np.asarray([True, False, True])
-    first, second = measures.split(np.asarray([1.0, 2.0, 3.0]), labels)
+    first, second = measures.split_by_label(np.asarray([1.0, 2.0, 3.0]), labels)
     np.testing.assert_array_equal(first, [1, 3])
     np.testing.assert_array_equal(second, [2])
 

@@ -56,14 +56,14 @@ class SweepTest(parameterized.TestCase):
     rows = measures.sweep(layers, nulls)
     cuts = measures.null_thresholds(nulls[layer], 0.03, rule)
     row = _cell(rows, rule=rule, kind='null', level=0.03, layer=layer)
-    labels = measures.semantic(layers[layer], cuts, rule)
+    labels = measures.is_semantic(layers[layer], cuts, rule)
     self.assertEqual(row['share'], labels.mean())
     self.assertEqual(row['null_share'], cuts.null_share)
     cuts = measures.quantile_thresholds(list(layers.values()), 0.9)
     row = _cell(rows, rule=rule, kind='quantile', level=0.9, layer=layer)
-    labels = measures.semantic(layers[layer], cuts, rule)
+    labels = measures.is_semantic(layers[layer], cuts, rule)
     self.assertEqual(row['share'], labels.mean())
-    labels = measures.semantic(nulls[layer], cuts, rule)
+    labels = measures.is_semantic(nulls[layer], cuts, rule)
     self.assertEqual(row['null_share'], labels.mean())
 
   @parameterized.parameters(*_SINGLE)
@@ -77,7 +77,7 @@ class SweepTest(parameterized.TestCase):
     self.assertEqual(row['null_share'], 50 / 503)
     row = _cell(rows, measure=measure, kind='quantile', level=0.7, layer=4)
     cuts = measures.quantile_thresholds(list(layers.values()), 0.7)
-    want = measures.passes(layers[4], cuts)[measure].mean()
+    want = measures.passes_by_measure(layers[4], cuts)[measure].mean()
     self.assertEqual(row['share'], want)
 
   def test_the_whole_model_pools_features(self):
@@ -101,7 +101,7 @@ class SweepTest(parameterized.TestCase):
     )
     rows = measures.sweep(layers, nulls, fixed=cuts)
     row = _cell(rows, rule='majority', kind='fixed', layer=3)
-    labels = measures.semantic(layers[3], cuts, 'majority')
+    labels = measures.is_semantic(layers[3], cuts, 'majority')
     self.assertEqual((row['share'], row['level']), (labels.mean(), None))
 
   def test_without_a_null(self):
