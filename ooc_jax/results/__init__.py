@@ -1,12 +1,16 @@
 """What a run leaves: schema, atomic resumable store, safe text."""
 
+from ooc_jax._files import atomic_file
+from ooc_jax._files import atomic_write
+from ooc_jax._files import plain
+from ooc_jax._files import read_json
+from ooc_jax._files import sha256_file
+from ooc_jax._files import write_json
+from ooc_jax._text import display_width
+from ooc_jax._text import figure_text
+from ooc_jax._text import printable
+from ooc_jax._text import quoted
 from ooc_jax.results._figure import save_figure
-from ooc_jax.results._files import atomic_file
-from ooc_jax.results._files import atomic_write
-from ooc_jax.results._files import plain
-from ooc_jax.results._files import read_json
-from ooc_jax.results._files import sha256_file
-from ooc_jax.results._files import write_json
 from ooc_jax.results._schema import SCHEMA_VERSION
 from ooc_jax.results._schema import Example
 from ooc_jax.results._schema import LayerSummary
@@ -14,10 +18,6 @@ from ooc_jax.results._schema import Share
 from ooc_jax.results._schema import Summary
 from ooc_jax.results._schema import features_table
 from ooc_jax.results._store import ResultsFolder
-from ooc_jax.results._text import display_width
-from ooc_jax.results._text import figure_text
-from ooc_jax.results._text import printable
-from ooc_jax.results._text import quoted
 
 __all__ = (
     'Example',

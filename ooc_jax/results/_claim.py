@@ -11,11 +11,11 @@ from typing import Any
 from absl import logging
 
 from ooc_jax._errors import InputError
+from ooc_jax._files import sync_folder
+from ooc_jax._files import temporaries
+from ooc_jax._files import write_json
+from ooc_jax._text import printable
 from ooc_jax.results import _config
-from ooc_jax.results._files import sync_folder
-from ooc_jax.results._files import temporaries
-from ooc_jax.results._files import write_json
-from ooc_jax.results._text import printable
 
 FEATURES = 'features'
 FIGURES = 'figures'

@@ -10,10 +10,10 @@ from absl import logging
 import numpy as np
 
 from ooc_jax._errors import InputError
-from ooc_jax.results._files import plain
-from ooc_jax.results._files import read_json
+from ooc_jax._files import plain
+from ooc_jax._files import read_json
+from ooc_jax._text import printable
 from ooc_jax.results._schema import SCHEMA_VERSION
-from ooc_jax.results._text import printable
 
 CONFIG = 'config.json'
 # A model folder has a config.json too.

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ooc_jax._errors import InputError
-from ooc_jax.results._files import atomic_file
-from ooc_jax.results._files import refusal
-from ooc_jax.results._text import printable
+from ooc_jax._files import atomic_file
+from ooc_jax._files import refusal
+from ooc_jax._text import printable
 
 
 def write_parquet(path: pathlib.Path, table: pa.Table) -> None:

@@ -10,22 +10,22 @@ from typing import Any
 import pyarrow as pa
 
 from ooc_jax._errors import InputError
+from ooc_jax._files import atomic_file
+from ooc_jax._files import read_json
+from ooc_jax._files import refusal
+from ooc_jax._files import sync_folder
+from ooc_jax._files import write_json
+from ooc_jax._text import printable
 from ooc_jax.results import _config
 from ooc_jax.results._claim import FEATURES
 from ooc_jax.results._claim import FIGURES
 from ooc_jax.results._claim import claim_folder
 from ooc_jax.results._claim import lock_folder
 from ooc_jax.results._figure import save_figure
-from ooc_jax.results._files import atomic_file
-from ooc_jax.results._files import read_json
-from ooc_jax.results._files import refusal
-from ooc_jax.results._files import sync_folder
-from ooc_jax.results._files import write_json
 from ooc_jax.results._parquet import check_parquet
 from ooc_jax.results._parquet import read_parquet
 from ooc_jax.results._parquet import write_parquet
 from ooc_jax.results._schema import SCHEMA_VERSION
-from ooc_jax.results._text import printable
 
 if typing.TYPE_CHECKING:
   import matplotlib.figure

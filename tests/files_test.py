@@ -14,9 +14,9 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import numpy as np
 
+from ooc_jax import _files
 from ooc_jax import results
 from ooc_jax._errors import InputError
-from ooc_jax.results import _files
 
 
 def _failing(number):
@@ -42,7 +42,7 @@ class AtomicWriteTest(parameterized.TestCase):
     self.path.write_bytes(b'old')
     with mock.patch.object(os, call, _failing(error[0])) as failed:
       with self.assertRaises(InputError) as caught:
-        results.atomic_write(self.path, b'new')
+        _files.atomic_write(self.path, b'new')
     failed.assert_called_once()
     self.assertEqual(os.listdir(self.folder), ['table.bin'])
     self.assertEqual(self.path.read_bytes(), b'old')
@@ -63,8 +63,8 @@ class AtomicWriteTest(parameterized.TestCase):
         with self.assertRaisesRegex(InputError, 'layer=03.*: .*free some'):
           out.write_layer(3, table)
         with self.assertRaisesRegex(InputError, 'table.bin: .*free some'):
-          results.atomic_write(self.path, bytes(10_001))
-        results.atomic_write(self.path, bytes(10_000))
+          _files.atomic_write(self.path, bytes(10_001))
+        _files.atomic_write(self.path, bytes(10_000))
       finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
       self.assertFalse(out.has_layer(3))
@@ -74,7 +74,7 @@ class AtomicWriteTest(parameterized.TestCase):
 
   def test_an_interrupt_leaves_nothing_and_is_passed_on(self):
     with self.assertRaises(KeyboardInterrupt):
-      with results.atomic_file(self.path) as file:
+      with _files.atomic_file(self.path) as file:
         file.write(b'half')
         raise KeyboardInterrupt
     self.assertEqual(os.listdir(self.folder), [])
@@ -97,7 +97,7 @@ class AtomicWriteTest(parameterized.TestCase):
       return mock.patch.object(os, name, called)
 
     with spy('fsync'), spy('replace'):
-      results.atomic_write(self.path, b'seven..')
+      _files.atomic_write(self.path, b'seven..')
     self.assertEqual(calls, ['7 bytes', 'replace', 'folder'])
 
   def test_a_folder_that_cannot_be_synced_is_no_failure(self):
@@ -110,13 +110,13 @@ class AtomicWriteTest(parameterized.TestCase):
       real(descriptor)
 
     with mock.patch.object(os, 'fsync', fsync):
-      results.atomic_write(self.path, b'new')
+      _files.atomic_write(self.path, b'new')
     self.assertEqual(self.path.read_bytes(), b'new')
 
   def test_rights_are_those_of_any_new_file(self):
     old = os.umask(0o027)
     try:
-      results.atomic_write(self.path, b'')
+      _files.atomic_write(self.path, b'')
     finally:
       os.umask(old)
     self.assertEqual(stat.S_IMODE(self.path.stat().st_mode), 0o640)
@@ -129,7 +129,7 @@ class AtomicWriteTest(parameterized.TestCase):
   def test_a_path_that_cannot_be_is_refused(self, name, reason):
     (self.folder / 'is_folder').mkdir()
     with self.assertRaisesRegex(InputError, reason):
-      results.atomic_write(self.folder / name, b'')
+      _files.atomic_write(self.folder / name, b'')
     self.assertEqual(os.listdir(self.folder), ['is_folder'])
 
   def test_temporaries_are_only_ours_and_only_files(self):
@@ -151,7 +151,7 @@ class JsonTest(parameterized.TestCase):
     self.path = pathlib.Path(self.create_tempdir().full_path) / 'x.json'
 
   def test_the_bytes(self):
-    results.write_json(
+    _files.write_json(
         self.path,
         {
             'b': (np.float32(0.5), np.int64(3), np.bool_(True), None),
@@ -167,13 +167,13 @@ class JsonTest(parameterized.TestCase):
         '  "b": [\n    0.5,\n    3,\n    true,\n    null\n  ],\n'
         '  "nan": [\n    null,\n    null,\n    null\n  ]\n}\n',
     )
-    read = results.read_json(self.path)
+    read = _files.read_json(self.path)
     self.assertEqual(read['a']['text'], '\x1b[31m\u202eé\ud800\x7f')
 
   def test_order_of_insertion_does_not_matter(self):
-    results.write_json(self.path, {'a': 1, 'b': 2})
+    _files.write_json(self.path, {'a': 1, 'b': 2})
     first = self.path.read_bytes()
-    results.write_json(self.path, {'b': 2, 'a': 1})
+    _files.write_json(self.path, {'b': 2, 'a': 1})
     self.assertEqual(self.path.read_bytes(), first)
 
   @parameterized.parameters(
@@ -181,7 +181,7 @@ class JsonTest(parameterized.TestCase):
   )
   def test_what_json_lacks_is_an_error(self, value, reason):
     with self.assertRaisesRegex(TypeError, reason):
-      results.write_json(self.path, value)
+      _files.write_json(self.path, value)
     self.assertFalse(self.path.exists())
 
   @parameterized.parameters(
@@ -190,11 +190,11 @@ class JsonTest(parameterized.TestCase):
   def test_what_is_not_json_is_refused(self, data, reason):
     self.path.write_bytes(data)
     with self.assertRaisesRegex(InputError, reason):
-      results.read_json(self.path)
+      _files.read_json(self.path)
 
   def test_a_missing_file_is_refused(self):
     with self.assertRaisesRegex(InputError, 'Cannot read .*x.json: No such'):
-      results.read_json(self.path)
+      _files.read_json(self.path)
 
 
 class Sha256Test(parameterized.TestCase):
@@ -209,8 +209,8 @@ class Sha256Test(parameterized.TestCase):
     (self.folder / 'w').write_bytes(data)
     (self.folder / 'link').symlink_to('w')
     expected = hashlib.sha256(data).hexdigest()
-    self.assertEqual(results.sha256_file(self.folder / 'w'), expected)
-    self.assertEqual(results.sha256_file(str(self.folder / 'link')), expected)
+    self.assertEqual(_files.sha256_file(self.folder / 'w'), expected)
+    self.assertEqual(_files.sha256_file(str(self.folder / 'link')), expected)
 
   def test_only_files_have_one(self):
     os.mkfifo(self.folder / 'pipe')  # Opening it the usual way would hang.
@@ -220,7 +220,7 @@ class Sha256Test(parameterized.TestCase):
         ('missing', 'No such file'),
     ):
       with self.subTest(name), self.assertRaisesRegex(InputError, reason):
-        results.sha256_file(self.folder / name)
+        _files.sha256_file(self.folder / name)
 
 
 class RoundTripTest(absltest.TestCase):
@@ -235,8 +235,8 @@ class RoundTripTest(absltest.TestCase):
         1.7976931348623157e308,
         float(np.float32(0.1)),
     ]
-    results.write_json(path, values)
-    self.assertEqual(results.read_json(path), values)
+    _files.write_json(path, values)
+    self.assertEqual(_files.read_json(path), values)
     self.assertEqual(json.loads(path.read_text()), values)
 
 

@@ -10,7 +10,7 @@ from matplotlib.backends import backend_agg
 from matplotlib.figure import Figure
 import numpy as np
 
-from ooc_jax import results
+from ooc_jax import _text
 
 _ESCAPE = re.compile(
     r'\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8})|([nrt\\"]))'
@@ -64,7 +64,7 @@ class PrintableTest(parameterized.TestCase):
       ('', ''),
   )
   def test_shown_as(self, text, expected):
-    self.assertEqual(results.printable(text), expected)
+    self.assertEqual(_text.printable(text), expected)
 
   def test_every_character_is_safe_and_none_is_lost(self):
     codes = [*range(0x10000), *range(0x10000, 0x110000, 251)]
@@ -72,7 +72,7 @@ class PrintableTest(parameterized.TestCase):
     kept = 0
     for start in range(0, len(codes), 64):
       text = ''.join(map(chr, codes[start : start + 64]))
-      shown = results.printable(text)
+      shown = _text.printable(text)
       self.assertEqual(_unsafe(shown), [])
       self.assertEqual(_unescaped(shown), text)
       shown.encode('utf-8')
@@ -80,7 +80,26 @@ class PrintableTest(parameterized.TestCase):
     self.assertGreater(kept, 50_000)  # Not by escaping all.
 
   def test_text_that_looks_escaped_stays_different(self):
-    self.assertNotEqual(results.printable('\x1b'), results.printable('\\x1b'))
+    self.assertNotEqual(_text.printable('\x1b'), _text.printable('\\x1b'))
+
+  def test_a_long_text_is_cut_outside_of_an_escape(self):
+    self.assertEqual(_text.printable('a\x1b' * 3, 4), 'a\\x1ba\\x1b...')
+    self.assertEqual(_text.printable('abcd', 4), 'abcd')
+
+
+class NearestTest(parameterized.TestCase):
+
+  @parameterized.parameters(
+      ('smolm2', "; did you mean 'smollm2'?"),
+      ('zzz', '; known are smollm2, gemma2.'),
+  )
+  def test_a_sentence_ends(self, name, end):
+    self.assertEqual(_text.nearest(name, ('smollm2', 'gemma2')), end)
+
+  def test_without_a_cutoff_one_is_always_suggested(self):
+    self.assertEqual(
+        _text.nearest('zzz', ['a'], cutoff=0.0), "; did you mean 'a'?"
+    )
 
 
 class QuotedTest(parameterized.TestCase):
@@ -98,13 +117,13 @@ class QuotedTest(parameterized.TestCase):
       ('漢字漢字', 8, '"漢字…"'),
   )
   def test_shown_as(self, text, width, expected):
-    shown = results.quoted(text, width)
+    shown = _text.quoted(text, width)
     self.assertEqual(shown, expected)
     if width is not None:
-      self.assertLessEqual(results.display_width(shown), width)
+      self.assertLessEqual(_text.display_width(shown), width)
 
   def test_width_of_text(self):
-    self.assertEqual(results.display_width('a漢e\u0301ｱＡ'), 1 + 2 + 1 + 1 + 2)
+    self.assertEqual(_text.display_width('a漢e\u0301ｱＡ'), 1 + 2 + 1 + 1 + 2)
 
 
 class FigureTextTest(parameterized.TestCase):
@@ -116,13 +135,13 @@ class FigureTextTest(parameterized.TestCase):
       (r'\$', r'\\\$'),
   )
   def test_shown_as(self, text, expected):
-    self.assertEqual(results.figure_text(text), expected)
+    self.assertEqual(_text.figure_text(text), expected)
 
   @parameterized.parameters(
       '$x^2$', r'$\frac{1}{0}$', '$', '$$', 'a_b^c', r'\$1$2', r'\alpha', '$\\'
   )
   def test_is_drawn_letter_by_letter(self, text):
-    shown = results.figure_text(text)
+    shown = _text.figure_text(text)
     self.assertFalse(cbook.is_math_text(shown))
     plain = text.replace('\\', '\\\\')
     np.testing.assert_array_equal(_drawn(shown, True), _drawn(plain, False))
@@ -132,7 +151,7 @@ class FigureTextTest(parameterized.TestCase):
     """Warnings are errors here, and Matplotlib warns of missing glyphs."""
     text = ''.join(map(chr, range(0x20, 0x10000, 97))) + '🙂\U0002070e'
     for start in range(0, len(text), 40):
-      _drawn(results.figure_text(text[start : start + 40]), True)
+      _drawn(_text.figure_text(text[start : start + 40]), True)
 
 
 def _drawn(text, parse_math):

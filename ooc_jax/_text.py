@@ -1,9 +1,12 @@
-"""Token text made safe to show.
+"""Text from outside made safe to show, and names that were nearly meant.
 
-A vocabulary is data from outside: it holds terminal escapes, text that turns
-the reading direction, characters without width and halves of characters.
+A vocabulary, a file's list of tensors and a path are data: they hold terminal
+escapes, text that turns the reading direction, characters without width and
+halves of characters.
 """
 
+from collections.abc import Iterable
+import difflib
 import functools
 import pathlib
 import unicodedata
@@ -48,7 +51,7 @@ def _units(text: str) -> list[str]:
   return units
 
 
-def printable(text: str) -> str:
+def printable(text: str, most: int | None = None) -> str:
   r"""Makes any text safe for a terminal, a log line and a table.
 
   Letters, marks on letters, digits, symbols and the space stay. Control, bidi,
@@ -59,10 +62,16 @@ def printable(text: str) -> str:
 
   Args:
     text: Any string, lone surrogates included.
+    most: Characters of `text` to show; '...' stands for the rest. Names in a
+      file that is not ours may be of any length.
 
   Returns:
     One line that can be encoded as UTF-8.
   """
+  if most is not None and len(text) > most:
+    return printable(text[:most]) + '...'
+  if text.isascii() and text.isprintable() and '\\' not in text:
+    return text
   return ''.join(_units(text))
 
 
@@ -93,6 +102,24 @@ def display_width(text: str) -> int:
       else 1 + (unicodedata.east_asian_width(char) in 'WF')
       for char in text
   )
+
+
+def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.5) -> str:
+  """How a sentence about an unknown name ends: with what may have been meant.
+
+  Args:
+    name: What was given.
+    known: The names there are, in the order to list them.
+    cutoff: How alike two names must be for one to be suggested, 0 to 1.
+
+  Returns:
+    "; did you mean 'x'?" where one is alike, else '; known are x, y.'.
+  """
+  known = list(known)
+  close = difflib.get_close_matches(name, known, n=1, cutoff=cutoff)
+  if close:
+    return f'; did you mean {close[0]!r}?'
+  return f'; known are {", ".join(known)}.'
 
 
 def figure_text(text: str) -> str:

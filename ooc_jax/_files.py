@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ooc_jax._errors import InputError
-from ooc_jax.results._text import printable
+from ooc_jax._text import printable
 
 # Only files with this prefix are ever deleted; nothing else makes such names.
 TEMPORARY_PREFIX = '.ooc_jax-tmp-'
@@ -171,11 +171,14 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
   atomic_write(path, text.encode('ascii') + b'\n')
 
 
-def read_json(path: str | os.PathLike[str]) -> Any:
+def read_json(
+    path: str | os.PathLike[str], *, remedy: str = 'delete it and run again'
+) -> Any:
   """Reads a JSON file.
 
   Args:
     path: The file.
+    remedy: What to do about one that is damaged.
 
   Returns:
     Its value.
@@ -189,8 +192,8 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     raise InputError(refusal('read', path, error)) from error
   except (ValueError, RecursionError) as error:
     raise InputError(
-        f'{printable(str(path))} is not JSON ({printable(str(error))}): delete'
-        ' it and run again.'
+        f'{printable(str(path))} is not JSON ({printable(str(error))}):'
+        f' {remedy}.'
     ) from error
 
 
