@@ -116,7 +116,7 @@ def heads_table(
 
 
 def _copying(model, dictionary, layer, head, mesh) -> dict[str, Any]:
-  if not dictionary.site.reads_stream:
+  if not dictionary.reads_stream:
     return {}
   copying = circuits.ov_copying(
       model, dictionary, layer, head, min(_COPY, dictionary.size), mesh=mesh

@@ -45,9 +45,9 @@ def parse_sides(text: str, tied: bool) -> tuple[str, ...]:
 def readable(
     sides: Sequence[str], dictionary: ooc_jax.Dictionary
 ) -> tuple[str, ...]:
-  """The sides that this dictionary has: not every encoder reads the stream."""
+  """The sides that this dictionary has: not every one reads the stream."""
   return tuple(
-      side for side in sides if side != 'input' or dictionary.site.reads_stream
+      side for side in sides if side != 'input' or dictionary.reads_stream
   )
 
 

@@ -105,13 +105,8 @@ def input_lens(
   Raises:
     InputError: A setting is unknown, or model and dictionary do not fit.
   """
+  dictionary.check_reads_stream()
   site = dictionary.site
-  if not site.reads_stream:
-    raise InputError(
-        f'{dictionary.name} reads {site.hook} of layer {site.layer}, which is'
-        ' not the residual stream, so its encoder cannot be contracted with'
-        ' the embedding; use output_lens, which reads its decoder.'
-    )
   threshold = dictionary.threshold - dictionary.encoder_bias
   if site.reads_normed and site.hook != 'mlp_neuron':
     # It divides by an RMS that is not known here; a neuron opens at 0, which

@@ -107,7 +107,7 @@ def ov_writes(
     InputError: Model and dictionaries do not fit, or `k` is out of range.
   """
   check_attention_input(model, source, layer)
-  _check_reads_stream(target)
+  target.check_reads_stream()
   return _writes(
       head_values(model, source.decoder, layer, head),
       read_output(target.encoder, head_output(model, layer, head)),
@@ -144,7 +144,7 @@ def ov_copying(
     InputError: Model and dictionary do not fit, or `k` is out of range.
   """
   check_attention_input(model, dictionary, layer)
-  _check_reads_stream(dictionary)
+  dictionary.check_reads_stream()
   readers, output = dictionary.encoder, head_output(model, layer, head)
   if dictionary.site.hook == 'embedding':
     readers = unembedding_table(model)
@@ -203,13 +203,3 @@ def _writes(
       mean=lens.mean,
       std=lens.std,
   )
-
-
-def _check_reads_stream(dictionary: Dictionary) -> None:
-  site = dictionary.site
-  if not site.reads_stream:
-    raise InputError(
-        f'{dictionary.name} reads {site.hook} of layer {site.layer}, which is'
-        ' not the residual stream, so a write to the stream cannot be'
-        ' contracted with its encoder; give one that reads the stream.'
-    )

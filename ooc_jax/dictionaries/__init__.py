@@ -7,6 +7,7 @@ from ooc_jax.dictionaries._builtin import token_dictionary
 from ooc_jax.dictionaries._dictionary import HOOKS
 from ooc_jax.dictionaries._dictionary import Dictionary
 from ooc_jax.dictionaries._dictionary import DictionarySite
+from ooc_jax.dictionaries._from_arrays import from_arrays
 from ooc_jax.dictionaries._load import load_dictionary
 from ooc_jax.dictionaries._registry import list_dictionaries
 from ooc_jax.dictionaries._releases import Release
@@ -33,6 +34,7 @@ __all__ = (
     'SaeParams',
     'SaeState',
     'TrainingRecipe',
+    'from_arrays',
     'init_sae_state',
     'is_saved_dictionary',
     'list_dictionaries',

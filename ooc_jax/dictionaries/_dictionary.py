@@ -1,6 +1,7 @@
 """A dictionary: a set of directions in one model's activation space."""
 
 import dataclasses
+import operator
 from typing import Any
 
 import flax
@@ -77,16 +78,43 @@ class DictionarySite:
     return self.hook in _READS
 
 
+def checked_hook(hook: str | None) -> str | None:
+  """`hook`, which is one of `HOOKS`, or None.
+
+  Raises:
+    InputError: It is something else.
+  """
+  if hook is not None and hook not in HOOKS:
+    raise InputError(f'hook={hook!r} must be one of {", ".join(HOOKS)}.')
+  return hook
+
+
+def checked_layer(layer: Any) -> int | None:
+  """`layer` as an int, or None.
+
+  Raises:
+    InputError: It is no whole number from 0.
+  """
+  try:
+    number = None if layer is None else operator.index(layer)
+  except TypeError:
+    number = -1
+  if number is not None and (number < 0 or isinstance(layer, bool)):
+    raise InputError(f'layer={layer!r} must be a whole number from 0.')
+  return number
+
+
 @flax.struct.dataclass
 class Dictionary:
   """F directions to explain, mapped to the residual stream.
 
   A feature fires at x with a = pre · 1[pre > threshold], where
   pre = x · encoder + encoder_bias. R is the width that the encoder reads: D,
-  but N·H at the hook 'attn_z'.
+  but N·H at the hook 'attn_z'. Directions without an encoder are read by what
+  they write alone: through the unembedding and by attention.
 
   Attributes:
-    encoder: [F, R] what each feature reads.
+    encoder: [F, R] what each feature reads; None where that is not known.
     decoder: [F, D] what each feature writes.
     encoder_bias: [F].
     decoder_bias: [D].
@@ -114,6 +142,34 @@ class Dictionary:
     """F, how many features."""
     return self.decoder.shape[0]
 
+  @property
+  def reads_stream(self) -> bool:
+    """Whether there is an encoder, of directions of the residual stream."""
+    return self.encoder is not None and self.site.reads_stream
+
+  def check_reads_stream(self) -> None:
+    """Refuses a dictionary whose encoder meets no weights of the stream.
+
+    Raises:
+      InputError: There is no encoder, or it is of another space.
+    """
+    self._check_encoder()
+    if not self.site.reads_stream:
+      raise InputError(
+          f'{self.name} reads {self.site.hook} of layer {self.site.layer},'
+          ' which is not the residual stream, so its encoder cannot be'
+          ' contracted with what the stream holds; read its decoder'
+          ' (output_lens, attention_statistics).'
+      )
+
+  def _check_encoder(self) -> None:
+    if self.encoder is None:
+      raise InputError(
+          f'{self.name} has no encoder, so what its features read is not'
+          ' known; give encoder=, or read its decoder (output_lens,'
+          ' attention_statistics).'
+      )
+
   def encode(
       self, x: Float[Array | np.ndarray, '*batch R']
   ) -> Float[Array, '*batch F']:
@@ -123,8 +179,9 @@ class Dictionary:
       x: [*, R] what `site` reads.
 
     Raises:
-      InputError: The width is another one.
+      InputError: The width is another one, or there is no encoder.
     """
+    self._check_encoder()
     pre = _times(x, self.encoder, 'FR', 'encoder')
     pre = pre + _as_row(self.encoder_bias, pre.ndim)
     fires = pre > _as_row(self.threshold, pre.ndim)

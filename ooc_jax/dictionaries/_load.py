@@ -2,7 +2,6 @@
 
 import dataclasses
 import difflib
-import operator
 import os
 import pathlib
 import re
@@ -15,8 +14,9 @@ from ooc_jax.dictionaries._archive import printable
 from ooc_jax.dictionaries._builtin import mlp_dictionary
 from ooc_jax.dictionaries._builtin import random_dictionary
 from ooc_jax.dictionaries._builtin import token_dictionary
-from ooc_jax.dictionaries._dictionary import HOOKS
 from ooc_jax.dictionaries._dictionary import Dictionary
+from ooc_jax.dictionaries._dictionary import checked_hook
+from ooc_jax.dictionaries._dictionary import checked_layer
 from ooc_jax.dictionaries._formats import load_file
 from ooc_jax.dictionaries._formats import load_folder
 from ooc_jax.dictionaries._placement import checked_dtype
@@ -87,9 +87,7 @@ def load_dictionary(
       says what, where and what to do.
   """
   checked_dtype(dtype)
-  number = _checked_layer(layer)
-  if hook is not None and hook not in HOOKS:
-    raise InputError(f'hook={hook!r} must be one of {", ".join(HOOKS)}.')
+  number, hook = checked_layer(layer), checked_hook(hook)
   name = _filled(os.fspath(source), number)
   if name in BUILTIN:
     given = {
@@ -226,16 +224,6 @@ def _filled(name: str, layer: int | None) -> str:
   if layer is None:
     raise InputError(f'{printable(name)} is of every layer; give layer=.')
   return name.replace('{layer}', str(layer))
-
-
-def _checked_layer(layer: Any) -> int | None:
-  try:
-    number = None if layer is None else operator.index(layer)
-  except TypeError:
-    number = -1
-  if number is not None and (number < 0 or isinstance(layer, bool)):
-    raise InputError(f'layer={layer!r} must be a whole number from 0.')
-  return number
 
 
 def _unknown(name: str) -> str:

@@ -50,32 +50,38 @@ def place(dictionary: Dictionary, dtype: Any, mesh: Mesh | None) -> Dictionary:
   dtype = checked_dtype(dtype)
   _check_mesh(mesh)
   arrays = {
-      name: getattr(dictionary, name) for name in (*_ROWS, 'decoder_bias')
+      name: x
+      for name in (*_ROWS, 'decoder_bias')
+      if (x := getattr(dictionary, name)) is not None
   }
   moved: dict[int, jax.Array] = {}  # A shared table is moved once.
-  out = {}
+  out: dict[str, Any] = {}
   for name, x in arrays.items():
     if id(x) not in moved:
       cast = dtype if name in _MATRICES and dtype is not None else x.dtype
       with np.errstate(over='ignore'):  # Told below.
         moved[id(x)] = _put(x.astype(cast), mesh, name in _ROWS)
     out[name] = moved[id(x)]
+  dictionary = dataclasses.replace(dictionary, **out)
+  check_finite(dictionary)
+  return dictionary
+
+
+def check_finite(dictionary: Dictionary) -> None:
+  """Refuses NaN, and infinity but in a threshold: such a feature never fires.
+
+  Raises:
+    InputError: An array holds either; it is named.
+  """
   for name in (*_MATRICES, 'encoder_bias', 'decoder_bias'):
-    if not bool(jnp.isfinite(out[name]).all()):
+    x = getattr(dictionary, name)
+    if x is not None and not bool(jnp.isfinite(x).all()):
       raise InputError(
-          f'{dictionary.name}: the {name} overflows {out[name].dtype}; take a'
-          ' wider dtype, or check the file.'
+          f'{dictionary.name}: the {name} overflows {x.dtype}, or holds NaN;'
+          ' take a wider dtype, or check where it is from.'
       )
-  if bool(jnp.isnan(out['threshold']).any()):
+  if bool(jnp.isnan(dictionary.threshold).any()):
     raise InputError(f'{dictionary.name}: a threshold is NaN; check the file.')
-  return dataclasses.replace(
-      dictionary,
-      encoder=out['encoder'],
-      decoder=out['decoder'],
-      encoder_bias=out['encoder_bias'],
-      decoder_bias=out['decoder_bias'],
-      threshold=out['threshold'],
-  )
 
 
 def _put(x: Any, mesh: Mesh | None, rows: bool) -> jax.Array:

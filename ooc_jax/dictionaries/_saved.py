@@ -70,7 +70,11 @@ def save_dictionary(
   if to not in ('orbax', 'safetensors'):
     raise InputError(f"to={to!r} must be 'orbax' or 'safetensors'.")
   target = checked_target(folder)
-  arrays = {name: jnp.asarray(getattr(dictionary, name)) for name in _NAMES}
+  arrays = {
+      name: jnp.asarray(x)
+      for name in _NAMES
+      if (x := getattr(dictionary, name)) is not None
+  }
   files = [p for p in map(pathlib.Path, dictionary.files) if p.is_file()]
   with new_folder(target, sum(x.nbytes for x in arrays.values())) as temporary:
     if to == 'orbax':
@@ -159,10 +163,12 @@ def _read(folder: pathlib.Path, told: Mapping[str, Any]) -> dict[str, Any]:
           sharding=SingleDeviceSharding(jax.devices()[0]),
       )
       for name in _NAMES
+      if name in told or name != 'encoder'
   }
   features, width = like['decoder'].shape
+  reads = like.get('encoder', like['decoder']).shape[-1]
   shapes = {
-      'encoder': (features, like['encoder'].shape[-1]),
+      'encoder': (features, reads),
       'decoder': (features, width),
       'encoder_bias': (features,),
       'decoder_bias': (width,),
@@ -177,4 +183,4 @@ def _read(folder: pathlib.Path, told: Mapping[str, Any]) -> dict[str, Any]:
       raise ValueError(f'{name} has the wrong shape')
     if arrays[name].dtype != x.dtype:
       raise ValueError(f'{name} has the wrong dtype')
-  return {name: arrays[name] for name in _NAMES}
+  return {'encoder': None} | {name: arrays[name] for name in like}

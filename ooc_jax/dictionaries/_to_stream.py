@@ -116,7 +116,7 @@ def check_fits(stored: Stored | Dictionary, name: str, model: Model) -> None:
       (stored.encoder, reads),
       (stored.decoder, writes),
   ):
-    if side.shape[1] != width:
+    if side is not None and side.shape[1] != width:
       raise InputError(
           f'{name} is {side.shape[1]} wide at the hook {site.hook!r}, and the'
           f' {what} of the {whole} {verb} {width} wide; give the model that it'
