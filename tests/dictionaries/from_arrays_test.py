@@ -46,7 +46,7 @@ class FromArraysTest(parameterized.TestCase):
 
   def test_without_an_encoder_the_decoder_is_read_and_nothing_else(self):
     model = tiny_model('gemma2')
-    directions = np.random.default_rng(0).normal(size=(5, 20))
+    directions = np.random.default_rng(0).normal(size=(12, 20))
     bare = from_arrays(directions, layer=0)
     own = from_arrays(directions, directions, layer=0)
     self.assertIsNone(bare.encoder)
@@ -55,7 +55,9 @@ class FromArraysTest(parameterized.TestCase):
     mask = jnp.ones(model.config.vocab_size, bool)
     read = [ooc_jax.output_lens(model, d, k=3, mask=mask) for d in (bare, own)]
     np.testing.assert_array_equal(read[0].top_ids, read[1].top_ids)
-    scores = [ooc_jax.attention_statistics(model, d, 1) for d in (bare, own)]
+    scores = [
+        ooc_jax.attention_statistics(model, d, 1, k=2) for d in (bare, own)
+    ]
     jax.tree.map(np.testing.assert_array_equal, *scores)
     for call in (
         lambda: ooc_jax.input_lens(model, bare, k=3, mask=mask),
@@ -65,7 +67,7 @@ class FromArraysTest(parameterized.TestCase):
     ):
       with self.assertRaisesRegex(InputError, 'arrays has no encoder'):
         call()
-    decoded = bare.decode(np.eye(5, dtype=np.float32))
+    decoded = bare.decode(np.eye(12, dtype=np.float32))
     np.testing.assert_allclose(decoded, directions, rtol=1e-6)
 
   def test_without_an_encoder_it_is_saved_and_loaded(self):
