@@ -1,4 +1,9 @@
-"""What a run leaves: schema, atomic resumable store, safe text."""
+"""What a run leaves: schema, atomic resumable store, safe text.
+
+`ResultsFolder` is the store. The module `tables` is imported by itself
+(`from ooc_jax.results import tables`): it says what every file of a folder
+holds, and needs JAX, which reading a folder does not.
+"""
 
 from ooc_jax._files import atomic_file
 from ooc_jax._files import atomic_write

@@ -1,6 +1,6 @@
 """Parquet files: written atomically, damage found on reading."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 import contextlib
 import pathlib
 from typing import BinaryIO
@@ -29,11 +29,14 @@ def write_parquet(path: pathlib.Path, table: pa.Table) -> None:
     pq.write_table(table, file, compression='zstd', write_page_checksum=True)
 
 
-def read_parquet(path: pathlib.Path) -> pa.Table:
+def read_parquet(
+    path: pathlib.Path, columns: Sequence[str] | None = None
+) -> pa.Table:
   """Reads a table and verifies its checksums.
 
   Args:
     path: The file.
+    columns: Those to read; by default all.
 
   Returns:
     The table.
@@ -42,7 +45,8 @@ def read_parquet(path: pathlib.Path) -> pa.Table:
     InputError: It is missing, unreadable, damaged or no parquet file.
   """
   with _reading(path) as file:
-    return pq.ParquetFile(file, page_checksum_verification=True).read()
+    source = pq.ParquetFile(file, page_checksum_verification=True)
+    return source.read(None if columns is None else list(columns))
 
 
 def check_parquet(path: pathlib.Path) -> None:

@@ -1,6 +1,6 @@
 """The folder a run leaves: written by one process, resumed, never mixed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import os
 import pathlib
 import re
@@ -163,9 +163,19 @@ class ResultsFolder:
     """Writes, or replaces, the table of one layer: see `features_table`."""
     write_parquet(self._place(FEATURES, _layer_file(layer)), table)
 
-  def read_layer(self, layer: int) -> pa.Table:
-    """Reads the table of one layer; `InputError` if missing or damaged."""
-    return read_parquet(self.path / FEATURES / _layer_file(layer))
+  def read_layer(
+      self, layer: int, columns: Sequence[str] | None = None
+  ) -> pa.Table:
+    """Reads the table of one layer, or some columns of it.
+
+    Args:
+      layer: Its number.
+      columns: Their names; one that is not there is left out.
+
+    Raises:
+      InputError: The file is missing or damaged.
+    """
+    return read_parquet(self.path / FEATURES / _layer_file(layer), columns)
 
   def write_table(self, name: str, table: pa.Table) -> None:
     """Writes, or replaces, `NAME.parquet`."""

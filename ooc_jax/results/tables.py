@@ -1,0 +1,419 @@
+"""Every table of a results folder: what its columns are, how it is called.
+
+A file is written and read through its `TableSchema`, so that a name, a type, a
+shape or the order of columns stands here and nowhere else:
+
+  features/layer=NN   `output_features`, `ATTENTION_FEATURES`: a row a feature
+  directions[_NN]     `DIRECTIONS`: a row a random direction, of all readouts;
+                      `null[_READOUT]` are the rows of one readout
+  labels              `labels`: a row a feature of every layer
+  sweep[_READOUT]     `OUTPUT_SWEEP`, `ATTENTION_SWEEP`
+  heads, heads_NN     `HEADS`: a row a head
+  nulls_NN            `NULLS`: a row a null direction
+  participation       `PARTICIPATION`: a row a feature of every layer
+  shapes              `SHAPES`: a row a decision and a context
+  populations         `POPULATIONS`: a row a context, layer and population
+  effects             `EFFECTS`: a row a context and layer
+
+Arrays have the shape of `Column.shape` in memory, with heads first; in a file a
+row is a feature, so a number for each head is a list of N.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+import dataclasses
+import json
+
+import numpy as np
+import pyarrow as pa
+
+from ooc_jax import measures
+from ooc_jax.results._table_schema import Column
+from ooc_jax.results._table_schema import TableSchema
+
+# How experiment 1 reads a dictionary: decoder and unembedding, encoder and
+# embedding, decoder and embedding.
+READOUTS = ('output', 'input', 'embedding')
+ALL_LAYERS = -1  # The layer of a row that stands for every layer.
+# What stands for chance in experiment 2.
+ATTENTION_NULLS = ('random', 'permuted', 'tokens')
+# Column of `ATTENTION_FEATURES` that each context is decided by.
+STATISTIC = {
+    'query_pre': 'query_max',
+    'query_post': 'largest_weight',
+    'key_pre': 'key_max',
+    'key_post': 'largest_received',
+}
+DIRECTIONS_NAME = 'directions'
+LABELS_NAME = 'labels'
+SWEEP_NAME = 'sweep'
+HEADS_NAME = 'heads'
+PARTICIPATION_NAME = 'participation'
+SHAPES_NAME = 'shapes'
+POPULATIONS_NAME = 'populations'
+EFFECTS_NAME = 'effects'
+
+_WEIGHTS = b'ooc_jax.weights'
+_ORIGIN = b'ooc_jax.dictionary_layer'
+
+
+def prefix_of(readout: str) -> str:
+  """Of the columns of a readout; the output readout has plain names."""
+  return '' if readout == 'output' else f'{readout}_'
+
+
+def name_of(stem: str, readout: str) -> str:
+  """Of a table of one readout: 'sweep', 'sweep_input'."""
+  return stem if readout == 'output' else f'{stem}_{readout}'
+
+
+def directions_name(layer: int) -> str:
+  """Of the random directions of a layer, or of `ALL_LAYERS`."""
+  end = '' if layer == ALL_LAYERS else f'_{layer:02d}'
+  return f'{DIRECTIONS_NAME}{end}'
+
+
+def heads_name(layer: int) -> str:
+  """Of the table of a layer's heads."""
+  return f'{HEADS_NAME}_{layer:02d}'
+
+
+def nulls_name(layer: int) -> str:
+  """Of the table of a layer's null directions."""
+  return f'nulls_{layer:02d}'
+
+
+def with_weights(table: pa.Table, weights: Mapping[str, str]) -> pa.Table:
+  """The table with the SHA-256 of the files its layer was read from."""
+  return _with(table, _WEIGHTS, json.dumps(dict(weights), sort_keys=True))
+
+
+def weights_of(table: pa.Table) -> dict[str, str]:
+  """File -> SHA-256, as `with_weights` put them."""
+  return json.loads(table.schema.metadata[_WEIGHTS])
+
+
+def with_dictionary_layer(table: pa.Table, layer: int | None) -> pa.Table:
+  """The table with the layer by which experiment 1 knows its features."""
+  return _with(table, _ORIGIN, '' if layer is None else str(layer))
+
+
+def dictionary_layer(table: pa.Table) -> int | None:
+  """As `with_dictionary_layer` put it; None where experiment 1 has none."""
+  text = table.schema.metadata[_ORIGIN].decode()
+  return int(text) if text else None
+
+
+def _with(table: pa.Table, key: bytes, value: str) -> pa.Table:
+  return table.replace_schema_metadata(
+      {**(table.schema.metadata or {}), key: value}
+  )
+
+
+_INT, _LONG, _BOOL = pa.int32(), pa.int64(), pa.bool_()
+_SINGLE, _DOUBLE, _TEXT = pa.float32(), pa.float64(), pa.string()
+
+
+def _columns(
+    kind: pa.DataType, shape: str = 'F', /, **texts: str
+) -> tuple[Column, ...]:
+  return tuple(Column(name, kind, text, shape) for name, text in texts.items())
+
+
+_FEATURE = Column('feature', _INT)  # Row of the dictionary.
+_COUNTED = 'of the logits over the tokens that count'
+_LENS = (
+    *_columns(_INT, 'F k', top_ids='token ids of the largest logits'),
+    *_columns(_TEXT, 'F k', top_tokens='their text'),
+    *_columns(_SINGLE, 'F k', top_logits='their logits'),
+    *_columns(_INT, 'F k', bottom_ids='token ids of the smallest logits'),
+    *_columns(_TEXT, 'F k', bottom_tokens='their text'),
+    *_columns(_SINGLE, 'F k', bottom_logits='their logits'),
+    *_columns(
+        _SINGLE,
+        mean=_COUNTED,
+        std=_COUNTED,
+        skewness=_COUNTED,
+        kurtosis=f'excess, {_COUNTED}',
+        entropy='of the softmax over the tokens that count, nats',
+        top_mass='probability of the top tokens',
+        top_entropy='of the top tokens renormalised, nats',
+    ),
+)
+_MEASURE_TEXTS = {
+    'levenshtein': 'mean pairwise edit distance over the longer length',
+    'cosine': 'mean pairwise cosine of the top tokens in the token space',
+}
+
+
+def coherence_columns() -> tuple[Column, ...]:
+  """A column for each measure of coherence."""
+  return tuple(
+      Column(name, _SINGLE, _MEASURE_TEXTS.get(name, ''))
+      for name in measures.LOW_IS_COHERENT
+  )
+
+
+def _readout_columns() -> tuple[Column, ...]:
+  own = {column.name for column in _LENS}
+  return (
+      *_LENS,
+      *(c for c in coherence_columns() if c.name not in own),
+      *_columns(
+          _INT, undertrained='how many of the top tokens look under-trained'
+      ),
+      Column(
+          'active_share',
+          _SINGLE,
+          'share of tokens over the threshold of the feature',
+          optional=True,
+      ),
+      Column(
+          'shared',
+          _SINGLE,
+          'share of the top tokens that are top tokens of the output side too',
+          optional=True,
+      ),
+  )
+
+
+def _by_readout(
+    first: Sequence[Column],
+    own: Sequence[Column],
+    readouts: Iterable[str],
+) -> tuple[Column, ...]:
+  return (
+      *first,
+      *(
+          dataclasses.replace(column, name=prefix_of(readout) + column.name)
+          for readout in readouts
+          for column in own
+      ),
+  )
+
+
+def output_features(readouts: Iterable[str] = READOUTS) -> TableSchema:
+  """A row a feature of a layer, with the columns of these readouts."""
+  columns = _by_readout((_FEATURE,), _readout_columns(), readouts)
+  return TableSchema(columns, described=True)
+
+
+def labels(readouts: Iterable[str] = READOUTS) -> TableSchema:
+  """A row a feature of every layer, with the labels of these readouts."""
+  passed = {
+      f'{name}_passes': f'whether {name} alone calls it coherent'
+      for name in measures.LOW_IS_COHERENT
+  }
+  own = (
+      *_columns(_BOOL, semantic='by the rule of the run', **passed),
+      *_columns(
+          _DOUBLE,
+          p_value='of the rule, against the random directions',
+          q_value='after Benjamini and Hochberg, over all layers',
+      ),
+  )
+  first = _columns(_INT, layer='of the dictionary', feature='its row')
+  return TableSchema(_by_readout(first, own, readouts))
+
+
+DIRECTIONS = TableSchema((
+    *_columns(_TEXT, side='the readout'),
+    *_columns(_INT, layer='whose null it is; -1 for every layer'),
+    *coherence_columns(),
+))
+
+OUTPUT_SWEEP = TableSchema((
+    *_columns(
+        _TEXT,
+        rule="how many measures must pass; '' for one alone",
+        measure="that one; '' for a vote",
+        kind='of threshold',
+    ),
+    *_columns(_DOUBLE, level='of the threshold; null where fixed'),
+    *_columns(_LONG, layer='-1 for all layers together'),
+    *_columns(
+        _DOUBLE,
+        share='of features called semantic',
+        null_share='of random directions',
+    ),
+))
+
+_SCORES = {
+    'max': 'largest score',
+    'mean': 'mean score',
+    'std': 'standard deviation of the scores',
+}
+
+
+def _role_columns(role: str) -> tuple[Column, ...]:
+  where = f'as a {role}, of each head'
+  scores = {f'{role}_{x}': f'{where}: {text}' for x, text in _SCORES.items()}
+  best = f'as a {role}, {{k}} best partners of each head, head after head'
+  return (
+      *_columns(_SINGLE, 'N F', **scores),
+      *_columns(_INT, 'N F k', **{f'{role}_partners': f'{best}: ids'}),
+      *_columns(_SINGLE, 'N F k', **{f'{role}_scores': f'{best}: scores'}),
+  )
+
+
+ATTENTION_FEATURES = TableSchema(
+    (
+        _FEATURE,
+        *(column for role in measures.ROLES for column in _role_columns(role)),
+        *_columns(
+            _SINGLE,
+            'N F',
+            entropy="of each head: of a query's weights, nats",
+            largest_weight="of each head: of a query's weights, the largest",
+            self_weight='of each head: of a query on its own key',
+            received='of each head: sum of the weights on a key',
+            largest_received='of each head: largest weight on a key',
+        ),
+        Column('sink', _BOOL, 'left out as a key', optional=True),
+    ),
+    described=True,
+)
+
+NULLS = TableSchema((
+    *_columns(_TEXT, null='one of `ATTENTION_NULLS`'),
+    *_columns(_INT, direction='its number in that null'),
+    *_columns(
+        _SINGLE,
+        'N F',
+        **{x: f'of each head: {STATISTIC[x]}' for x in measures.CONTEXTS},
+    ),
+))
+
+
+def null_statistic(table: pa.Table, null: str, context: str) -> np.ndarray:
+  """[N, n] of the directions of one null in one context, from `NULLS`."""
+  own = table.filter(pa.array(np.asarray(table['null']) == null))
+  return NULLS.array(own, context)
+
+
+_HEAD = (
+    *_columns(
+        _INT,
+        layer='of the attention',
+        head='its number',
+        kv_head='whose keys it has',
+        features='F',
+    ),
+    *_columns(
+        _DOUBLE,
+        selectivity=(
+            'mean over queries of the largest weight times F; 1 where every'
+            ' query sees all keys alike'
+        ),
+        median_selectivity='the median instead',
+        diagonal_mass='mean weight of a query on its own key; 1/F by chance',
+        entropy="mean over queries, of a query's weights, nats",
+    ),
+    *_columns(
+        _INT,
+        best_query='of the pair with the largest score',
+        best_key='of that pair',
+    ),
+    *_columns(_DOUBLE, best_score='of that pair'),
+    *_columns(
+        _INT,
+        preferred_offset='distance at which the strongest pairs score most',
+    ),
+    *_columns(
+        _DOUBLE,
+        preferred_score='their mean score there',
+        score_at_0='their mean score at distance 0',
+    ),
+    *_columns(pa.list_(_SINGLE), profile='that mean at each distance from 0'),
+    *_columns(
+        _DOUBLE,
+        copy_score='of `ov_copying`; null where encoders read no stream',
+        positive_share='of `ov_copying`',
+        eigenvalue_score='of `ov_copying`',
+        self_write_z='mean of the `z_score` of `ov_copying`',
+    ),
+    *_columns(pa.list_(_INT), write_features='keys that receive most weight'),
+    *_columns(
+        pa.list_(pa.list_(_TEXT)),
+        write_tokens='top tokens of what the head writes at each of them',
+    ),
+)
+
+
+def share_name(context: str, null: str | None = None) -> str:
+  """Column of `HEADS`: the share of features, or of a null, in a head."""
+  return f'{context}_share' + ('' if null is None else f'_{null}_null')
+
+
+HEADS = TableSchema((
+    *_HEAD,
+    *(
+        Column(share_name(x, null), _DOUBLE, optional=True)
+        for x in measures.CONTEXTS
+        for null in (None, *ATTENTION_NULLS)
+    ),
+))
+
+ATTENTION_SWEEP = TableSchema((
+    *_columns(_TEXT, context='role and kind', thresholds='their kind'),
+    *_columns(_DOUBLE, level='of the thresholds'),
+    *_columns(
+        _LONG, at_least='so many heads', layer='-1 for all layers together'
+    ),
+    *_columns(
+        _DOUBLE, share='of participating features', mean_heads='of a feature'
+    ),
+    *_columns(_TEXT, null='that `null_share` is of'),
+    *_columns(_DOUBLE, null_share='of its directions'),
+))
+
+PARTICIPATION = TableSchema((
+    *_columns(_INT, layer='of the attention', feature='its row'),
+    *_columns(
+        _INT,
+        **{
+            f'{x}_heads': 'it participates in so many'
+            for x in measures.CONTEXTS
+        },
+    ),
+))
+
+SHAPES = TableSchema((
+    *_columns(_TEXT, context='role and kind', thresholds='their kind'),
+    *_columns(_DOUBLE, level='of the thresholds'),
+    *_columns(_INT, at_least='so many heads'),
+    *_columns(_TEXT, name='of the shape over depth'),
+    *_columns(_DOUBLE, p_value='of it', turning_point='layer; null: none'),
+))
+
+POPULATIONS = TableSchema((
+    *_columns(_TEXT, labelling='of the features', context='role and kind'),
+    *_columns(_INT, layer='of the attention'),
+    *_columns(_TEXT, population='semantic or other'),
+    *_columns(_INT, size='features in it'),
+    *_columns(_DOUBLE, mean='of the statistic', median='of it', p75='of it'),
+    *_columns(pa.list_(_INT), counts='histogram of it'),
+    *_columns(pa.list_(_DOUBLE), edges='of the bins, one set a context'),
+))
+
+EFFECTS = TableSchema((
+    *_columns(_TEXT, labelling='of the features', context='role and kind'),
+    *_columns(
+        _INT, layer='of the attention', semantic='how many', other='how many'
+    ),
+    *_columns(
+        _DOUBLE,
+        delta="Cliff's, over 0 where semantic features are ahead",
+        low='of its 95% interval',
+        high='of its 95% interval',
+        error='standard error of delta',
+        u='of Mann and Whitney',
+        p_value='of that',
+        q_value='after Benjamini and Hochberg, over the layers',
+        semantic_median='of the semantic features',
+        semantic_error='its standard error',
+        other_median='of the others',
+        other_error='its standard error',
+        chance_median='of the first null',
+        chance_spread='its quartile range',
+    ),
+))
