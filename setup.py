@@ -5,6 +5,8 @@ import pathlib
 import setuptools
 
 _GGUF = ['gguf>=0.17']
+# The studied models stand at the top of the repository and nowhere else.
+_CONFIGS = 'ooc_jax.experiments.configs'
 
 setuptools.setup(
     name='ooc_jax',
@@ -13,8 +15,13 @@ setuptools.setup(
     long_description=pathlib.Path(__file__).with_name('README.md').read_text(),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
-    packages=setuptools.find_packages(include=['ooc_jax', 'ooc_jax.*']),
+    packages=[
+        *setuptools.find_packages(include=['ooc_jax', 'ooc_jax.*']),
+        _CONFIGS,
+    ],
+    package_dir={_CONFIGS: 'configs'},
     package_data={'ooc_jax': ['bundled/**/*']},
+    entry_points={'console_scripts': ['ooc-jax = ooc_jax._cli:main']},
     python_requires='>=3.11',
     install_requires=[
         'absl-py>=2.1',

@@ -19,6 +19,8 @@ _ROOMS = (
     'measures',
     'results',
     'report',
+    'experiments',
+    '_cli',
 )
 
 

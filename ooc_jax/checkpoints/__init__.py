@@ -13,6 +13,7 @@ from ooc_jax.checkpoints._load import load_model
 from ooc_jax.checkpoints._manifest import origin_of
 from ooc_jax.checkpoints._new_folder import checked_target
 from ooc_jax.checkpoints._new_folder import new_folder
+from ooc_jax.checkpoints._orbax import barrier
 from ooc_jax.checkpoints._orbax import load_arrays
 from ooc_jax.checkpoints._orbax import save_arrays
 from ooc_jax.checkpoints._plan import ModelPlan
@@ -28,6 +29,7 @@ __all__ = (
     'ModelPlan',
     'PlannedFile',
     'checked_target',
+    'barrier',
     'convert_model',
     'fetch_file',
     'hub_origin',

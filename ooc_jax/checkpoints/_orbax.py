@@ -64,3 +64,18 @@ def load_arrays(
 
 def _key(name: str) -> str:
   return name.replace('/', '.')
+
+
+def barrier(name: str, seconds: int) -> None:
+  """Waits until all processes are here; to be called by all of them.
+
+  Collectives of CPUs give up after 30 seconds; this does not.
+
+  Args:
+    name: Another one for each call.
+    seconds: The longest wait.
+  """
+  from orbax.checkpoint import multihost  # Slow to import, and seldom needed.
+
+  everyone = set(range(jax.process_count()))
+  multihost.sync_global_processes(name, timeout=seconds, processes=everyone)

@@ -9,6 +9,7 @@ from ooc_jax.dictionaries._dictionary import Dictionary
 from ooc_jax.dictionaries._dictionary import DictionarySite
 from ooc_jax.dictionaries._from_arrays import from_arrays
 from ooc_jax.dictionaries._load import load_dictionary
+from ooc_jax.dictionaries._model_parts import model_parts
 from ooc_jax.dictionaries._registry import list_dictionaries
 from ooc_jax.dictionaries._releases import Release
 from ooc_jax.dictionaries._saved import is_saved_dictionary
@@ -41,6 +42,7 @@ __all__ = (
     'load_dictionary',
     'make_sae_step',
     'mlp_dictionary',
+    'model_parts',
     'random_dictionary',
     'restore_dictionary',
     'sae_step',

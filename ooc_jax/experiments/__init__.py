@@ -1,0 +1,36 @@
+"""The studies, from Python.
+
+Each experiment is a module with `compute` (pure: model, dictionaries,
+settings and mesh in, tables out), `summarise` (tables in, further tables and
+the summary out), `text` (what the script prints), and `run`, which does all
+of it in a folder that is resumed. Its settings are a frozen dataclass, in
+which each setting is described once.
+"""
+
+from ooc_jax.experiments import output_prediction
+from ooc_jax.experiments._configs import DEFAULT_MODEL
+from ooc_jax.experiments._configs import config_names
+from ooc_jax.experiments._configs import load_config
+from ooc_jax.experiments._devices import make_mesh
+from ooc_jax.experiments._processes import is_first_process
+from ooc_jax.experiments._processes import join
+from ooc_jax.experiments._runtime import Run
+from ooc_jax.experiments._settings import Setting
+from ooc_jax.experiments._settings import setting
+from ooc_jax.experiments._settings import settings_of
+from ooc_jax.experiments.output_prediction import OutputPrediction
+
+__all__ = (
+    'DEFAULT_MODEL',
+    'OutputPrediction',
+    'Run',
+    'Setting',
+    'config_names',
+    'is_first_process',
+    'join',
+    'load_config',
+    'make_mesh',
+    'output_prediction',
+    'setting',
+    'settings_of',
+)

@@ -1,0 +1,18 @@
+"""Experiment 1: which features of a dictionary predict output tokens.
+
+Every feature's decoder direction is read through the final norm and the
+unembedding; a feature is semantic where its top tokens go together. From the
+weights alone: no text, no activation.
+"""
+
+from ooc_jax.experiments.output_prediction._config import READOUTS
+from ooc_jax.experiments.output_prediction._config import OutputPrediction
+from ooc_jax.experiments.output_prediction._config import parse_readouts
+from ooc_jax.experiments.output_prediction._config import parse_thresholds
+
+__all__ = (
+    'OutputPrediction',
+    'READOUTS',
+    'parse_readouts',
+    'parse_thresholds',
+)

@@ -1,0 +1,139 @@
+"""The settings of experiment 1.
+
+Readouts are the ways in which a dictionary is read: `output` is the method's
+decoder-unembedding phase, `input` its encoder-embedding phase, and `embedding`
+contracts the decoder with the embedding, which only in an untied model is
+another table.
+"""
+
+import dataclasses
+from typing import Any
+
+from ooc_jax import circuits
+from ooc_jax import measures
+from ooc_jax._errors import InputError
+from ooc_jax.dictionaries import model_parts
+from ooc_jax.experiments._settings import SharedSettings
+from ooc_jax.experiments._settings import setting
+
+READOUTS = ('output', 'input', 'embedding')
+
+
+def parse_readouts(text: str, tied: bool = False) -> tuple[str, ...]:
+  """'all' or 'output,input' as names, in the order of `READOUTS`.
+
+  Raises:
+    InputError: A name is unknown, `output` is missing, or the model is tied
+      and `embedding` would repeat `output`.
+  """
+  if text == 'all':
+    return READOUTS[:2] if tied else READOUTS
+  names = [name.strip() for name in text.split(',')]
+  unknown = [name for name in names if name not in READOUTS]
+  if unknown or 'output' not in names:
+    raise InputError(
+        f"readouts={text!r} is not understood; write 'all', or 'output' with"
+        f' any of {", ".join(READOUTS[1:])} after a comma.'
+    )
+  if tied and 'embedding' in names:
+    raise InputError(
+        f'readouts={text!r}: the model is tied, so its embedding is its'
+        " unembedding, and 'embedding' would repeat 'output'; leave it out."
+    )
+  return tuple(name for name in READOUTS if name in names)
+
+
+def parse_thresholds(text: str) -> tuple[str, Any]:
+  """('null', None), ('quantile', q) or ('fixed', Thresholds).
+
+  Raises:
+    InputError: The text is of neither form.
+  """
+  kind, _, rest = text.partition(':')
+  try:
+    if text == 'null':
+      return kind, None
+    if kind == 'quantile':
+      quantile = float(rest or '0.75')
+      if 0 < quantile < 1:
+        return kind, quantile
+    elif kind == 'fixed':
+      pairs = [item.split('=') for item in rest.split(',')]
+      values = {name.strip(): float(number) for name, number in pairs}
+      return kind, measures.fixed_thresholds(values)
+  except InputError:
+    raise
+  except ValueError:
+    pass
+  raise InputError(
+      f"thresholds={text!r} is not understood; write 'null', 'quantile',"
+      " 'quantile:0.9' (between 0 and 1) or"
+      " 'fixed:levenshtein=0.6,cosine=0.2,entropy=3'."
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OutputPrediction(SharedSettings):
+  """Everything that defines a run; all of it is written into its results."""
+
+  k: int = setting(20, help='Top tokens a feature.', least=2)
+  convention: str = setting(
+      'normed',
+      help='How a direction is read; see `ooc_jax.output_lens`.',
+      choices=circuits.CONVENTIONS,
+  )
+  centered: bool = setting(
+      False, help='Subtract the mean row of the unembedding.'
+  )
+  precision: str = setting(
+      'exact',
+      help='How logits are computed; see `ooc_jax.output_lens`.',
+      choices=circuits.PRECISIONS,
+  )
+  undertrained_cosine: float | None = setting(
+      circuits.UNDERTRAINED_COSINE,
+      help=(
+          'Tokens that are as close to the mean of those that were never'
+          ' trained are left out; none keeps them.'
+      ),
+  )
+  token_space: str = setting(
+      'whitened',
+      help='In which the cosine of two tokens is taken.',
+      choices=measures.TOKEN_SPACES,
+  )
+  rule: str = setting(
+      'any',
+      help='How many of the measures a semantic feature must pass.',
+      choices=measures.RULES,
+      source='inferred',
+  )
+  thresholds: str = setting(
+      'null',
+      help=(
+          "Of the measures: 'null', 'quantile', 'quantile:0.9' or"
+          " 'fixed:levenshtein=0.6,cosine=0.2,entropy=3'."
+      ),
+      parse=parse_thresholds,
+  )
+  null_size: int = setting(
+      4096,
+      help='Random directions that features are compared with.',
+      least=100,
+  )
+  readouts: str = setting(
+      'all',
+      help="'all', or 'output' with any of 'input' and 'embedding'.",
+      parse=parse_readouts,
+      source='paper',
+      alias='sides',
+  )
+
+  @property
+  def parts(self) -> tuple[str, ...]:
+    """Parts of the model that are read."""
+    # Whether it is tied is not known yet; the embedding is then the same.
+    tables = ('embedding', 'unembedding')
+    if parse_readouts(self.readouts) == ('output',):
+      tables = ('unembedding',)
+    return tuple(dict.fromkeys((*tables, *model_parts(self.dictionary))))
