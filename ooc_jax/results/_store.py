@@ -181,9 +181,11 @@ class ResultsFolder:
     """Writes, or replaces, `NAME.parquet`."""
     write_parquet(self._place(None, _checked(name) + '.parquet'), table)
 
-  def read_table(self, name: str) -> pa.Table:
-    """Reads `NAME.parquet`; `InputError` if missing or damaged."""
-    return read_parquet(self.path / (_checked(name) + '.parquet'))
+  def read_table(
+      self, name: str, columns: Sequence[str] | None = None
+  ) -> pa.Table:
+    """Reads `NAME.parquet`, or some columns; see `read_layer`."""
+    return read_parquet(self.path / (_checked(name) + '.parquet'), columns)
 
   def has_table(self, name: str) -> bool:
     """Whether `NAME.parquet` is there; `InputError` if it is cut short."""

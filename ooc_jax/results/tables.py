@@ -286,8 +286,8 @@ NULLS = TableSchema((
 
 def null_statistic(table: pa.Table, null: str, context: str) -> np.ndarray:
   """[N, n] of the directions of one null in one context, from `NULLS`."""
-  own = table.filter(pa.array(np.asarray(table['null']) == null))
-  return NULLS.array(own, context)
+  own = pa.array(np.asarray(table['null']) == null)
+  return NULLS.array(pa.table({context: table[context].filter(own)}), context)
 
 
 _HEAD = (
