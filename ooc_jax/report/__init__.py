@@ -11,6 +11,9 @@ from ooc_jax.report._distributions import LayerMeasures
 from ooc_jax.report._distributions import MeasureDistributions
 from ooc_jax.report._distributions import measure_distributions
 from ooc_jax.report._effects_figure import effects_figure
+from ooc_jax.report._figures import FIGURES
+from ooc_jax.report._figures import Figure
+from ooc_jax.report._figures import draw
 from ooc_jax.report._head_map import heads_figure
 from ooc_jax.report._heat_map import sweep_figure
 from ooc_jax.report._heat_map import sweep_rows
@@ -54,6 +57,8 @@ __all__ = (
     'Decision',
     'DepthCurve',
     'DepthShape',
+    'FIGURES',
+    'Figure',
     'HeadMap',
     'LayerMeasures',
     'MeasureDistributions',
@@ -72,6 +77,7 @@ __all__ = (
     'depth_figure',
     'distinct_labels',
     'distribution_figure',
+    'draw',
     'effects_figure',
     'example_lines',
     'experiment_of',

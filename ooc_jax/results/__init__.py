@@ -15,7 +15,9 @@ from ooc_jax._text import display_width
 from ooc_jax._text import figure_text
 from ooc_jax._text import printable
 from ooc_jax._text import quoted
+from ooc_jax.results._claim import FIGURES
 from ooc_jax.results._figure import save_figure
+from ooc_jax.results._figure import write_figure
 from ooc_jax.results._schema import SCHEMA_VERSION
 from ooc_jax.results._schema import Example
 from ooc_jax.results._schema import LayerSummary
@@ -26,6 +28,7 @@ from ooc_jax.results._store import ResultsFolder
 
 __all__ = (
     'Example',
+    'FIGURES',
     'LayerSummary',
     'ResultsFolder',
     'SCHEMA_VERSION',
@@ -42,5 +45,6 @@ __all__ = (
     'read_json',
     'save_figure',
     'sha256_file',
+    'write_figure',
     'write_json',
 )

@@ -10,7 +10,6 @@ from typing import Any
 import pyarrow as pa
 
 from ooc_jax._errors import InputError
-from ooc_jax._files import atomic_file
 from ooc_jax._files import read_json
 from ooc_jax._files import refusal
 from ooc_jax._files import sync_folder
@@ -21,7 +20,7 @@ from ooc_jax.results._claim import FEATURES
 from ooc_jax.results._claim import FIGURES
 from ooc_jax.results._claim import claim_folder
 from ooc_jax.results._claim import lock_folder
-from ooc_jax.results._figure import save_figure
+from ooc_jax.results._figure import write_figure
 from ooc_jax.results._parquet import check_parquet
 from ooc_jax.results._parquet import read_parquet
 from ooc_jax.results._parquet import write_parquet
@@ -233,10 +232,7 @@ class ResultsFolder:
 
   def write_figure(self, name: str, figure: 'matplotlib.figure.Figure') -> None:
     """Writes `figures/NAME.png` and `.pdf`, the same bytes every time."""
-    _checked(name)
-    for suffix in ('png', 'pdf'):
-      with atomic_file(self._place(FIGURES, f'{name}.{suffix}')) as file:
-        save_figure(figure, file, suffix)
+    write_figure(self._place(FIGURES, _checked(name)), figure)
 
   def _place(self, folder: str | None, name: str) -> pathlib.Path:
     """Where to write `name`; makes the folder in the results folder."""
