@@ -43,6 +43,19 @@ class Run:
   summary: Mapping[str, Any]
 
 
+@dataclasses.dataclass(frozen=True)
+class Summary:
+  """What follows from the tables of an experiment.
+
+  Attributes:
+    tables: Further tables, by the name of their file.
+    summary: What becomes `summary.json`.
+  """
+
+  tables: Mapping[str, pa.Table]
+  summary: Mapping[str, Any]
+
+
 def open_model(
     model: str | os.PathLike[str] | Model | None,
     config: SharedSettings,
@@ -185,13 +198,6 @@ def file_hashes(files: Sequence[str]) -> Mapping[str, str]:
   return hashes
 
 
-def dictionary_hashes(dictionary: Dictionary) -> Mapping[str, str]:
-  """SHA-256 of its files, or of its arrays; all processes call this."""
-  if dictionary.files:
-    return file_hashes(dictionary.files)
-  return {}
-
-
 def provenance() -> dict[str, str]:
   """Versions that the numbers depend on."""
   versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
@@ -274,3 +280,26 @@ def open_folder(
 
     on_first_process(open_it)
     yield SharedFolder(opened[0] if opened else None)
+
+
+def finish(
+    folder: results.ResultsFolder,
+    summary: Summary,
+    draw: Callable[[results.ResultsFolder], None] | None,
+) -> dict[str, Any]:
+  """Writes what follows from the tables; in the first process.
+
+  Args:
+    folder: Of the run, with its tables.
+    summary: Of the experiment.
+    draw: All figures of the folder; None draws none.
+
+  Returns:
+    The summary, as it is read back.
+  """
+  for name, table in summary.tables.items():
+    folder.write_table(name, table)
+  folder.write_summary(summary.summary)
+  if draw is not None:
+    draw(folder)
+  return folder.read_summary()

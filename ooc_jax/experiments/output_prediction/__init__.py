@@ -5,14 +5,22 @@ unembedding; a feature is semantic where its top tokens go together. From the
 weights alone: no text, no activation.
 """
 
-from ooc_jax.experiments.output_prediction._config import READOUTS
+from ooc_jax.experiments.output_prediction._compute import OutputTables
+from ooc_jax.experiments.output_prediction._compute import compute
 from ooc_jax.experiments.output_prediction._config import OutputPrediction
 from ooc_jax.experiments.output_prediction._config import parse_readouts
 from ooc_jax.experiments.output_prediction._config import parse_thresholds
+from ooc_jax.experiments.output_prediction._run import run
+from ooc_jax.experiments.output_prediction._summarise import summarise
+from ooc_jax.experiments.output_prediction._text import text
 
 __all__ = (
     'OutputPrediction',
-    'READOUTS',
+    'OutputTables',
+    'compute',
     'parse_readouts',
     'parse_thresholds',
+    'run',
+    'summarise',
+    'text',
 )

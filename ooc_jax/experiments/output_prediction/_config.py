@@ -15,8 +15,7 @@ from ooc_jax._errors import InputError
 from ooc_jax.dictionaries import model_parts
 from ooc_jax.experiments._settings import SharedSettings
 from ooc_jax.experiments._settings import setting
-
-READOUTS = ('output', 'input', 'embedding')
+from ooc_jax.results.tables import READOUTS
 
 
 def parse_readouts(text: str, tied: bool = False) -> tuple[str, ...]:

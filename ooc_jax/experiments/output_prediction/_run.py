@@ -1,0 +1,119 @@
+"""Experiment 1 into a folder, which the same call resumes."""
+
+from collections.abc import Mapping
+import dataclasses
+import os
+import pathlib
+from typing import Any
+
+from jax.sharding import Mesh
+
+from ooc_jax import results
+from ooc_jax.dictionaries import Dictionary
+from ooc_jax.experiments import _runtime
+from ooc_jax.experiments._devices import make_mesh
+from ooc_jax.experiments._settings import parse_layers
+from ooc_jax.experiments.output_prediction import _compute
+from ooc_jax.experiments.output_prediction._config import OutputPrediction
+from ooc_jax.experiments.output_prediction._summarise import summarise
+from ooc_jax.model import Model
+from ooc_jax.results import tables
+
+EXPERIMENT = 'output_prediction'
+
+
+def run(
+    config: OutputPrediction,
+    *,
+    model: str | os.PathLike[str] | Model | None = None,
+    dictionaries: Mapping[int, Dictionary] | None = None,
+    out: str | os.PathLike[str],
+    mesh: str | Mesh | None = None,
+    figures: bool = True,
+) -> _runtime.Run:
+  """The whole experiment.
+
+  Args:
+    config: The settings; all are written into the folder.
+    model: A name, a path or a loaded model, instead of what the settings name.
+    dictionaries: By layer, instead of those that the settings name.
+    out: Results folder, new or of the same run. Of several processes only the
+      first one writes.
+    mesh: 'feature:4,vocab:2', or a mesh of these axes, to spread over; the
+      results are the same without.
+    figures: Whether to draw them.
+
+  Returns:
+    The folder and the summary.
+
+  Raises:
+    InputError: For anything that a user can cause.
+  """
+  devices = make_mesh(mesh)
+  config = _runtime.named(config, model, dictionaries)
+  loaded = _runtime.open_model(model, config, config.parts, devices)
+  num_layers = loaded.config.num_layers
+  settings = {'experiment': EXPERIMENT, **dataclasses.asdict(config)}
+  if dictionaries is None:
+    layers = parse_layers(config.layers, num_layers)
+  else:
+    layers = _compute.chosen_layers(config, dictionaries, num_layers)
+  with _runtime.open_folder(
+      out, settings, _runtime.weight_hashes(loaded, dictionaries)
+  ) as folder:
+    nulls = {
+        x: tables.directions_name(x)
+        for x in _compute.null_layers(config, layers)
+    }
+    missing = [x for x in layers if not folder.has_layer(x)]
+    unread = [x for x, name in nulls.items() if not folder.has_table(name)]
+    if missing or unread:
+      reader = _compute.DictionaryReader(loaded, config, devices)
+      source = dictionaries
+      if source is None:
+        # Of the model that is read: its neurons are drawn anew with it.
+        source = _runtime.StoredDictionaries(
+            config.dictionary, layers, reader.model, devices
+        )
+      for layer in unread:
+        folder.write_table(nulls[layer], reader.directions(layer, source))
+      for layer in _runtime.progress(missing):
+        dictionary = source[layer]
+        # A file of dictionaries is known once its layer is reached, so its
+        # hash is kept with the layer and not in config.json.
+        weights = _runtime.file_hashes(dictionary.files)
+        folder.write_layer(
+            layer, tables.with_weights(reader.features(dictionary), weights)
+        )
+      del reader, source
+    del loaded  # What follows is made of tables, and needs no weights.
+
+    def finish(mine: results.ResultsFolder) -> dict[str, Any]:
+      found = _compute.OutputTables(
+          num_layers,
+          {x: mine.read_layer(x) for x in layers},
+          {x: mine.read_table(name) for x, name in nulls.items()},
+      )
+      summary = summarise(found, config)
+      return _runtime.finish(mine, summary, _draw if figures else None)
+
+    return _runtime.Run(pathlib.Path(out), folder.ask(finish))
+
+
+def _draw(folder: results.ResultsFolder) -> None:
+  """All figures of the run, one after another: each is some MB."""
+  from ooc_jax import report  # Matplotlib is slow to import.
+
+  path = folder.path
+  for readout in ('output', *folder.read_summary()['sides']):
+    end = '' if readout == 'output' else f'_{readout}'
+    curve = report.depth_curve(path, side=readout)
+    folder.write_figure(f'semantic_by_depth{end}', report.depth_figure([curve]))
+    measured = report.measure_distributions(path, side=readout)
+    folder.write_figure(f'measures{end}', report.distribution_figure(measured))
+    folder.write_figure(
+        f'sweep{end}', report.sweep_figure(report.sweep(path, side=readout))
+    )
+  pages = report.contact_sheet_figures(report.contact_sheet(path))
+  for name, page in pages.items():
+    folder.write_figure(f'features_{name}', page)

@@ -1,0 +1,50 @@
+"""What the script prints of a summary of experiment 1."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ooc_jax import report
+from ooc_jax.experiments.output_prediction._config import OutputPrediction
+
+
+def text(summary: Mapping[str, Any], config: OutputPrediction) -> list[str]:
+  """The table of layers, the findings in sentences, and the examples."""
+  rows = (*summary['layers'], summary['total'])
+  lines = [report.header(), *map(report.layer_line, rows), '']
+  lines += _findings(summary, config)
+  if summary['examples']:
+    lines.append(
+        '\nMost coherent features (lowest mean rank in the three measures):'
+    )
+    lines += report.example_lines(summary['examples'])
+  return lines
+
+
+def _findings(
+    summary: Mapping[str, Any], config: OutputPrediction
+) -> list[str]:
+  limits, total = summary['thresholds'], summary['total']
+  low, high = total['excess_low'], total['excess_high']
+  shape = summary['shape']
+  p = '' if shape['p_value'] is None else f' (p = {shape["p_value"]:.2g})'
+  lines = [
+      (
+          f'Semantic: {config.rule} of edit distance <'
+          f' {limits["levenshtein"]:.3f}, cosine > {limits["cosine"]:.3f},'
+          f' entropy < {limits["entropy"]:.3f} nats ({config.thresholds}).'
+      ),
+      (
+          f'Random directions ({config.null}): {total["null_share"]:.1%} are'
+          f' called semantic; excess {total["excess"]:.1%} ({low:.1%} to'
+          f' {high:.1%}).'
+      ),
+      f'Over depth: {shape["name"]}{p}.',
+  ]
+  for name, readout in summary['sides'].items():
+    row, agreement = readout['total'], readout['agreement']
+    lines.append(
+        f'{name.capitalize()} side: {row["semantic"]["share"]:.1%} semantic;'
+        f' {agreement["both"]:.1%} on both sides,'
+        f' {agreement["shared_tokens"]:.1%} of top tokens shared.'
+    )
+  return lines
