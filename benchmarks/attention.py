@@ -4,8 +4,8 @@ Example:
   python benchmarks/attention.py --features=16384 --width=256 --layer
 
 Prints one JSON object. 'statistics' and 'with softcap' are `qk_statistics`,
-pre and post softmax in both roles with quantiles; 'row maxima' is the same
-product reduced to the maximum of each row. Median seconds and CPU seconds, and
+pre and post softmax in both roles; 'row maxima' is the same product reduced to
+the maximum of each row. Median seconds and CPU seconds, and
 their ratios to the row maxima; all run in this process, in turns, so that a
 noisy machine slows all of them. Then the memory that each took above its
 inputs, and how time grows with features (4 is quadratic at twice as many) and

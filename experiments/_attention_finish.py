@@ -2,7 +2,7 @@
 
 import collections
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import _attention_nulls
 import _attention_reader
@@ -58,18 +58,15 @@ def finish(
     The summary, as it is read back.
   """
   heads = pa.concat_tables([folder.read_table(heads_name(x)) for x in layers])
-  sides, sweep, counts, errors = {}, [], {}, []
+  sides, sweep, counts = {}, [], {}
   # One context after the other: of a large model, all are gigabytes.
   for name in measures.CONTEXTS:
-    context, facts = _read(folder, study, layers, name)
+    context, weights = _read(folder, study, layers, name)
     rows = measures.participation_sweep(context.statistics, context.nulls)
     sweep += [{'context': name, **row} for row in rows]
-    errors.append(facts.rank_error)
     counts[name] = {x: context.counts(x) for x in layers}
     heads = _with_shares(heads, context, layers)
-    sides[name] = _attention_summary.context_summary(
-        context, facts.weights, study
-    )
+    sides[name] = _attention_summary.context_summary(context, weights, study)
   folder.write_table('sweep', pa.Table.from_pylist(sweep))
   features = {x: own.size for x, own in counts[HEADLINE].items()}
   shapes = _attention_summary.sweep_shapes(sweep, features)
@@ -81,7 +78,6 @@ def finish(
       'num_layers': config.num_layers,
       'num_heads': config.num_heads,
       'tied': config.tied,
-      'quantile_rank_error': max(errors),
       **sides[HEADLINE],
       'sides': sides,
       'shapes': dict(collections.Counter(row['name'] for row in shapes)),
@@ -92,27 +88,19 @@ def finish(
   return folder.read_summary()
 
 
-class _Facts(NamedTuple):
-  """SHA-256 of the files of each layer, and how exact quantiles are."""
-
-  weights: Mapping[int, Any]
-  rank_error: float
-
-
 def _read(
     folder: results.ResultsFolder,
     study: AttentionStudy,
     layers: Sequence[int],
     name: str,
-) -> tuple[Context, _Facts]:
-  """One context of all layers."""
+) -> tuple[Context, Mapping[int, Any]]:
+  """One context of all layers, and SHA-256 of each one's weight files."""
   statistics: dict[int, np.ndarray] = {}
   nulls: dict[str, dict[int, np.ndarray]] = {x: {} for x in study.null_kinds}
-  weights, errors = {}, []
+  weights = {}
   for layer in layers:
     table = folder.read_layer(layer)
     weights[layer] = _attention_summary.weights_of(table)
-    errors.append(_attention_reader.rank_error(table))
     statistics[layer] = _attention_reader.by_head(
         table, _attention_reader.STATISTIC[name]
     )
@@ -121,7 +109,7 @@ def _read(
       for kind, found in nulls.items():
         found[layer] = _attention_nulls.null_statistic(table, kind, name)
   context = _attention_summary.context_of(name, statistics, nulls, study)
-  return context, _Facts(weights, max(errors))
+  return context, weights
 
 
 def _participation(

@@ -15,9 +15,6 @@ FLAGS = {
     'partners': flags.DEFINE_integer(
         'partners', None, 'Best partners of a feature to keep, in each head.'
     ),
-    'sample': flags.DEFINE_integer(
-        'sample', None, 'Partners over which quantiles are taken.'
-    ),
     'sink_share': flags.DEFINE_float(
         'sink_share',
         None,

@@ -68,8 +68,6 @@ def nulls_table(
               layer,
               offset=study.offset,
               k=min(study.partners, len(rows)),
-              sample=study.sample,
-              seed=study.seed,
               mesh=mesh,
           )
       )
@@ -151,8 +149,6 @@ def _permuted(
                 scale=config.attention_scale,
                 softcap=config.attention_softcap,
                 k=study.partners,
-                sample=study.sample,
-                seed=study.seed,
                 mesh=mesh,
             )
         )

@@ -29,9 +29,6 @@ _SCORES = {
     'max': ('maximum', 'largest score'),
     'mean': ('mean', 'mean score'),
     'std': ('std', 'standard deviation of the scores'),
-    'median': ('median', 'of the scores with the sampled partners'),
-    'p75': ('p75', 'of the scores with the sampled partners'),
-    'p95': ('p95', 'of the scores with the sampled partners'),
 }
 _WEIGHTS = {
     'entropy': "of a query's weights, nats",
@@ -41,7 +38,6 @@ _WEIGHTS = {
     'largest_received': 'largest weight on a key',
 }
 
-_ERROR, _SAMPLE = b'ooc_jax.rank_error', b'ooc_jax.sample'
 _ORIGIN = b'ooc_jax.dictionary_layer'
 
 
@@ -120,8 +116,6 @@ class AttentionReader:
         offset=study.offset,
         k=study.partners,
         counts=counts,
-        sample=study.sample,
-        seed=study.seed,
         mesh=self._mesh,
     )
     return jax.tree.map(circuits.to_host, found)
@@ -168,17 +162,8 @@ def _features_table(
     columns['sink'] = ~counts
     texts['sink'] = 'left out as a key'
   table = results.features_table(columns, descriptions=texts)
-  facts = {
-      _ERROR: repr(attention.query.rank_error),
-      _SAMPLE: str(attention.query.sample),
-      _ORIGIN: '' if origin is None else str(origin),
-  }
+  facts = {_ORIGIN: '' if origin is None else str(origin)}
   return table.replace_schema_metadata((table.schema.metadata or {}) | facts)
-
-
-def rank_error(table: pa.Table) -> float:
-  """Of the sampled quantiles of a layer; see `ScoreStatistics`."""
-  return float(table.schema.metadata[_ERROR])
 
 
 def dictionary_layer(table: pa.Table) -> int | None:

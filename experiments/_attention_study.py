@@ -22,7 +22,6 @@ NULL_KINDS = ('random', 'permuted', 'tokens')
 _LEAST = {
     'offset': 0,
     'partners': 1,
-    'sample': 1,
     'at_least': 1,
     'pairs': 1,
     'context': 1,
@@ -46,7 +45,6 @@ class AttentionStudy:
     layers: Of the attention: 'all' that have a dictionary, or '1,5,10-20'.
     offset: Tokens from key to query.
     partners: Best partners kept of every feature, in each head and role.
-    sample: Partners over which quantiles are taken.
     sink_share: A key that gets more than this share of all weight, on mean
       over the heads, is a sink, and is left out as a key; None keeps all.
     participation: 'quantile:0.75' of all features, heads and layers together,
@@ -60,7 +58,7 @@ class AttentionStudy:
     write_tokens: Top tokens of what a head writes; 0 leaves that out.
     control: 'none', or 'random_weights': the model's weights drawn anew.
     examples: How many heads are shown at the end.
-    seed: Of nulls, samples, the bootstrap and the control.
+    seed: Of nulls, the bootstrap and the control.
   """
 
   model: str
@@ -70,7 +68,6 @@ class AttentionStudy:
   layers: str = 'all'
   offset: int = 0
   partners: int = 5
-  sample: int = 1024
   sink_share: float | None = None
   participation: str = 'quantile:0.75'
   alpha: float = 0.01

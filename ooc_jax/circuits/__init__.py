@@ -20,7 +20,6 @@ from ooc_jax.circuits._ov_writes import OvWrites
 from ooc_jax.circuits._ov_writes import ov_copying
 from ooc_jax.circuits._ov_writes import ov_writes
 from ooc_jax.circuits._precision import PRECISIONS
-from ooc_jax.circuits._qk_quantiles import rank_error
 from ooc_jax.circuits._qk_statistics import HeadStatistics
 from ooc_jax.circuits._qk_statistics import ScoreStatistics
 from ooc_jax.circuits._qk_statistics import qk_statistics
@@ -66,7 +65,6 @@ __all__ = (
     'ov_lens',
     'ov_writes',
     'qk_statistics',
-    'rank_error',
     'readable_mask',
     'rope_profile',
     'table_moments',

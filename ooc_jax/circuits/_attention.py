@@ -16,7 +16,6 @@ from ooc_jax._errors import InputError
 from ooc_jax.circuits._attention_vectors import check_attention_input
 from ooc_jax.circuits._attention_vectors import head_keys
 from ooc_jax.circuits._attention_vectors import head_queries
-from ooc_jax.circuits._qk_statistics import SAMPLE
 from ooc_jax.circuits._qk_statistics import HeadStatistics
 from ooc_jax.circuits._qk_statistics import feature_mesh
 from ooc_jax.circuits._qk_statistics import qk_statistics
@@ -48,8 +47,6 @@ def attention_statistics(
     heads: Sequence[int] | None = None,
     k: int = 10,
     counts: Bool[Array | np.ndarray, 'F'] | None = None,
-    sample: int = SAMPLE,
-    seed: int = 0,
     mesh: Mesh | None = None,
 ) -> AttentionStatistics:
   """Attention scores and weights between all features, from weights alone.
@@ -73,8 +70,6 @@ def attention_statistics(
     k: Partners to keep of every feature in each role.
     counts: True for a feature that counts as a key, to leave out sinks; None
       for all.
-    sample: Partners over which quantiles are taken.
-    seed: Of that sample.
     mesh: With an axis 'feature'; None takes the one the dictionary is sharded
       over. Give it under `jit`.
 
@@ -105,8 +100,6 @@ def attention_statistics(
         softcap=model.config.attention_softcap,
         k=k,
         counts=counts,
-        sample=sample,
-        seed=seed,
         mesh=mesh,
     )
     # One head after the other: their blocks do not add up in memory.

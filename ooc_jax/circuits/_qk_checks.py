@@ -21,13 +21,8 @@ def check_settings(
     scale: float,
     softcap: float | None,
     k: int,
-    sample: int,
-) -> int:
-  """Refuses shapes and settings that do not fit.
-
-  Returns:
-    How many keys count; under `jit`, how many there are.
-  """
+) -> None:
+  """Refuses shapes and settings that do not fit."""
   shapes = f'queries {queries.shape} and keys {keys.shape}'
   if (
       queries.ndim != 2
@@ -42,8 +37,6 @@ def check_settings(
     raise InputError(f'scale is {scale}, not above zero.')
   if softcap is not None and not (np.isfinite(softcap) and softcap > 0):
     raise InputError(f'softcap is {softcap}, neither None nor above zero.')
-  if sample < 1:
-    raise InputError(f'A sample of {sample} partners was asked for.')
   kept = keys.shape[0]
   if counts is not None:
     if counts.shape != (kept,) or counts.dtype != bool:
@@ -58,7 +51,6 @@ def check_settings(
         f'k={k} partners were asked for, with {shapes} and {kept} keys that'
         ' count; choose k between 1 and the smaller of the numbers.'
     )
-  return kept
 
 
 def check_finite(

@@ -22,11 +22,8 @@ from ooc_jax.circuits._mesh import axis_of
 from ooc_jax.circuits._mesh import mesh_of
 from ooc_jax.circuits._qk_checks import check_finite
 from ooc_jax.circuits._qk_checks import check_settings
-from ooc_jax.circuits._qk_quantiles import rank_error
 from ooc_jax.circuits._qk_stream import stream
 from ooc_jax.model import softcap as apply_softcap
-
-SAMPLE = 1024
 
 
 @flax.struct.dataclass
@@ -40,30 +37,17 @@ class ScoreStatistics:
     maximum: [F].
     mean: [F].
     std: [F] population standard deviation.
-    median: [F] over the sampled partners, as p75 and p95 are; the quantile p
-      of n scores is the ⌈p·n⌉-th smallest.
-    p75: [F].
-    p95: [F].
     top_ids: [F, k] partners of the largest scores, largest first; equal
       scores by rising id.
     top_scores: [F, k] their scores.
-    sample: Partners in the sample.
-    rank_error: With probability 0.95, the share of all partners that is at
-      most a sampled quantile is off by no more than this; 0 where the sample
-      is everyone. Per feature (Dvoretzky-Kiefer-Wolfowitz).
   """
 
   # Any: JAX also fills its pytrees with shapes, shardings and batches.
   maximum: Float[Array, '*N F'] | Any
   mean: Float[Array, '*N F'] | Any
   std: Float[Array, '*N F'] | Any
-  median: Float[Array, '*N F'] | Any
-  p75: Float[Array, '*N F'] | Any
-  p95: Float[Array, '*N F'] | Any
   top_ids: Int[Array, '*N F k'] | Any
   top_scores: Float[Array, '*N F k'] | Any
-  sample: int = flax.struct.field(pytree_node=False)
-  rank_error: float = flax.struct.field(pytree_node=False)
 
 
 @flax.struct.dataclass
@@ -109,8 +93,6 @@ def qk_statistics(
     softcap: float | None = None,
     k: int = 10,
     counts: Bool[Array | np.ndarray, 'F'] | None = None,
-    sample: int = SAMPLE,
-    seed: int = 0,
     mesh: Mesh | None = None,
 ) -> HeadStatistics:
   """Scores scale · queries · keysᵀ and their softmax, reduced as they are made.
@@ -126,38 +108,26 @@ def qk_statistics(
     k: Partners to keep of every feature in each role.
     counts: True for a key that queries see; None for all. The others are no
       partner of a query and get no weight, but have their own scores.
-    sample: Partners over which quantiles are taken.
-    seed: Of the sample, which is the same for all features.
     mesh: Splits both roles over its axis 'feature'. None takes the mesh of
       `queries` or `keys` where they are sharded; give it under `jit`. 1, 2, 4
       and 8 devices give the same bits.
 
   Raises:
-    InputError: Shapes do not fit, `k`, `scale`, `softcap`, `sample` or `mesh`
-      is out of range, or a number is not finite (looked at outside of `jit`
-      only).
+    InputError: Shapes do not fit, `k`, `scale`, `softcap` or `mesh` is out of
+      range, or a number is not finite (looked at outside of `jit` only).
   """
   queries, keys = jnp.asarray(queries), jnp.asarray(keys)
   counts = None if counts is None else jnp.asarray(counts)
-  seen = check_settings(queries, keys, counts, scale, softcap, k, sample)
+  check_settings(queries, keys, counts, scale, softcap, k)
   mesh = feature_mesh(mesh, queries, keys)
   q = _placed(queries.astype(jnp.float32) * jnp.float32(scale), mesh)
   k32 = _placed(keys.astype(jnp.float32), mesh)
   check_finite(q, k32)
-  rows, columns, of_rows, of_columns = stream(
-      q,
-      k32,
-      counts,
-      k=k,
-      softcap=softcap,
-      sample=sample,
-      seed=seed,
-      mesh=mesh,
-  )
+  rows, columns = stream(q, k32, counts, k=k, softcap=softcap, mesh=mesh)
   log_partition = rows.peak + jnp.log(rows.partition)
   return HeadStatistics(
-      query=_scores(rows, of_rows, softcap, sample, seen),
-      key=_scores(columns, of_columns, softcap, sample, queries.shape[0]),
+      query=_scores(rows, softcap),
+      key=_scores(columns, softcap),
       # -Σ p log p with p = exp(y - peak) / partition.
       entropy=jnp.log(rows.partition) - rows.weighted / rows.partition,
       largest_weight=1.0 / rows.partition,
@@ -183,27 +153,14 @@ def feature_mesh(mesh: Mesh | None, *arrays: Array) -> Mesh | None:
   return mesh if axis_of(mesh, FEATURE) else None
 
 
-def _scores(
-    role: Any,
-    quantiles: Float[Array, '3 F'],
-    softcap: float | None,
-    sample: int,
-    partners: int,
-) -> ScoreStatistics:
+def _scores(role: Any, softcap: float | None) -> ScoreStatistics:
   top_scores = apply_softcap(role.top[0], softcap)
-  levels = apply_softcap(quantiles, softcap)
   return ScoreStatistics(
       maximum=top_scores[:, 0],
       mean=role.mean,
       std=role.std,
-      # One by one: an array of several processes is not iterable.
-      median=levels[0],
-      p75=levels[1],
-      p95=levels[2],
       top_ids=role.top[1],
       top_scores=top_scores,
-      sample=min(sample, partners),
-      rank_error=0.0 if sample >= partners else rank_error(sample),
   )
 
 

@@ -4,8 +4,7 @@ Queries stay on their device; keys and queries are gathered once ([F, H] is
 small), and what queries add to a key is exchanged at the end.
 
 Axis letters: Q queries, F keys, H head width, B strips, f queries of a strip,
-P queries with padding, K keys with padding, C keys of one device, S sampled
-partners, k top-k.
+P queries with padding, K keys with padding, C keys of one device, k top-k.
 """
 
 import functools
@@ -23,8 +22,6 @@ from ooc_jax.circuits._qk_exchange import merge_groups
 from ooc_jax.circuits._qk_exchange import my_part
 from ooc_jax.circuits._qk_exchange import sum_in_order
 from ooc_jax.circuits._qk_layout import Layout
-from ooc_jax.circuits._qk_quantiles import sample as draw
-from ooc_jax.circuits._qk_quantiles import sampled_quantiles
 from ooc_jax.circuits._qk_refine import column_topk
 from ooc_jax.circuits._qk_refine import refine
 from ooc_jax.circuits._qk_spread import spread
@@ -57,15 +54,12 @@ class Settings(NamedTuple):
   layout: Layout
   k: int
   softcap: float | None
-  masked: bool  # Some keys do not count.
-  hidden: bool  # That, or some are padding.
+  hidden: bool  # Some keys do not count, or are padding.
   axis: str | None
   devices: int
 
 
-@functools.partial(
-    jax.jit, static_argnames=('k', 'softcap', 'sample', 'seed', 'mesh')
-)
+@functools.partial(jax.jit, static_argnames=('k', 'softcap', 'mesh'))
 def stream(
     queries: Float[Array, 'Q H'],
     keys: Float[Array, 'F H'],
@@ -73,10 +67,8 @@ def stream(
     *,
     k: int,
     softcap: float | None,
-    sample: int,
-    seed: int,
     mesh: Mesh | None,
-) -> tuple[Rows, KeyRole, Float[Array, '3 Q'], Float[Array, '3 F']]:
+) -> tuple[Rows, KeyRole]:
   """Both roles of one head.
 
   Args:
@@ -85,13 +77,10 @@ def stream(
     counts: Which keys a query sees, or None for all.
     k: Partners to keep.
     softcap: Bound on the scores, or None.
-    sample: How many partners the quantiles are taken over.
-    seed: Of that sample.
     mesh: With an axis 'feature', over which both roles are split, or None.
 
   Returns:
-    The query role, the key role, and the sampled quantiles of either; top
-    scores and quantiles are before the softcap.
+    The query role and the key role; top scores are before the softcap.
   """
   Q, F = queries.shape[0], keys.shape[0]
   devices = 1 if mesh is None else mesh.shape[FEATURE]
@@ -102,35 +91,29 @@ def stream(
       layout=layout,
       k=k,
       softcap=softcap,
-      masked=counts is not None,
       hidden=counts is not None or padding > 0,
       axis=FEATURE if devices > 1 else None,
       devices=devices,
   )
   one_head = functools.partial(_one_head, settings)
   if devices > 1:
-    whole, parts, columns = jax.P(), jax.P(FEATURE), jax.P(None, FEATURE)
+    whole, parts = jax.P(), jax.P(FEATURE)
     one_head = jax.shard_map(
         one_head,
         mesh=mesh,
-        in_specs=(parts, parts, parts, whole, whole, whole),
-        out_specs=(parts, parts, columns, columns),
+        in_specs=(parts, parts, parts, whole),
+        out_specs=(parts, parts),
         check_vma=False,
     )
-  rows, columns, of_rows, of_columns = one_head(
+  rows, columns = one_head(
       layout.cut(queries),
       layout.real(),
       jnp.pad(keys, ((0, padding), (0, 0))),
       jnp.pad(seen, (0, padding)),
-      draw(seen, sample, seed),
-      draw(jnp.ones(Q, bool), sample, seed + 1)[0],
   )
-  of_rows = of_rows.reshape(-1, of_rows.shape[1] // layout.rows, layout.rows)
   return (
       jax.tree.map(layout.join, rows),
       jax.tree.map(lambda x: x[:F], columns),
-      jax.vmap(layout.join)(of_rows),
-      of_columns[:, :F],
   )
 
 
@@ -140,9 +123,7 @@ def _one_head(
     real: Bool[Array, 'B f'],
     my_keys: Float[Array, 'C H'],
     counts: Bool[Array, 'K'],
-    key_sample: tuple[Int[Array, 'S'], Bool[Array, 'S']],
-    query_sample: Int[Array, 's'],
-) -> tuple[Rows, KeyRole, Float[Array, '3 b'], Float[Array, '3 C']]:
+) -> tuple[Rows, KeyRole]:
   """What one device does with its queries and its keys."""
   layout = settings.layout
   H = my_keys.shape[1]
@@ -182,17 +163,7 @@ def _one_head(
       received=sum_in_order(sums.received),
       largest=sums.largest.max(axis=0),
   )
-  of_rows = sampled_quantiles(
-      my_queries,
-      all_keys[key_sample[0]],
-      key_sample[1] if settings.masked else None,
-  )
-  of_columns = sampled_quantiles(
-      my_keys,
-      all_queries[layout.positions(query_sample)],
-      None,
-  )
-  return rows, columns, of_rows, of_columns
+  return rows, columns
 
 
 def _keys(

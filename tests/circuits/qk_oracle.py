@@ -48,11 +48,6 @@ def without_shape_checks(test):
   test.addCleanup(jaxtyping.config.update, 'jaxtyping_disable', False)
 
 
-def quantiles(y, levels):
-  """The ⌈p·n⌉-th smallest of each row."""
-  return np.quantile(y, levels, axis=1, method='inverted_cdf')
-
-
 def differences(statistics, expected):
   """Per statistic, the largest difference as a share of its scale.
 

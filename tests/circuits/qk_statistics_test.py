@@ -11,12 +11,8 @@ import numpy as np
 from ooc_jax import InputError
 from ooc_jax import circuits
 from ooc_jax.circuits import _qk_layout
-from ooc_jax.circuits import _qk_quantiles
 from ooc_jax.circuits import _qk_refine
 from tests.circuits import qk_oracle
-
-_LEVELS = (0.5, 0.75, 0.95)
-_order_statistics = jax.jit(_qk_quantiles._order_statistics)
 
 
 def _draw(F, H, Q=None, seed=0, size=1.0):
@@ -142,85 +138,10 @@ class QkStatisticsTest(parameterized.TestCase):
           scale=0.4,
           softcap=3.0,
           counts=counts,
-          sample=128,
       )
       self.assertLen(found[n].query.top_ids.devices(), n)
     for n in (2, 4, 8):
       jax.tree.map(np.testing.assert_array_equal, found[1], found[n])
-
-
-class QuantilesTest(parameterized.TestCase):
-
-  def test_exact_where_the_sample_is_everyone(self):
-    queries, keys, counts = _draw(311, 9, 207)
-    y = 4 * np.tanh(_scores(queries, keys, 0.5) / 4)
-    for mask, seen in ((None, y), (counts, y[:, counts])):
-      statistics = circuits.qk_statistics(
-          queries, keys, scale=0.5, softcap=4.0, k=2, counts=mask
-      )
-      for role, values in ((statistics.query, seen), (statistics.key, y.T)):
-        expected = qk_oracle.quantiles(values, _LEVELS)
-        actual = np.stack([role.median, role.p75, role.p95])
-        np.testing.assert_allclose(actual, expected, atol=2e-6)
-        self.assertEqual(role.rank_error, 0)
-
-  def test_sampled_within_the_bound(self):
-    queries, keys, _ = _draw(1500, 6, seed=1)
-    y = _scores(queries, keys, 1.0)
-    statistics = circuits.qk_statistics(queries, keys, scale=1.0, k=2)
-    for role, values in ((statistics.query, y), (statistics.key, y.T)):
-      self.assertBetween(role.rank_error, 0.042, 0.044)
-      self.assertEqual(role.sample, 1024)
-      for level, x in zip(
-          _LEVELS, (role.median, role.p75, role.p95), strict=True
-      ):
-        rank = (values <= np.asarray(x)[:, None]).mean(axis=1)
-        off = np.abs(rank - level)
-        # The bound holds with probability 0.95 for each feature.
-        self.assertLess((off > role.rank_error).mean(), 0.05)
-        # It is a sample, and no better than one.
-        self.assertGreater(off.max(), 0.01)
-
-  def test_bound_is_that_of_dkw(self):
-    # 2·exp(-2·n·ε²) = 0.05, and the sample's own steps of 1/n.
-    error = circuits.rank_error(1024) - 1 / 1024
-    self.assertAlmostEqual(2 * np.exp(-2 * 1024 * error**2), 0.05)
-
-  def test_sample_takes_those_that_count(self):
-    counts = np.arange(50) % 3 == 0
-    ids, good = _qk_quantiles.sample(jnp.asarray(counts), 12, 0)
-    self.assertLen(set(np.asarray(ids).tolist()), 12)
-    self.assertTrue(np.asarray(good).all())
-    self.assertTrue(counts[ids].all())
-    np.testing.assert_array_equal(ids, np.sort(ids))
-    other, _ = _qk_quantiles.sample(jnp.asarray(counts), 12, 1)
-    self.assertNotEqual(np.asarray(ids).tolist(), np.asarray(other).tolist())
-    # Where fewer count, all that do are in it.
-    ids, good = _qk_quantiles.sample(jnp.asarray(counts), 20, 0)
-    self.assertEqual(int(good.sum()), 17)
-
-  @parameterized.named_parameters(
-      ('heavy_tails', lambda rng, n: rng.standard_cauchy((n, 40))),
-      ('ties', lambda rng, n: rng.integers(0, 7, (n, 40))),
-      ('all_equal', lambda rng, n: np.full((n, 40), -3.0)),
-      ('far_from_zero', lambda rng, n: 1e4 + rng.normal(size=(n, 40))),
-      ('two_peaks', lambda rng, n: rng.normal(size=(n, 40)) * 0.01
-       + 9 * rng.integers(0, 2, (n, 40))),
-  )  # fmt: skip
-  def test_order_statistics_of(self, draw):
-    rng = np.random.default_rng(0)
-    x = draw(rng, 384).astype(np.float32)
-    for counts in (None, rng.random(384) > 0.4):
-      seen = x if counts is None else x[counts]
-      n = len(seen)
-      rank = np.ceil(np.array(_LEVELS) * n - 1e-3).astype(np.int32)
-      actual = _order_statistics(
-          jnp.asarray(x),
-          None if counts is None else jnp.asarray(counts),
-          jnp.int32(n),
-          jnp.asarray(rank),
-      )
-      np.testing.assert_array_equal(actual, np.sort(seen, axis=0)[rank - 1])
 
 
 class LayoutTest(parameterized.TestCase):
@@ -271,7 +192,6 @@ class RefusalTest(parameterized.TestCase):
       ('counts_dtype', 'counts is', {'counts': np.ones(9, np.int32)}),
       ('scale', 'scale is 0', {'scale': 0.0}),
       ('softcap', 'softcap is -1', {'softcap': -1.0}),
-      ('sample', 'sample of 0', {'sample': 0}),
   )
   def test_refused(self, message, change):
     kwargs = {'queries': np.ones((9, 4), np.float32), 'scale': 1.0, 'k': 2}

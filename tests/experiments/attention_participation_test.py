@@ -27,7 +27,6 @@ _SMALL = {
     'context': 9,
     'pairs': 4,
     'partners': 2,
-    'sample': 7,
     'alpha': 0.1,
     'nulls': 'none',
     'write_tokens': 0,

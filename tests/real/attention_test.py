@@ -19,7 +19,6 @@ from tests.circuits import qk_oracle
 _SOURCE = os.environ.get('OOC_JAX_SMOLLM2') or (
     'smollm2' if os.environ.get('OOC_JAX_REAL') else None
 )
-_LEVELS = (0.5, 0.75, 0.95)
 
 
 @unittest.skipUnless(_SOURCE, 'opt-in: OOC_JAX_REAL=1')
@@ -48,21 +47,6 @@ class SmolLM2AttentionTest(parameterized.TestCase):
       statistics = attention_models.of_head(found, head)
       expected = qk_oracle.head_statistics(scores, 10)
       qk_oracle.assert_close(statistics, expected, 1e-4, scores)
-      self._assert_quantiles(statistics, scores)
-
-  def _assert_quantiles(self, statistics, scores):
-    """Of 1024 of 1536 partners, off by no more than they say."""
-    for role, values in (
-        (statistics.query, scores), (statistics.key, scores.T)
-    ):  # fmt: skip
-      self.assertEqual(role.sample, 1024)
-      self.assertBetween(role.rank_error, 0.042, 0.044)
-      for level, x in zip(
-          _LEVELS, (role.median, role.p75, role.p95), strict=True
-      ):
-        rank = (values <= np.asarray(x, np.float64)[:, None]).mean(axis=1)
-        off = np.abs(rank - level)
-        self.assertLess((off > role.rank_error).mean(), 0.05)
 
   def test_sinks_left_out(self):
     neurons = self._neurons(16)
