@@ -13,6 +13,7 @@ from ooc_jax.checkpoints._load import load_model
 from ooc_jax.checkpoints._manifest import origin_of
 from ooc_jax.checkpoints._new_folder import checked_target
 from ooc_jax.checkpoints._new_folder import new_folder
+from ooc_jax.checkpoints._orbax import TrainingCheckpoints
 from ooc_jax.checkpoints._orbax import barrier
 from ooc_jax.checkpoints._orbax import load_arrays
 from ooc_jax.checkpoints._orbax import save_arrays
@@ -28,6 +29,7 @@ __all__ = (
     'MissingFile',
     'ModelPlan',
     'PlannedFile',
+    'TrainingCheckpoints',
     'checked_target',
     'barrier',
     'convert_model',

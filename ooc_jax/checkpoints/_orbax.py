@@ -1,17 +1,43 @@
 """Arrays in and out with Orbax: the only module that knows it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+import contextlib
 import os
 import pathlib
 import re
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 from orbax.checkpoint import v1 as ocp
 
+from ooc_jax._errors import InputError
+
+_T = TypeVar('_T')
 # Pieces that are encoded at a time, so that no second copy of an embedding is
 # made, and that another mesh can read alone.
 _CHUNK_BYTES = 64 * 2**20
+
+
+def _context() -> ocp.Context:
+  context = ocp.Context()
+  context.array.saving.storage_options.chunk_byte_size = _CHUNK_BYTES
+  # Weights shrink by a quarter and take three times as long.
+  context.array.saving.use_compression = False
+  return context
+
+
+@contextlib.contextmanager
+def _written() -> Iterator[None]:
+  """Failures to write as an `OSError` with the system's reason."""
+  try:
+    yield
+  except (OSError, MemoryError):
+    raise
+  except Exception as error:  # TensorStore raises many types on a full disk.
+    text = ' '.join(str(error).split())
+    # The reason of the system, where TensorStore's text ends with one.
+    reason = re.search(r"([^:]+) \[os_error_code='\d+'\]", text)
+    raise OSError(reason[1].strip() if reason else text[:300]) from error
 
 
 def save_arrays(folder: pathlib.Path, arrays: Mapping[str, jax.Array]) -> None:
@@ -20,22 +46,10 @@ def save_arrays(folder: pathlib.Path, arrays: Mapping[str, jax.Array]) -> None:
   Raises:
     OSError: They cannot be written.
   """
-  context = ocp.Context()
-  context.array.saving.storage_options.chunk_byte_size = _CHUNK_BYTES
-  # Weights shrink by a quarter and take three times as long.
-  context.array.saving.use_compression = False
-  try:
-    with context:
-      # Orbax nests by '/'. Any: its own type of a tree is no plain dict.
-      tree: Any = {_key(name): x for name, x in arrays.items()}
-      ocp.save(str(folder), tree)
-  except (OSError, MemoryError):
-    raise
-  except Exception as error:  # TensorStore raises many types on a full disk.
-    text = ' '.join(str(error).split())
-    # The reason of the system, where TensorStore's text ends with one.
-    reason = re.search(r"([^:]+) \[os_error_code='\d+'\]", text)
-    raise OSError(reason[1].strip() if reason else text[:300]) from error
+  # Orbax nests by '/'. Any: its own type of a tree is no plain dict.
+  tree: Any = {_key(name): x for name, x in arrays.items()}
+  with _written(), _context():
+    ocp.save(str(folder), tree)
 
 
 def load_arrays(
@@ -79,3 +93,73 @@ def barrier(name: str, seconds: int) -> None:
 
   everyone = set(range(jax.process_count()))
   multihost.sync_global_processes(name, timeout=seconds, processes=everyone)
+
+
+class TrainingCheckpoints:
+  """The last two states of a training, each on the disk whole or not at all.
+
+  Use as a context manager: Orbax has threads to end.
+  """
+
+  def __init__(self, folder: pathlib.Path):
+    """Opens the folder, or makes it; what a killed run left is removed."""
+    self._folder = folder
+    # Any: Orbax's policies are not of the type that it asks for.
+    last_two: Any = ocp.training.preservation_policies.LatestN(2)
+    self._orbax = ocp.training.Checkpointer(
+        str(folder.absolute()),
+        context=_context(),
+        preservation_policy=last_two,
+        cleanup_tmp_directories=True,
+    )
+
+  def __enter__(self) -> 'TrainingCheckpoints':
+    return self
+
+  def __exit__(self, *exc_info: object) -> None:
+    self._orbax.close()
+
+  def newest(self) -> int | None:
+    """The last step that was saved, or None."""
+    latest = self._orbax.latest
+    return None if latest is None else latest.step
+
+  def save(self, step: int, state: Any) -> None:
+    """Writes the state after `step` steps.
+
+    Raises:
+      InputError: It cannot be written.
+    """
+    try:
+      with _written():
+        self._orbax.save(step, state, force=True)
+    except OSError as error:
+      raise InputError(
+          f'{self._folder} cannot be written: {error.strerror or error}.'
+      ) from None
+
+  def load(self, step: int, like: _T) -> _T:
+    """Reads the state after `step` steps.
+
+    Args:
+      step: Of `newest`.
+      like: A state of the same structure.
+
+    Raises:
+      InputError: The checkpoint is damaged.
+    """
+    shapes: Any = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
+        like,
+    )
+    try:
+      state: Any = self._orbax.load(step, shapes)
+    except MemoryError:
+      raise
+    except Exception as error:  # Orbax and TensorStore raise many types.
+      raise InputError(
+          f'{self._folder / str(step)} is damaged ({type(error).__name__});'
+          ' delete it, and the same command continues from the checkpoint'
+          ' before.'
+      ) from error
+    return state

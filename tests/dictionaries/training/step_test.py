@@ -13,12 +13,12 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from ooc_jax import InputError
-from ooc_jax import dictionaries
 from ooc_jax import load_dictionary
 from ooc_jax.dictionaries import DictionarySite
-from ooc_jax.dictionaries import TrainingRecipe
-from ooc_jax.dictionaries import _training
-from ooc_jax.dictionaries import _training_recipe
+from ooc_jax.dictionaries import training
+from ooc_jax.dictionaries.training import TrainingRecipe
+from ooc_jax.dictionaries.training import _recipe
+from ooc_jax.dictionaries.training import _step as _step_module
 
 _SITE = DictionarySite(3, 'resid_post')
 _S, _D, _F = 2, 20, 32
@@ -62,12 +62,12 @@ class Planted:
 def _step(recipe, state, x):
   """A compiled step that leaves the state that it is given alone."""
   copy = jax.tree.map(jnp.copy, state)
-  return dictionaries.make_sae_step(recipe)(copy, x)
+  return training.make_sae_step(recipe)(copy, x)
 
 
 def _train(recipe, planted, steps=None):
-  state = dictionaries.init_sae_state(recipe, planted.batch(10**6, 512))
-  step = dictionaries.make_sae_step(recipe)
+  state = training.init_sae_state(recipe, planted.batch(10**6, 512))
+  step = training.make_sae_step(recipe)
   losses = None
   for i in range(recipe.steps if steps is None else steps):
     state, losses = step(state, planted.batch(i))
@@ -81,10 +81,10 @@ class PlantedTruthTest(absltest.TestCase):
     recipe = TrainingRecipe(
         **_SMALL | {'steps': 500, 'rate': 1e-2, 'l0': 2.0, 'redraw_every': 50}
     )
-    before = dictionaries.init_sae_state(recipe, planted.batch(10**6, 512))
+    before = training.init_sae_state(recipe, planted.batch(10**6, 512))
     state, losses = _train(recipe, planted)
     for i in range(_S):
-      dictionary = dictionaries.to_dictionary(state, i, site=_SITE, name='x')
+      dictionary = training.to_dictionary(state, i, site=_SITE, name='x')
       found = planted.found(dictionary.decoder)
       self.assertGreater((found > 0.9).mean(), 0.8)
       # Without training it is not so.
@@ -108,7 +108,7 @@ class StepTest(parameterized.TestCase):
     super().setUp()
     self.planted = Planted(24, active=2)
     self.recipe = TrainingRecipe(**_SMALL)
-    self.start = dictionaries.init_sae_state(
+    self.start = training.init_sae_state(
         self.recipe, self.planted.batch(0, 512)
     )
 
@@ -122,7 +122,7 @@ class StepTest(parameterized.TestCase):
   def test_what_reaches_adam_keeps_the_norm(self):
     params = jax.tree.map(lambda y: y[0], self.start.params)
     x = self.planted.batch(1)[0] - self.start.mean[0][None]
-    gradient, _ = _training._site_gradient(
+    gradient, _ = _step_module._site_gradient(
         self.recipe, jnp.float32(1.0), params, x / self.start.scale[0]
     )
     radial = (gradient.decoder * params.decoder).sum(axis=0)
@@ -179,7 +179,7 @@ class StepTest(parameterized.TestCase):
     same, _ = _train(self.recipe, self.planted, steps=3)
     again, _ = _train(self.recipe, self.planted, steps=3)
     self.assertEqual(_bits(same), _bits(again))
-    other = dictionaries.init_sae_state(
+    other = training.init_sae_state(
         dataclasses.replace(self.recipe, seed=1), self.planted.batch(0, 512)
     )
     self.assertEqual(_bits(other.mean), _bits(self.start.mean))
@@ -200,8 +200,8 @@ class StepTest(parameterized.TestCase):
     larger, _ = _train(self.recipe, moved, steps=5)
     self.assertEqual(_bits(state.params), _bits(larger.params))
     x = self.planted.batch(99)[0]
-    one = dictionaries.to_dictionary(state, 0, site=_SITE, name='x')
-    four = dictionaries.to_dictionary(larger, 0, site=_SITE, name='x')
+    one = training.to_dictionary(state, 0, site=_SITE, name='x')
+    four = training.to_dictionary(larger, 0, site=_SITE, name='x')
     a = one.encode(x)
     self.assertGreater((a != 0).mean(), 0.05)
     np.testing.assert_array_equal(four.encode(4 * x), 4 * a)
@@ -218,8 +218,7 @@ class StepTest(parameterized.TestCase):
   def test_rates_rise_stay_and_fall_to_zero(self):
     recipe = TrainingRecipe(**_SMALL | {'steps': 100, 'decay': 0.25})
     shares = [
-        float(_training_recipe.rate_share(recipe, jnp.float32(i)))
-        for i in range(101)
+        float(_recipe.rate_share(recipe, jnp.float32(i))) for i in range(101)
     ]
     np.testing.assert_allclose(shares[:5], [0.2, 0.4, 0.6, 0.8, 1], rtol=1e-6)
     np.testing.assert_array_equal(shares[4:76], 1)
@@ -228,16 +227,16 @@ class StepTest(parameterized.TestCase):
   def test_penalty_rises(self):
     recipe = TrainingRecipe(**_SMALL | {'sparsity_warmup': 0.25})
     shares = [
-        float(_training_recipe.penalty_share(recipe, jnp.float32(i)))
+        float(_recipe.penalty_share(recipe, jnp.float32(i)))
         for i in (0, 4, 9, 10, 39)
     ]
     np.testing.assert_allclose(shares, [0.1, 0.5, 1, 1, 1], rtol=1e-6)
 
   def test_l0_comes_near_its_target_from_both_sides(self):
-    step = dictionaries.make_sae_step(_TO_4)
+    step = training.make_sae_step(_TO_4)
     for ratio in (0.4, 2.2):
       start = dataclasses.replace(_TO_4, start_ratio=ratio)
-      state = dictionaries.init_sae_state(start, self.planted.batch(0, 512))
+      state = training.init_sae_state(start, self.planted.batch(0, 512))
       first = last = None
       for i in range(_TO_4.steps):
         state, last = step(state, self.planted.batch(i))
@@ -257,7 +256,7 @@ class RedrawTest(absltest.TestCase):
         # So that the weights are those before the step, but for the redrawn.
         | {'rate': 1e-12, 'threshold_rate': 1e-12, 'bfloat16': False}
     )
-    state = dictionaries.init_sae_state(self.recipe, self.planted.batch(0, 512))
+    state = training.init_sae_state(self.recipe, self.planted.batch(0, 512))
     # Feature 3 of site 0 and feature 8 of site 1 can never fire.
     theta = state.params.log_threshold.at[0, 3].set(50.0).at[1, 8].set(50.0)
     ones = jax.tree.map(jnp.ones_like, state.params)
@@ -335,10 +334,10 @@ class SaveTest(parameterized.TestCase):
 
   @parameterized.parameters('float32', 'bfloat16')
   def test_written_and_read_again(self, dtype):
-    dictionary = dictionaries.to_dictionary(
+    dictionary = training.to_dictionary(
         self.state, 1, site=_SITE, name='x', dtype=dtype
     )
-    dictionaries.write_sae_lens(dictionary, self.folder, {'model_name': 'm'})
+    training.write_sae_lens(dictionary, self.folder, {'model_name': 'm'})
     again = load_dictionary(self.folder)
     self.assertEqual(again.site, _SITE)
     self.assertEqual(again.decoder.dtype, jnp.dtype(dtype))
@@ -365,8 +364,8 @@ class SaveTest(parameterized.TestCase):
 
   def test_as_a_file_of_sae_lens(self):
     site = DictionarySite(0, 'embedding')
-    dictionary = dictionaries.to_dictionary(self.state, 0, site=site, name='x')
-    dictionaries.write_sae_lens(dictionary, self.folder)
+    dictionary = training.to_dictionary(self.state, 0, site=site, name='x')
+    training.write_sae_lens(dictionary, self.folder)
     tensors = load_file(self.folder / 'sae_weights.safetensors')
     self.assertEqual(
         {name: x.shape for name, x in tensors.items()},
@@ -384,16 +383,16 @@ class SaveTest(parameterized.TestCase):
     self.assertIs(config['apply_b_dec_to_input'], False)
     self.assertEqual(load_dictionary(self.folder).site, site)
     with self.assertRaisesRegex(InputError, 'exists already'):
-      dictionaries.write_sae_lens(dictionary, self.folder)
+      training.write_sae_lens(dictionary, self.folder)
 
   @parameterized.parameters(({'top_k': 3},), ({'hook': 'mlp_in'},))
   def test_what_has_no_such_file_is_refused(self, changes):
     hook = changes.pop('hook', 'resid_post')
-    dictionary = dictionaries.to_dictionary(
+    dictionary = training.to_dictionary(
         self.state, 0, site=DictionarySite(1, hook), name='x'
     ).replace(**changes)
     with self.assertRaisesRegex(InputError, 'use save_dictionary'):
-      dictionaries.write_sae_lens(dictionary, self.folder)
+      training.write_sae_lens(dictionary, self.folder)
     self.assertFalse(self.folder.exists())
 
 
@@ -415,13 +414,13 @@ class RefusalTest(parameterized.TestCase):
     recipe = TrainingRecipe(**_SMALL)
     planted = Planted(24, active=2)
     with self.assertRaisesRegex(InputError, '63 activations cannot calibrate'):
-      dictionaries.init_sae_state(recipe, planted.batch(0, 63))
+      training.init_sae_state(recipe, planted.batch(0, 63))
     same = jnp.ones((_S, 70, _D)).at[0].set(planted.batch(0, 70)[0])
     with self.assertRaisesRegex(InputError, 'site 1 have standard deviation 0'):
-      dictionaries.init_sae_state(recipe, same)
-    state = dictionaries.init_sae_state(recipe, planted.batch(0, 512))
+      training.init_sae_state(recipe, same)
+    state = training.init_sae_state(recipe, planted.batch(0, 512))
     with self.assertRaisesRegex(InputError, '100 activations a step are no'):
-      dictionaries.sae_step(recipe, state, planted.batch(0, 100))
+      training.sae_step(recipe, state, planted.batch(0, 100))
 
 
 if __name__ == '__main__':

@@ -17,7 +17,7 @@ from ooc_jax.checkpoints import checked_target
 from ooc_jax.checkpoints import new_folder
 from ooc_jax.dictionaries._dictionary import Dictionary
 from ooc_jax.dictionaries._dictionary import DictionarySite
-from ooc_jax.dictionaries._training_state import SaeState
+from ooc_jax.dictionaries.training._step import SaeState
 
 # What TransformerLens calls the places whose activations are those of the
 # stream, so that a dictionary of them is saved as it is.

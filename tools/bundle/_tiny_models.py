@@ -1,7 +1,14 @@
-"""The two tokenizers of the tiny models, in the style of the big ones."""
+"""The two tiny models: their configs, in Hugging Face's words, and tokenizers.
 
-from collections.abc import Iterable
+Every size differs from every other one where the architecture lets it, and
+each trap of the real models is in one of them: a query scale that is not the
+head width, post-norms, softcaps, alternating windows, scaled frequencies.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+import dataclasses
 import json
+from typing import Any
 
 import tokenizers
 from tokenizers import decoders
@@ -11,6 +18,18 @@ from tokenizers import pre_tokenizers
 from tokenizers import processors
 from tokenizers import trainers
 
+VOCABULARY = 4096
+CONTEXT = 512
+_COMMON = {
+    'vocab_size': VOCABULARY,
+    'hidden_size': 128,
+    'intermediate_size': 384,
+    'num_hidden_layers': 8,
+    'num_attention_heads': 4,
+    'num_key_value_heads': 2,
+    'max_position_embeddings': CONTEXT,
+    'attention_bias': False,
+}
 _SPACE = '\u2581'  # ▁
 _GEMMA_SPECIAL = ('<pad>', '<eos>', '<bos>', '<unk>')
 _LLAMA_SPECIAL = ('<|begin_of_text|>', '<|end_of_text|>')
@@ -22,7 +41,24 @@ _LLAMA_WORDS = (
 )
 
 
-def train_gemma(texts: Iterable[str], size: int) -> tokenizers.Tokenizer:
+@dataclasses.dataclass(frozen=True)
+class TinyModel:
+  """What is trained.
+
+  Attributes:
+    name: As `load_model` will know it.
+    config: A config.json.
+    bos: The token before every text.
+    train_tokenizer: From texts and a vocabulary size.
+  """
+
+  name: str
+  config: Mapping[str, Any]
+  bos: str
+  train_tokenizer: Callable[[Iterable[str], int], tokenizers.Tokenizer]
+
+
+def _train_gemma(texts: Iterable[str], size: int) -> tokenizers.Tokenizer:
   """BPE over characters with '▁' for spaces and bytes to fall back on."""
   tokenizer = tokenizers.Tokenizer(
       models.BPE(unk_token='<unk>', byte_fallback=True, fuse_unk=True)
@@ -58,7 +94,7 @@ def train_gemma(texts: Iterable[str], size: int) -> tokenizers.Tokenizer:
   return tokenizer
 
 
-def train_llama(texts: Iterable[str], size: int) -> tokenizers.Tokenizer:
+def _train_llama(texts: Iterable[str], size: int) -> tokenizers.Tokenizer:
   """Byte-level BPE with 'Ġ' for spaces; special tokens come last."""
   tokenizer = tokenizers.Tokenizer(models.BPE())
   tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
@@ -84,7 +120,6 @@ def _without_special(
     tokenizer: tokenizers.Tokenizer, names: list[str]
 ) -> tokenizers.Tokenizer:
   """The same tokenizer, in which `names` are ordinary tokens."""
-
   content = json.loads(tokenizer.to_str())
   content['added_tokens'] = [
       token
@@ -92,3 +127,49 @@ def _without_special(
       if token['content'] not in names
   ]
   return tokenizers.Tokenizer.from_str(json.dumps(content))
+
+
+TINY_MODELS = {
+    'tiny_gemma2': TinyModel(
+        'tiny-gemma2',
+        _COMMON
+        | {
+            'model_type': 'gemma2',
+            'head_dim': 40,
+            # D / N, as in Gemma-2 27B, and not the head width.
+            'query_pre_attn_scalar': 32,
+            'hidden_activation': 'gelu_pytorch_tanh',
+            'rms_norm_eps': 1e-6,
+            'rope_theta': 10_000.0,
+            'sliding_window': 128,
+            'attn_logit_softcapping': 50.0,
+            'final_logit_softcapping': 30.0,
+            'tie_word_embeddings': True,
+        },
+        '<bos>',
+        _train_gemma,
+    ),
+    'tiny_llama3': TinyModel(
+        'tiny-llama3',
+        _COMMON
+        | {
+            'model_type': 'llama',
+            'head_dim': 32,
+            'hidden_act': 'silu',
+            'mlp_bias': False,
+            'rms_norm_eps': 1e-5,
+            'rope_theta': 500_000.0,
+            # Of Llama 3.1, with an original context that fits this one.
+            'rope_scaling': {
+                'rope_type': 'llama3',
+                'factor': 8.0,
+                'low_freq_factor': 1.0,
+                'high_freq_factor': 4.0,
+                'original_max_position_embeddings': 256,
+            },
+            'tie_word_embeddings': False,
+        },
+        '<|begin_of_text|>',
+        _train_llama,
+    ),
+}

@@ -10,7 +10,8 @@ import re
 from jaxtyping import Int
 import numpy as np
 
-import ooc_jax
+from ooc_jax._errors import InputError
+from ooc_jax.model import Tokenizer
 
 # A held-out block is long enough to be a text, and there are many of them.
 _BLOCK_CHARACTERS = 20_000
@@ -46,14 +47,14 @@ def read_corpus(paths: Iterable[str | os.PathLike[str]]) -> Corpus:
     try:
       text = pathlib.Path(path).read_text(encoding='utf-8')
     except (OSError, UnicodeDecodeError) as error:
-      raise ooc_jax.InputError(
+      raise InputError(
           f'{path} cannot be read as UTF-8 text ({error}); give the files of'
           ' the corpus, separated by commas.'
       ) from None
     blocks += _blocks(text)
   held_out = blocks[_HELD_OUT_EVERY // 2 :: _HELD_OUT_EVERY]
   if not held_out:
-    raise ooc_jax.InputError(
+    raise InputError(
         f'The corpus has {len(blocks)} blocks of {_BLOCK_CHARACTERS}'
         f' characters; at least {_HELD_OUT_EVERY // 2 + 1} are needed, give'
         ' more files.'
@@ -104,9 +105,7 @@ def _repeats(shingles: set[int], known: set[int]) -> bool:
   return len(shingles & known) > 0.02 * len(shingles)
 
 
-def encode(
-    texts: Sequence[str], tokenizer: ooc_jax.model.Tokenizer
-) -> Int[np.ndarray, 'n']:
+def encode(texts: Sequence[str], tokenizer: Tokenizer) -> Int[np.ndarray, 'n']:
   """Ids of the texts in a row, without BOS, int32."""
   bos = len(tokenizer.encode(''))
   ids = [tokenizer.encode(f'{text}\n')[bos:] for text in texts]

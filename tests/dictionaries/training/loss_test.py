@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ooc_jax.dictionaries import SaeParams
-from ooc_jax.dictionaries import _training_loss
+from ooc_jax.dictionaries.training import SaeParams
+from ooc_jax.dictionaries.training import _loss
 
 
 def _draw(shape, seed=0):
@@ -69,9 +69,7 @@ class LossTest(parameterized.TestCase):
     p, x = _params(), _draw((37, 7), seed=9)
     settings = {'sparsity': 1.7, 'target': target, 'bandwidth': 0.6}
     expected, fvu, l0, fired = _by_definition(p, x, **settings)
-    actual, losses = _training_loss.loss_gradient(
-        _single(p), _single(x), **settings
-    )
+    actual, losses = _loss.loss_gradient(_single(p), _single(x), **settings)
     self.assertBetween(l0, 2.5, 8.5)
     np.testing.assert_allclose(losses.fvu, fvu, rtol=1e-6)
     np.testing.assert_allclose(losses.l0, l0, rtol=1e-6)
@@ -85,7 +83,7 @@ class LossTest(parameterized.TestCase):
   def test_gradient_is_the_derivative_where_there_is_one(self):
     """Without the penalty, of all but the thresholds; float64 differences."""
     p, x = _params(), _draw((37, 7), seed=9)
-    gradient, _ = _training_loss.loss_gradient(
+    gradient, _ = _loss.loss_gradient(
         _single(p), _single(x), sparsity=0.0, target=3.0, bandwidth=0.6
     )
 
@@ -109,10 +107,8 @@ class LossTest(parameterized.TestCase):
   def test_bfloat16_is_near(self):
     p, x = _single(_params()), _single(_draw((370, 7), seed=9))
     settings = {'sparsity': 1.7, 'target': 2.0, 'bandwidth': 0.6}
-    exact, _ = _training_loss.loss_gradient(p, x, **settings)
-    rough, _ = _training_loss.loss_gradient(
-        p, x, **settings, dtype=jnp.bfloat16
-    )
+    exact, _ = _loss.loss_gradient(p, x, **settings)
+    rough, _ = _loss.loss_gradient(p, x, **settings, dtype=jnp.bfloat16)
     for name, ours, theirs in zip(p._fields, rough, exact, strict=True):
       error = np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)
       # Rounding is 0.4 %, and some activations change sides of a threshold.
@@ -121,7 +117,7 @@ class LossTest(parameterized.TestCase):
   def test_what_is_left_of_a_gradient_keeps_the_norm(self):
     unit = _single(_params()).decoder
     gradient = _single(_draw(unit.shape, seed=4))
-    along = _training_loss.along_sphere(gradient, unit)
+    along = _loss.along_sphere(gradient, unit)
     np.testing.assert_allclose((along * unit).sum(0), 0, atol=1e-6)
     # Only the radial part is gone.
     rest = gradient - along
@@ -131,7 +127,7 @@ class LossTest(parameterized.TestCase):
   def test_column_of_zeros_has_no_direction(self):
     x = jnp.asarray([[3.0, 0.0], [4.0, 0.0]])
     np.testing.assert_allclose(
-        _training_loss.unit_columns(x), [[0.6, 0], [0.8, 0]], rtol=1e-6
+        _loss.unit_columns(x), [[0.6, 0], [0.8, 0]], rtol=1e-6
     )
 
 
