@@ -9,17 +9,24 @@ from ooc_jax.dictionaries._dictionary import Dictionary
 from ooc_jax.dictionaries._dictionary import DictionarySite
 from ooc_jax.dictionaries._from_arrays import from_arrays
 from ooc_jax.dictionaries._load import load_dictionary
-from ooc_jax.dictionaries._model_parts import model_parts
+from ooc_jax.dictionaries._load import restore_dictionary
+from ooc_jax.dictionaries._registry import DictionaryPlan
+from ooc_jax.dictionaries._registry import is_saved_dictionary
 from ooc_jax.dictionaries._registry import list_dictionaries
-from ooc_jax.dictionaries._releases import Release
-from ooc_jax.dictionaries._saved import is_saved_dictionary
-from ooc_jax.dictionaries._saved import restore_dictionary
-from ooc_jax.dictionaries._saved import save_dictionary
+from ooc_jax.dictionaries._registry import model_parts
+from ooc_jax.dictionaries._registry import plan_dictionary
+from ooc_jax.dictionaries.formats import FORMATS
+from ooc_jax.dictionaries.formats import Format
+from ooc_jax.dictionaries.formats import Release
+from ooc_jax.dictionaries.formats import save_dictionary
 
 __all__ = (
     'RANDOM_SIZE',
     'Dictionary',
+    'DictionaryPlan',
     'DictionarySite',
+    'FORMATS',
+    'Format',
     'HOOKS',
     'Release',
     'from_arrays',
@@ -28,6 +35,7 @@ __all__ = (
     'load_dictionary',
     'mlp_dictionary',
     'model_parts',
+    'plan_dictionary',
     'random_dictionary',
     'restore_dictionary',
     'save_dictionary',

@@ -11,7 +11,7 @@ from ooc_jax.dictionaries._dictionary import Dictionary
 from ooc_jax.dictionaries._dictionary import DictionarySite
 from ooc_jax.dictionaries._dictionary import checked_hook
 from ooc_jax.dictionaries._dictionary import checked_layer
-from ooc_jax.dictionaries._placement import check_finite
+from ooc_jax.dictionaries._to_device import check_finite
 
 _DTYPES = ('float32', 'bfloat16', 'float16')
 

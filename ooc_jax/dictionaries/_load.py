@@ -1,7 +1,7 @@
 """`load_dictionary`: from a name to a `Dictionary`."""
 
+from collections.abc import Mapping
 import dataclasses
-import difflib
 import os
 import pathlib
 import re
@@ -10,35 +10,33 @@ from typing import Any, SupportsIndex, TypeVar
 from jax.sharding import Mesh
 
 from ooc_jax._errors import InputError
-from ooc_jax.dictionaries._archive import printable
+from ooc_jax._text import nearest
+from ooc_jax._text import printable
 from ooc_jax.dictionaries._builtin import mlp_dictionary
 from ooc_jax.dictionaries._builtin import random_dictionary
 from ooc_jax.dictionaries._builtin import token_dictionary
 from ooc_jax.dictionaries._dictionary import Dictionary
 from ooc_jax.dictionaries._dictionary import checked_hook
 from ooc_jax.dictionaries._dictionary import checked_layer
-from ooc_jax.dictionaries._formats import load_file
-from ooc_jax.dictionaries._formats import load_folder
-from ooc_jax.dictionaries._placement import checked_dtype
-from ooc_jax.dictionaries._placement import place
-from ooc_jax.dictionaries._places import PICKLES
-from ooc_jax.dictionaries._places import HubPlace
-from ooc_jax.dictionaries._places import LocalPlace
-from ooc_jax.dictionaries._places import Place
+from ooc_jax.dictionaries._locations import PICKLES
+from ooc_jax.dictionaries._locations import HubLocation
+from ooc_jax.dictionaries._locations import LocalLocation
+from ooc_jax.dictionaries._registry import BUILTIN
 from ooc_jax.dictionaries._registry import find_entry
 from ooc_jax.dictionaries._registry import list_dictionaries
-from ooc_jax.dictionaries._saved import is_saved_dictionary
-from ooc_jax.dictionaries._saved import restore_dictionary
-from ooc_jax.dictionaries._stored import Asked
-from ooc_jax.dictionaries._stored import Stored
-from ooc_jax.dictionaries._to_stream import check_fits
+from ooc_jax.dictionaries._to_device import checked_dtype
+from ooc_jax.dictionaries._to_device import to_device
 from ooc_jax.dictionaries._to_stream import to_stream
+from ooc_jax.dictionaries.formats import FORMATS
+from ooc_jax.dictionaries.formats import LoadHints
+from ooc_jax.dictionaries.formats import RawDictionary
+from ooc_jax.dictionaries.formats import read_dictionary
 from ooc_jax.model import Model
 
 _PACKAGE = pathlib.Path(__file__).resolve().parent.parent
-BUILTIN = ('mlp', 'tokens', 'random')
 _FILES = ('.npz', '.safetensors', *PICKLES)
 _HUB_ID = re.compile(r'[A-Za-z0-9][\w.-]*/[\w.-]+')
+_OPTIONS = {option.name: option for f in FORMATS for option in f.options}
 _P = TypeVar('_P', bound=pathlib.PurePath)
 
 
@@ -51,7 +49,7 @@ def load_dictionary(
     mesh: Mesh | None = None,
     revision: str | None = None,
     hook: str | None = None,
-    sparsity_include_decoder_norm: bool | None = None,
+    **options: Any,
 ) -> Dictionary:
   """Loads the directions to explain.
 
@@ -60,9 +58,8 @@ def load_dictionary(
       `list_dictionaries` ('gemma-scope-2b-pt-res-canonical/layer_12/width_16k/
       canonical'), or a release and `layer`; an id of Neuronpedia
       ('gemma-2-2b/12-gemmascope-res-16k'); a folder or file here, or in a hub
-      repository ('owner/name/path'), of Gemma Scope, Gemma Scope 2, Llama Scope
-      or SAELens; what `save_dictionary` wrote. '{layer}' in it stands for
-      `layer`.
+      repository ('owner/name/path'), of any format of `FORMATS`. '{layer}' in
+      it stands for `layer`.
     model: Whose directions they are. Without one, widths are not compared, and
       what needs the model's weights to reach the residual stream is refused.
     layer: Where; needed if neither files nor path say it, and compared with
@@ -73,10 +70,8 @@ def load_dictionary(
     revision: Branch, tag or commit of a hub repository.
     hook: One of `HOOKS`, for a file that does not say it; such a file is
       otherwise taken to be of 'resid_post'.
-    sparsity_include_decoder_norm: Of Llama Scope: whether a pre-activation is
-      multiplied by the norm of its decoder row before it is compared with the
-      threshold. None does what the file says, as upstream does; SAELens reads
-      False.
+    **options: Choices between readings of a format: see `Format.options`.
+      `sparsity_include_decoder_norm` of Llama Scope is one.
 
   Returns:
     The dictionary, mapped to the residual stream.
@@ -87,49 +82,40 @@ def load_dictionary(
       says what, where and what to do.
   """
   checked_dtype(dtype)
+  _check_options(options)
   number, hook = checked_layer(layer), checked_hook(hook)
   name = _filled(os.fspath(source), number)
   if name in BUILTIN:
-    given = {
-        'revision': revision,
-        'hook': hook,
-        'sparsity_include_decoder_norm': sparsity_include_decoder_norm,
-    }
+    given = {'revision': revision, 'hook': hook, **options}
     dictionary = _builtin(name, model, number, given)
   else:
-    asked = Asked(
-        path=name,
-        layer=number,
-        hook=hook,
-        config=None if model is None else model.config,
-    )
-    if is_saved_dictionary(name):
-      _no_revision(name, revision)
-      dictionary = _saved(name, asked, model)
-    else:
-      name, stored = _stored(
-          name, asked, revision, sparsity_include_decoder_norm
+    hints = LoadHints(name, number, hook, model.config if model else None)
+    name, raw = _read(name, hints, revision, options)
+    dictionary = to_stream(raw, name, model)
+  return to_device(dictionary, dtype, mesh)
+
+
+def restore_dictionary(
+    folder: str | os.PathLike[str],
+    *,
+    dtype: Any = None,
+    mesh: Mesh | None = None,
+) -> Dictionary:
+  """`load_dictionary` of a folder that `save_dictionary` wrote."""
+  return load_dictionary(folder, dtype=dtype, mesh=mesh)
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+  for name, value in options.items():
+    if name not in _OPTIONS:
+      raise InputError(
+          f'load_dictionary has no option {name!r}{nearest(name, _OPTIONS)}'
       )
-      dictionary = to_stream(stored, name, model)
-  return place(dictionary, dtype, mesh)
-
-
-def _saved(name: str, asked: Asked, model: Model | None) -> Dictionary:
-  """What `save_dictionary` wrote."""
-  dictionary = restore_dictionary(name)
-  site = dictionary.site
-  asked.site(site.layer, site.hook, name)
-  if model is not None:
-    check_fits(dictionary, name, model)
-  return dictionary
-
-
-def _no_revision(name: str, revision: str | None) -> None:
-  if revision is not None:
-    raise InputError(
-        f'{name} is on this machine and has no revision {revision!r}; leave'
-        ' the revision out, or rename the file or folder to read the hub.'
-    )
+    kind = _OPTIONS[name].kind
+    if value is not None and type(value) is not kind:
+      raise InputError(
+          f'{name}={value!r} must be None or of type {kind.__name__}.'
+      )
 
 
 def _builtin(
@@ -144,59 +130,56 @@ def _builtin(
     return token_dictionary(model)
   if layer is None:
     raise InputError(f'Dictionary {name!r} is of a layer; give layer=.')
-  if name == 'mlp':
-    return mlp_dictionary(model, layer)
-  return random_dictionary(model, layer)
-
-
-def _stored(
-    name: str, asked: Asked, revision: str | None, include_norm: bool | None
-) -> tuple[str, Stored]:
-  """The full name, and what its files hold."""
-  path = _existing(name)
-  if path is not None:
-    _no_revision(name, revision)
-    path = path.absolute()
-    folder, file = (path, None) if path.is_dir() else _split(path)
-    local = LocalPlace(folder, chosen=file)
-    return name, _read(local, file, asked, include_norm)
-  if name.startswith(('/', '.', '~')) or (
-      '/' not in name and name.lower().endswith(_FILES)
-  ):
-    raise InputError(f'{printable(name)} does not exist; check the path.')
-  if entry := find_entry(name, asked.layer):
-    release, short = entry
-    full, told = f'{release.name}/{short}', release.entries[short]
-    site = asked.site(told.site.layer, told.site.hook, full)
-    # What the release says is then held against the files.
-    asked = dataclasses.replace(asked, layer=site.layer, hook=site.hook)
-    if release.repo is None:
-      _no_revision(full, revision)
-      where = LocalPlace(_PACKAGE / told.folder)
-    else:
-      where = HubPlace(release.repo, told.folder, revision)
-    return full, _read(where, None, asked, include_norm)
-  parts = name.strip('/').split('/')
-  repo = '/'.join(parts[:2])
-  if not _HUB_ID.fullmatch(repo):
-    raise InputError(_unknown(name))
-  inner, file = pathlib.PurePosixPath(*parts[2:]), None
-  if len(parts) > 2 and inner.name.lower().endswith(_FILES):
-    inner, file = _split(inner)
-  folder = '' if str(inner) == '.' else str(inner)
-  hub = HubPlace(repo, folder, revision)
-  return name, _read(hub, file, asked, include_norm)
+  return (mlp_dictionary if name == 'mlp' else random_dictionary)(model, layer)
 
 
 def _read(
-    place_of: Place, file: str | None, asked: Asked, include_norm: bool | None
-) -> Stored:
-  asked = dataclasses.replace(asked, path=place_of.path)
-  if file is None:
-    stored = load_folder(place_of, asked, include_norm)
+    name: str,
+    hints: LoadHints,
+    revision: str | None,
+    options: Mapping[str, Any],
+) -> tuple[str, RawDictionary]:
+  """The full name, and what its files hold."""
+  formats, file = FORMATS, None
+  if (path := _existing(name)) is not None:
+    _no_revision(name, revision)
+    path = path.absolute()
+    folder, file = (path, None) if path.is_dir() else _split(path)
+    location = LocalLocation(folder, chosen=file)
+  elif name.startswith(('/', '.', '~')) or (
+      '/' not in name and name.lower().endswith(_FILES)
+  ):
+    raise InputError(f'{printable(name, 200)} does not exist; check the path.')
+  elif named := find_entry(name, hints.layer):
+    name, entry, formats = named.name, named.entry, (named.format,)
+    site = hints.site(entry.site.layer, entry.site.hook, name)
+    # What the release says is then compared with the files.
+    hints = dataclasses.replace(hints, layer=site.layer, hook=site.hook)
+    if named.release.repo is None:
+      _no_revision(name, revision)
+      location = LocalLocation(_PACKAGE / entry.folder)
+    else:
+      location = HubLocation(named.release.repo, entry.folder, revision)
   else:
-    stored = load_file(place_of, file, asked, include_norm)
-  return stored
+    parts = name.strip('/').split('/')
+    repo = '/'.join(parts[:2])
+    if not _HUB_ID.fullmatch(repo):
+      raise InputError(_unknown(name))
+    inner = pathlib.PurePosixPath(*parts[2:])
+    if len(parts) > 2 and inner.name.lower().endswith(_FILES):
+      inner, file = _split(inner)
+    folder = '' if str(inner) == '.' else str(inner)
+    location = HubLocation(repo, folder, revision)
+  hints = dataclasses.replace(hints, path=location.path)
+  return name, read_dictionary(location, file, hints, options, formats)
+
+
+def _no_revision(name: str, revision: str | None) -> None:
+  if revision is not None:
+    raise InputError(
+        f'{name} is on this machine and has no revision {revision!r}; leave'
+        ' the revision out, or rename the file or folder to read the hub.'
+    )
 
 
 def _split(path: _P) -> tuple[_P, str]:
@@ -212,8 +195,8 @@ def _existing(name: str) -> pathlib.Path | None:
     return path if name and path.exists() else None
   except (OSError, RuntimeError, ValueError) as error:  # '~nobody' and such.
     raise InputError(
-        f'{printable(repr(name))} cannot be opened ({printable(str(error))});'
-        ' check the path.'
+        f'{printable(repr(name), 200)} cannot be opened'
+        f' ({printable(str(error), 200)}); check the path.'
     ) from None
 
 
@@ -222,15 +205,16 @@ def _filled(name: str, layer: int | None) -> str:
   if '{layer}' not in name:
     return name
   if layer is None:
-    raise InputError(f'{printable(name)} is of every layer; give layer=.')
+    raise InputError(f'{printable(name, 200)} is of every layer; give layer=.')
   return name.replace('{layer}', str(layer))
 
 
 def _unknown(name: str) -> str:
   known = [*BUILTIN, *(release.name for release in list_dictionaries())]
-  close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-  hint = f'did you mean {close[0]!r}?' if close else f'known are {BUILTIN}.'
+  hint = nearest(name, known)
+  if not hint.startswith('; did you mean'):  # The list is too long to print.
+    hint = f'; known are {", ".join(BUILTIN)} and what list_dictionaries() has.'
   return (
-      f'Unknown dictionary {printable(repr(name))}: it is neither built in nor'
-      f' a release, a file, a folder or a hub id (owner/name/path); {hint}'
+      f'Unknown dictionary {printable(repr(name), 200)}: it is neither built in'
+      f' nor a release, a file, a folder or a hub id (owner/name/path){hint}'
   )

@@ -1,15 +1,67 @@
-"""From a name to the place of a dictionary on the hub.
+"""Names of dictionaries: built in, of a release, or of somebody's id for one.
 
 Any hub id, folder or file works without an entry here.
 """
 
+import dataclasses
 import difflib
-import re
+import functools
+import os
+import pathlib
 
 from ooc_jax._errors import InputError
-from ooc_jax.dictionaries._archive import printable
-from ooc_jax.dictionaries._releases import Release
-from ooc_jax.dictionaries._releases import releases
+from ooc_jax._text import printable
+from ooc_jax.checkpoints import MissingFile
+from ooc_jax.checkpoints import PlannedFile
+from ooc_jax.checkpoints import plan_file
+from ooc_jax.dictionaries._builtin import RANDOM_SIZE
+from ooc_jax.dictionaries.formats import FORMATS
+from ooc_jax.dictionaries.formats import OWN
+from ooc_jax.dictionaries.formats import Entry
+from ooc_jax.dictionaries.formats import Format
+from ooc_jax.dictionaries.formats import Release
+from ooc_jax.model import ModelConfig
+
+# Name of a dictionary that is made of a model -> the parts it is made of.
+BUILTIN = {'mlp': ('mlp', 'norms'), 'tokens': ('embedding',), 'random': ()}
+# Hook -> parts that map a dictionary of it to the stream: outputs of heads are
+# written through W_O, and transcoders may read through a norm.
+_PARTS = {'attn_z': ('attention', 'norms'), 'mlp_in': ('norms',)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Named:
+  """A dictionary that has a name in a release.
+
+  Attributes:
+    name: 'release/id'.
+    format: Of its files.
+    release: That it is in.
+    entry: Where it is.
+  """
+
+  name: str
+  format: Format
+  release: Release
+  entry: Entry
+
+
+@dataclasses.dataclass(frozen=True)
+class DictionaryPlan:
+  """What `load_dictionary` would read.
+
+  Attributes:
+    files: Of its weights, on the hub; none if they come with ooc_jax.
+    size: F, how many features.
+  """
+
+  files: tuple[PlannedFile, ...]
+  size: int
+
+
+@functools.cache
+def _releases() -> dict[str, tuple[Format, Release]]:
+  return {r.name: (f, r) for f in FORMATS for r in f.releases()}
 
 
 def list_dictionaries() -> tuple[Release, ...]:
@@ -18,11 +70,11 @@ def list_dictionaries() -> tuple[Release, ...]:
   `load_dictionary(f'{release.name}/{id}')` loads one of them; any other hub
   id, folder or file works too.
   """
-  return tuple(releases().values())
+  return tuple(release for _, release in _releases().values())
 
 
-def find_entry(source: str, layer: int | None) -> tuple[Release, str] | None:
-  """The release and the id that a name means, or None if it is no such name.
+def find_entry(source: str, layer: int | None) -> Named | None:
+  """The dictionary that a name means, or None if it is no such name.
 
   Args:
     source: 'release/id', a release (with `layer`), or an id of Neuronpedia
@@ -32,26 +84,99 @@ def find_entry(source: str, layer: int | None) -> tuple[Release, str] | None:
   Raises:
     InputError: The release or the id is unknown; the nearest is suggested.
   """
-  name = _from_neuronpedia(source) or source
-  first, _, rest = name.strip('/').partition('/')
-  known = releases()
+  first, _, rest = _resolved(source).partition('/')
+  known = _releases()
   if first not in known:
     close = difflib.get_close_matches(first, known, n=1, cutoff=0.8)
     if close:
       raise InputError(
-          f'Unknown release {printable(first)!r} of dictionaries; did you mean'
-          f' {close[0]!r}?'
+          f'Unknown release {printable(first, 200)!r} of dictionaries; did you'
+          f' mean {close[0]!r}?'
       )
     return None
-  release = known[first]
+  found, release = known[first]
   if not rest:
-    return release, _of_layer(release, layer)
+    rest = _of_layer(release, layer)
   if rest not in release.entries:
     raise InputError(
-        f'Release {first} has no {printable(rest)!r}; did you mean'
+        f'Release {first} has no {printable(rest, 200)!r}; did you mean'
         f' {_nearest(rest, release)!r}?'
     )
-  return release, rest
+  return Named(f'{first}/{rest}', found, release, release.entries[rest])
+
+
+def model_parts(source: str | os.PathLike[str]) -> tuple[str, ...]:
+  """Parts of the model that `load_dictionary` reads to make or map `source`.
+
+  A folder or file says its hook when it is read, which is after the model: it
+  may be one that needs most.
+
+  Args:
+    source: As of `load_dictionary`.
+  """
+  name = os.fspath(source)
+  if name in BUILTIN:
+    return BUILTIN[name]
+  if is_saved_dictionary(name):
+    return ()
+  release = _releases().get(_resolved(name).partition('/')[0])
+  if release is None:
+    return _PARTS['attn_z']
+  hooks = {entry.site.hook for entry in release[1].entries.values()}
+  return tuple({p: 0 for hook in sorted(hooks) for p in _PARTS.get(hook, ())})
+
+
+def plan_dictionary(
+    source: str, layer: int, config: ModelConfig, revision: str | None = None
+) -> DictionaryPlan:
+  """What `load_dictionary` would read, found without reading it.
+
+  Args:
+    source: A built-in name or one of a release; '{layer}' in it stands for
+      `layer`.
+    layer: Of the model.
+    config: Of the model.
+    revision: Of the dictionary's repository.
+
+  Raises:
+    InputError: The dictionary is not known before it is read, or not there.
+  """
+  sizes = {
+      'mlp': config.mlp_dim,
+      'tokens': config.vocab_size,
+      'random': RANDOM_SIZE,
+  }
+  if source in sizes:
+    return DictionaryPlan((), sizes[source])
+  named = find_entry(source.replace('{layer}', str(layer)), layer)
+  if named is None:
+    raise InputError(
+        f'dictionary={source!r} is no release that is listed, so its size is'
+        ' not known before it is read; leave --dry_run out.'
+    )
+  files: tuple[PlannedFile, ...] = ()
+  repo, folder = named.release.repo, named.entry.folder
+  if repo is not None:
+    try:
+      weights = f'{folder}/{named.format.weights}'
+      files = (plan_file(repo, weights, revision),)
+    except MissingFile:
+      raise InputError(f'{repo} has no weights in {folder}.') from None
+  return DictionaryPlan(files, named.entry.size)
+
+
+def is_saved_dictionary(path: str) -> bool:
+  """Whether `path` is a folder that `save_dictionary` wrote."""
+  try:
+    return (pathlib.Path(path).expanduser() / OWN.weights).is_file()
+  except (OSError, RuntimeError, ValueError):
+    return False
+
+
+def _resolved(source: str) -> str:
+  """`source`, or 'release/id' if it is somebody else's name of that."""
+  aliases = (f.alias(source) for f in FORMATS)
+  return next((name for name in aliases if name), source).strip('/')
 
 
 def _nearest(name: str, release: Release) -> str:
@@ -84,40 +209,3 @@ def _of_layer(release: Release, layer: int | None) -> str:
         f'{", ..." if len(found) > 4 else ""} after the name and a slash.'
     )
   return found[0]
-
-
-def _from_neuronpedia(source: str) -> str | None:
-  """The name here of 'gemma-2-2b/12-gemmascope-res-16k', or None."""
-  match = re.fullmatch(
-      r'([\w.-]+)/(\d{1,3})-(gemmascope|gemmascope-2|llamascope)'
-      r'-(res|mlp|att|transcoder)-(\d{1,3}[km])(?:__l0-(\d{1,4}))?',
-      source,
-  )
-  if match is None:
-    return None
-  model, layer, suite, kind, width, sparsity = match.groups()
-  if suite == 'llamascope':
-    times = {'32k': 8, '131k': 32}.get(width, width)
-    letter = kind[0]
-    return f'llama_scope_lx{letter}_{times}x/l{layer}{letter}_{times}x'
-  size, _, tuned = re.sub('^gemma-[23]-', '', model).partition('-')
-  tuned = tuned or 'pt'
-  place = f'layer_{layer}'
-  if suite == 'gemmascope-2':
-    inner = f'{place}_width_{width}'
-    if kind == 'transcoder':  # Neuronpedia shows these of the many.
-      kind, inner = 'transcoders-all', f'{inner}_l0_small_affine'
-    else:
-      inner = f'{inner}_l0_medium'
-    return f'gemma-scope-2-{size}-{tuned}-{kind}/{inner}'
-  if kind == 'transcoder':
-    # One of a layer.
-    name = f'gemma-scope-{size}-{tuned}-transcoders'
-    known = releases().get(name)
-    start = f'{place}/width_{width}/'
-    found = [i for i in known.entries if i.startswith(start)] if known else []
-    return f'{name}/{found[0] if found else start}'
-  name = f'gemma-scope-{size}-{tuned}-{kind}'
-  if sparsity is not None:
-    return f'{name}/{place}/width_{width}/average_l0_{sparsity}'
-  return f'{name}-canonical/{place}/width_{width}/canonical'

@@ -6,13 +6,13 @@ import numpy as np
 
 from ooc_jax._errors import InputError
 from ooc_jax.dictionaries._dictionary import Dictionary
-from ooc_jax.dictionaries._stored import Stored
+from ooc_jax.dictionaries.formats import RawDictionary
 from ooc_jax.model import Model
 from ooc_jax.model import norm_gain
 from ooc_jax.model import parameter
 
 
-def to_stream(stored: Stored, name: str, model: Model | None) -> Dictionary:
+def to_stream(raw: RawDictionary, name: str, model: Model | None) -> Dictionary:
   """The dictionary with every decoder row a direction of the residual stream.
 
   Only two sites need the model's weights. What is written to the heads'
@@ -22,7 +22,7 @@ def to_stream(stored: Stored, name: str, model: Model | None) -> Dictionary:
   expects the norm before the MLP with its gain takes the gain into itself.
 
   Args:
-    stored: What a loader found.
+    raw: As its files have it.
     name: For results and errors.
     model: Whose dictionary it is; without one, widths are not compared.
 
@@ -32,12 +32,12 @@ def to_stream(stored: Stored, name: str, model: Model | None) -> Dictionary:
   Raises:
     InputError: Model and dictionary do not fit, or the map needs a model.
   """
-  site = stored.site
+  site = raw.site
   if model is not None:
-    check_fits(stored, name, model)
-  encoder, decoder = stored.encoder, stored.decoder
-  decoder_bias = stored.decoder_bias
-  if site.hook == 'attn_z':
+    _check_fits(raw, name, model)
+  encoder, decoder = raw.encoder, raw.decoder
+  decoder_bias = raw.decoder_bias
+  if site.hook == 'attn_z' and not raw.in_stream:
     if model is None:
       raise InputError(
           f'{name} writes to the outputs of attention heads, and needs the'
@@ -47,7 +47,7 @@ def to_stream(stored: Stored, name: str, model: Model | None) -> Dictionary:
     matrix = _from_heads(model, site.layer)
     decoder = _times(jnp.asarray(decoder), matrix)
     decoder_bias = _times(jnp.asarray(decoder_bias)[None, :], matrix)[0]
-  if stored.reads_gain:
+  if raw.reads_gain:
     if model is None:
       raise InputError(
           f'{name} reads the stream after the norm before the MLP, and needs'
@@ -58,13 +58,13 @@ def to_stream(stored: Stored, name: str, model: Model | None) -> Dictionary:
   return Dictionary(
       encoder=encoder,
       decoder=decoder,
-      encoder_bias=stored.encoder_bias,
+      encoder_bias=raw.encoder_bias,
       decoder_bias=decoder_bias,
-      threshold=stored.threshold,
+      threshold=raw.threshold,
       site=site,
-      name=name,
-      top_k=stored.top_k,
-      files=stored.files,
+      name=name if raw.name is None else raw.name,
+      top_k=raw.top_k,
+      files=raw.files,
   )
 
 
@@ -88,18 +88,18 @@ def _times(rows: jax.Array, matrix: jax.Array) -> jax.Array:
   )
 
 
-def check_fits(stored: Stored | Dictionary, name: str, model: Model) -> None:
+def _check_fits(raw: RawDictionary, name: str, model: Model) -> None:
   """Refuses a dictionary that cannot be of the model.
 
   Args:
-    stored: As it was found, or (a `Dictionary`) mapped to the stream already.
+    raw: As its files have it.
     name: For the error.
     model: Whose it should be.
 
   Raises:
     InputError: Its layer or a width is none of the model's; both are named.
   """
-  c, site = model.config, stored.site
+  c, site = model.config, raw.site
   whole = f'{c.family} model of {c.num_layers} layers'
   if site.layer >= c.num_layers:
     raise InputError(
@@ -111,10 +111,10 @@ def check_fits(stored: Stored | Dictionary, name: str, model: Model) -> None:
   reads = writes = stream
   if site.hook == 'attn_z':
     reads = heads
-    writes = stream if isinstance(stored, Dictionary) else heads
+    writes = stream if raw.in_stream else heads
   for side, (what, verb, width) in (
-      (stored.encoder, reads),
-      (stored.decoder, writes),
+      (raw.encoder, reads),
+      (raw.decoder, writes),
   ):
     if side is not None and side.shape[1] != width:
       raise InputError(

@@ -10,8 +10,8 @@ import numpy as np
 from ooc_jax import InputError
 from ooc_jax import load_dictionary
 from ooc_jax.dictionaries import save_dictionary
-from ooc_jax.dictionaries._archive import read_array
-from ooc_jax.dictionaries._npz import NpzArchive
+from ooc_jax.dictionaries.formats._arrays import NpzArchive
+from ooc_jax.dictionaries.formats._arrays import read_array
 from tests.dictionaries import written
 from tests.dictionaries.models import tiny_model
 from tests.dictionaries.models import tiny_tensors
@@ -356,7 +356,7 @@ class GemmaScope2Test(GemmaScopeCase):
 
   @parameterized.named_parameters(
       ('architecture', {'architecture': 'topk'}, "'topk' is not 'jump_relu'"),
-      ('width', {'width': 16384}, 'width 16384 is not the 33 features'),
+      ('width', {'width': 16384}, 'width is 16384, and the weights have 33'),
       (
           'module',
           {'hf_hook_point_in': 'model.layers.1.mlp'},

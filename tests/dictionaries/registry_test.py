@@ -11,7 +11,7 @@ import numpy as np
 
 from ooc_jax import InputError
 from ooc_jax import load_dictionary
-from ooc_jax.dictionaries import _places
+from ooc_jax.dictionaries import _locations
 from ooc_jax.dictionaries import _registry
 from ooc_jax.dictionaries import list_dictionaries
 from tests.dictionaries import written
@@ -21,9 +21,8 @@ _COMMIT = '0123456789abcdef0123456789abcdef01234567'
 
 
 def _folder(source, layer=None):
-  release, name = _registry.find_entry(source, layer)
-  entry = release.entries[name]
-  return f'{release.repo}/{entry.folder}'
+  named = _registry.find_entry(source, layer)
+  return f'{named.release.repo}/{named.entry.folder}'
 
 
 def _offline(test, cache='/nowhere'):
@@ -392,7 +391,7 @@ class HubTest(parameterized.TestCase):
     for commit, seed in ((_COMMIT[::-1], 1), (_COMMIT, 0)):
       made = self.make(written.write_llama_scope, written.draw(seed), config)
       root = self.fill(repo, made, 'Llama3_1-8B-Base-L2R-8x', commit)
-    hub = _places.huggingface_hub
+    hub = _locations.huggingface_hub
     find = hub.try_to_load_from_cache
 
     def find_and_move(*args, **kwargs):
@@ -404,12 +403,12 @@ class HubTest(parameterized.TestCase):
     def fetch_and_move(*args):
       path = find_and_move(*args[:2], revision=args[2])
       if path is None:
-        kind = _places.MissingFile if reachable else InputError
+        kind = _locations.MissingFile if reachable else InputError
         raise kind('no such file')
       return pathlib.Path(path)
 
     with (
-        mock.patch.object(_places, 'fetch_file', fetch_and_move),
+        mock.patch.object(_locations, 'fetch_file', fetch_and_move),
         mock.patch.object(hub, 'try_to_load_from_cache', find_and_move),
     ):
       dictionary = load_dictionary('llama_scope_lxr_8x/l2r_8x')
@@ -421,7 +420,9 @@ class HubTest(parameterized.TestCase):
     made = self.make(written.write_gemma_scope_2, written.draw())
     self.fill('someone/saes', made, 'resid_post/layer_1')
     error = InputError('no network')
-    with mock.patch.object(_places, 'fetch_file', side_effect=error) as fetch:
+    with mock.patch.object(
+        _locations, 'fetch_file', side_effect=error
+    ) as fetch:
       dictionary = load_dictionary('someone/saes/resid_post/layer_1')
       self.assertEqual(dictionary.site.layer, 1)
       self.assertEqual(fetch.call_count, 1)
@@ -430,7 +431,7 @@ class HubTest(parameterized.TestCase):
       self.assertEqual(fetch.call_count, 2)
 
   def test_a_pickle_on_the_hub_is_not_even_fetched(self):
-    with mock.patch.object(_places, 'fetch_file') as fetch:
+    with mock.patch.object(_locations, 'fetch_file') as fetch:
       with self.assertRaisesRegex(InputError, 'pickle reader only'):
         load_dictionary('someone/their-saes/ae.pt')
     fetch.assert_not_called()

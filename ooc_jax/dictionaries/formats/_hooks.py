@@ -3,7 +3,7 @@
 import re
 
 from ooc_jax._errors import InputError
-from ooc_jax.dictionaries._archive import printable
+from ooc_jax._text import printable
 from ooc_jax.dictionaries._dictionary import DictionarySite
 
 # TransformerLens, as SAELens and Llama Scope use it. Its hook_attn_out and
@@ -17,13 +17,6 @@ _TRANSFORMER_LENS = {
     'hook_mlp_out': 'mlp_out',
     'attn.hook_z': 'attn_z',
     'ln2.hook_normalized': 'mlp_in',
-}
-# Modules of transformers, as Gemma Scope 2 names them in Gemma 3.
-_GEMMA_MODULES = {
-    'output': 'resid_post',
-    'self_attn.o_proj.input': 'attn_z',
-    'post_feedforward_layernorm.output': 'mlp_out',
-    'pre_feedforward_layernorm.output': 'mlp_in',
 }
 # What a release, or a folder in it, is called.
 _FOLDERS = {
@@ -56,30 +49,14 @@ def site_of_hook(name: str, where: str) -> DictionarySite:
   match = re.fullmatch(r'blocks\.(\d{1,4})\.([\w.]{1,60})', name)
   if match is None or match[2] not in _TRANSFORMER_LENS:
     raise InputError(
-        f'{where} is of the hook {printable(name)!r}, which has no known map to'
-        ' the residual stream; blocks.LAYER. and one of'
+        f'{where} is of the hook {printable(name, 200)!r}, which has no known'
+        ' map to the residual stream; blocks.LAYER. and one of'
         f' {", ".join(_TRANSFORMER_LENS)} have one.'
     )
   return DictionarySite(int(match[1]), _TRANSFORMER_LENS[match[2]])
 
 
-def site_of_gemma_module(name: str, where: str) -> DictionarySite:
-  """The site of 'model.layers.12.output', as Gemma Scope 2 writes it.
-
-  Raises:
-    InputError: There is nothing known of such a place.
-  """
-  match = re.fullmatch(r'model\.layers\.(\d{1,4})\.([\w.]{1,60})', name)
-  if match is None or match[2] not in _GEMMA_MODULES:
-    raise InputError(
-        f'{where} is of the module {printable(name)!r}, which has no known map'
-        ' to the residual stream; model.layers.LAYER. and one of'
-        f' {", ".join(_GEMMA_MODULES)} have one.'
-    )
-  return DictionarySite(int(match[1]), _GEMMA_MODULES[match[2]])
-
-
-def place_in_path(path: str) -> tuple[int | None, str | None]:
+def site_in_path(path: str) -> tuple[int | None, str | None]:
   """The layer and the hook that a path names, None for what it does not.
 
   'google/gemma-scope-2b-pt-mlp/layer_3/width_16k/average_l0_44' is layer 3 and

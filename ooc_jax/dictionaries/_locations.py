@@ -6,15 +6,15 @@ from typing import Protocol, runtime_checkable
 import huggingface_hub
 
 from ooc_jax._errors import InputError
+from ooc_jax._text import printable
 from ooc_jax.checkpoints import MissingFile
 from ooc_jax.checkpoints import fetch_file
-from ooc_jax.dictionaries._archive import printable
 
 PICKLES = ('.pt', '.pth', '.bin', '.pkl', '.pickle', '.ckpt', '.joblib')
 
 
 @runtime_checkable
-class Place(Protocol):
+class Location(Protocol):
   """A folder of files.
 
   Attributes:
@@ -34,7 +34,7 @@ class Place(Protocol):
     ...
 
 
-class LocalPlace:
+class LocalLocation:
   """A folder of this machine."""
 
   remote = False
@@ -79,7 +79,7 @@ class LocalPlace:
     return sorted(p.name for p in self._folder.iterdir())
 
 
-class HubPlace:
+class HubLocation:
   """A folder of a hub repository, fetched file by file."""
 
   remote = True

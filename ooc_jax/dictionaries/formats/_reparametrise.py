@@ -11,7 +11,7 @@ def row_norms(x: np.ndarray) -> np.ndarray:
 
 def project(rows: np.ndarray, x: np.ndarray) -> np.ndarray:
   """rows [F, D] · x [D], float32."""
-  with np.errstate(over='ignore', invalid='ignore'):  # Told when it is placed.
+  with np.errstate(over='ignore', invalid='ignore'):  # Refused on the device.
     return rows.astype(np.float32, copy=False) @ x
 
 
@@ -40,7 +40,7 @@ def gated_as_jump(
   Returns:
     Encoder [F, D], its bias [F] and threshold [F], float32.
   """
-  with np.errstate(over='ignore', invalid='ignore'):  # Told when it is placed.
+  with np.errstate(over='ignore', invalid='ignore'):  # Refused on the device.
     r = np.exp(log_scale)
     # The shift moves pre and both sides of the condition alike.
     threshold = np.maximum(magnitude_bias - r * gate_bias, 0)
@@ -64,7 +64,7 @@ def unit_decoder(
     Encoder, bias and decoder, float32.
   """
   norms = row_norms(decoder).astype(np.float32)
-  with np.errstate(over='ignore', invalid='ignore'):  # Told when it is placed.
+  with np.errstate(over='ignore', invalid='ignore'):  # Refused on the device.
     encoder = encoder.astype(np.float32) * norms[:, None]
     decoder = decoder / np.where(norms > 0, norms, 1)[:, None]
   return encoder, bias * norms, decoder.astype(np.float32)

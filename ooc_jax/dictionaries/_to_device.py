@@ -32,7 +32,9 @@ def checked_dtype(dtype: Any) -> np.dtype | None:
   raise InputError(f'dtype={dtype!r} must be one of {", ".join(_DTYPES)}.')
 
 
-def place(dictionary: Dictionary, dtype: Any, mesh: Mesh | None) -> Dictionary:
+def to_device(
+    dictionary: Dictionary, dtype: Any, mesh: Mesh | None
+) -> Dictionary:
   """The dictionary in `dtype`, its features over the `feature` axis.
 
   Where the axis does not divide the features, every device holds them all:
@@ -59,7 +61,7 @@ def place(dictionary: Dictionary, dtype: Any, mesh: Mesh | None) -> Dictionary:
   for name, x in arrays.items():
     if id(x) not in moved:
       cast = dtype if name in _MATRICES and dtype is not None else x.dtype
-      with np.errstate(over='ignore'):  # Told below.
+      with np.errstate(over='ignore'):  # Refused below.
         moved[id(x)] = _put(x.astype(cast), mesh, name in _ROWS)
     out[name] = moved[id(x)]
   dictionary = dataclasses.replace(dictionary, **out)

@@ -1,0 +1,310 @@
+"""Files of named arrays, and reading such a file without believing it.
+
+A file from elsewhere may hold pickled objects, declare terabytes in a few
+bytes, or name its members like paths. Nothing of it is run or unpacked to the
+disk, and what it says of itself is compared with its size before memory is
+taken.
+"""
+
+from collections.abc import Callable, Mapping
+import math
+import pathlib
+import re
+import struct
+from typing import Any, Protocol, runtime_checkable
+import zipfile
+import zlib
+
+import numpy as np
+import safetensors
+
+from ooc_jax._errors import InputError
+from ooc_jax._text import printable
+
+_SAFETENSORS_DTYPES = ('F32', 'F16', 'BF16', 'F64')
+# Elements tested for NaN at a time: no mask as large as a decoder.
+_BLOCK = 2**20
+# An .npy header as NumPy writes it for plain floats, and nothing else: what
+# `np.load` evaluates later is known to be this.
+_NPY_HEADER = re.compile(
+    rb"\{'descr': '<(f[248])', 'fortran_order': (?:True|False),"
+    rb" 'shape': \(((?:[0-9]{1,12},? ?){0,4})\), \}[ \n]*"
+)
+_MAX_HEADER = 4096
+_MAX_MEMBERS = 32
+# Float weights hardly shrink; what unpacks to 64 times its size is a bomb.
+_BOMB_BYTES, _BOMB_RATIO = 2**24, 64
+# What zipfile, zlib, struct and NumPy raise for damaged archives: the user is
+# told in one sentence.
+_ZIP_ERRORS = (
+    EOFError,
+    NotImplementedError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+@runtime_checkable
+class Archive(Protocol):
+  """A file of named arrays, opened for reading one at a time.
+
+  Attributes:
+    where: Its path.
+  """
+
+  where: str
+
+  @property
+  def shapes(self) -> Mapping[str, tuple[int, ...]]:
+    """Shape of every array, by name, known without reading it."""
+    ...
+
+  def read(self, name: str) -> np.ndarray:
+    """One array as it is stored, in memory of its own."""
+    ...
+
+
+class SafetensorsArchive:
+  """The tensors of a .safetensors file."""
+
+  def __init__(self, path: pathlib.Path):
+    """Reads the header only.
+
+    Args:
+      path: The file.
+
+    Raises:
+      InputError: It is no whole safetensors file.
+    """
+    self.where = str(path)
+    try:
+      self._handle: Any = safetensors.safe_open(str(path), framework='numpy')
+      slices = {n: self._handle.get_slice(n) for n in self._handle.keys()}
+      self._dtypes = {n: str(x.get_dtype()) for n, x in slices.items()}
+      self._shapes = {n: tuple(x.get_shape()) for n, x in slices.items()}
+    except FileNotFoundError:
+      raise InputError(f'{path} does not exist; check the path.') from None
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+      raise InputError(
+          f'{path} is no whole safetensors file ({printable(str(error), 200)});'
+          ' download it again.'
+      ) from None
+
+  @property
+  def shapes(self) -> dict[str, tuple[int, ...]]:
+    return self._shapes
+
+  def read(self, name: str) -> np.ndarray:
+    if self._dtypes[name] not in _SAFETENSORS_DTYPES:
+      raise InputError(
+          f'{self.where}: tensor {name!r} is {printable(self._dtypes[name])},'
+          f' and only {", ".join(_SAFETENSORS_DTYPES)} are read; store it as'
+          ' F32.'
+      )
+    try:
+      return self._handle.get_tensor(name)
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+      raise InputError(
+          f'{self.where}: tensor {name!r}: {printable(str(error), 200)}.'
+      ) from None
+
+
+class NpzArchive:
+  """The arrays of floats of an .npz file."""
+
+  def __init__(self, path: pathlib.Path):
+    """Reads headers only.
+
+    Args:
+      path: The file.
+
+    Raises:
+      InputError: It is no whole .npz file, or holds anything but arrays of
+        floats.
+    """
+    self.where, self._path = str(path), path
+    try:
+      with zipfile.ZipFile(path) as archive:
+        infos = archive.infolist()
+        if len(infos) > _MAX_MEMBERS:
+          raise InputError(
+              f'{path} holds {len(infos)} members, more than any SAE has; check'
+              ' that it is the right file.'
+          )
+        self._shapes = {
+            info.filename.removesuffix('.npy'): self._shape(archive, info)
+            for info in infos
+        }
+    except FileNotFoundError:
+      raise InputError(f'{path} does not exist; check the path.') from None
+    except InputError:
+      raise
+    except _ZIP_ERRORS as error:
+      raise InputError(self._damaged(str(error))) from None
+    if len(self._shapes) < len(infos):
+      raise InputError(self._damaged('it holds an array twice'))
+
+  @property
+  def shapes(self) -> dict[str, tuple[int, ...]]:
+    return self._shapes
+
+  def read(self, name: str) -> np.ndarray:
+    try:
+      with np.load(self._path, allow_pickle=False) as arrays:
+        return arrays[name]
+    except _ZIP_ERRORS as error:
+      raise InputError(self._damaged(f'array {name!r}: {error}')) from None
+
+  def _shape(
+      self, archive: zipfile.ZipFile, info: zipfile.ZipInfo
+  ) -> tuple[int, ...]:
+    """The shape in a member's header, which fits the member's size."""
+    name = info.filename
+    if not re.fullmatch(r'[A-Za-z_][A-Za-z0-9_]{0,60}\.npy', name):
+      raise InputError(
+          f'{self._path}: member {printable(name, 200)!r} is no array of an'
+          ' .npz file; do not use it.'
+      )
+    with archive.open(info) as file:
+      head = file.read(8)
+      form = {b'\x01\x00': '<H', b'\x02\x00': '<I'}.get(head[6:])
+      if head[:6] != b'\x93NUMPY' or form is None:
+        raise InputError(self._damaged(f'{name} does not begin like .npy'))
+      (length,) = struct.unpack(form, file.read(struct.calcsize(form)))
+      text = file.read(min(length, _MAX_HEADER))
+      start = file.tell()
+    match = _NPY_HEADER.fullmatch(text) if length == len(text) else None
+    if b'O' in text.partition(b"'fortran_order'")[0]:
+      raise InputError(
+          f'{self._path}: array {name!r} holds pickled Python objects, which'
+          ' could run code; store it as float32.'
+      )
+    if match is None:
+      raise InputError(
+          f'{self._path}: array {name!r} is not plain float16, float32 or'
+          f' float64 ({printable(repr(text[:60]))}); store it as float32.'
+      )
+    shape = tuple(int(n) for n in re.findall(rb'[0-9]+', match[2]))
+    self._check_size(info, start + math.prod(shape) * int(match[1][1:]))
+    return shape
+
+  def _check_size(self, info: zipfile.ZipInfo, expected: int) -> None:
+    stored, limit = info.compress_size, self._path.stat().st_size
+    plain = info.compress_type == zipfile.ZIP_STORED
+    bomb = expected > _BOMB_BYTES and expected > _BOMB_RATIO * stored
+    if (
+        expected != info.file_size
+        or stored > limit
+        or (stored != expected if plain else bomb)
+    ):
+      raise InputError(
+          f'{self._path}: array {info.filename!r} declares {expected} bytes in'
+          f' {stored} bytes of a file of {limit}; do not use it.'
+      )
+
+  def _damaged(self, reason: str) -> str:
+    return (
+        f'{self._path} is no whole .npz file ({printable(reason, 200)});'
+        ' download it again.'
+    )
+
+
+# How a file of weights is opened, by the end of its name.
+ARCHIVES: Mapping[str, Callable[[pathlib.Path], Archive]] = {
+    '.npz': NpzArchive,
+    '.safetensors': SafetensorsArchive,
+}
+
+
+def open_archive(path: pathlib.Path) -> Archive:
+  """A file of weights, of which only headers are read.
+
+  Args:
+    path: Its name ends like one of `ARCHIVES`.
+
+  Raises:
+    InputError: It is damaged.
+  """
+  return ARCHIVES[path.suffix.lower()](path)
+
+
+def axis_sizes(
+    archive: Archive,
+    axes: Mapping[str, str],
+    optional: Mapping[str, str] | None = None,
+) -> dict[str, int]:
+  """Size of every axis, or everything that is wrong with the arrays.
+
+  Args:
+    archive: The file; every array in it must be named here.
+    axes: Name of an array -> its axes, one letter each; equal letters are
+      equal sizes.
+    optional: The same, for arrays that may be missing.
+
+  Raises:
+    InputError: An array is missing, unknown, or of a size that does not fit
+      the others.
+  """
+  shapes, optional = archive.shapes, optional or {}
+  problems = [f'{name} is missing' for name in axes if name not in shapes]
+  unknown = sorted(set(shapes) - set(axes) - set(optional))
+  problems += [f'{printable(n, 60)!r} is of no use here' for n in unknown[:5]]
+  sizes: dict[str, int] = {}
+  source: dict[str, str] = {}
+  for name, letters in {**axes, **optional}.items():
+    shape = shapes.get(name)
+    if shape is None:
+      continue
+    if len(shape) != len(letters) or 0 in shape:
+      problems.append(f'{name} is {list(shape)}, not [{", ".join(letters)}]')
+      continue
+    for letter, size in zip(letters, shape, strict=True):
+      if sizes.setdefault(letter, size) != size:
+        problems.append(
+            f'{letter} is {sizes[letter]} in {source[letter]} and {size} in'
+            f' {name}'
+        )
+      source.setdefault(letter, name)
+  if problems:
+    raise InputError(
+        f'{archive.where} does not hold the SAE it should:'
+        f' {"; ".join(problems)}; check that it is the right file, and whole.'
+    )
+  return sizes
+
+
+def read_array(
+    archive: Archive, name: str, *, transposed: bool = False, wide: bool = False
+) -> np.ndarray:
+  """One array with its axes in C order, finite.
+
+  Args:
+    archive: The file.
+    name: Of the array.
+    transposed: Whether to swap its axes.
+    wide: Float32 whatever is stored; otherwise float16 and bfloat16 are kept.
+
+  Raises:
+    InputError: It cannot be read, or holds NaN or infinity.
+  """
+  x = archive.read(name)
+  if transposed:
+    x = x.T
+  keep = x.dtype.itemsize <= 4 and not wide
+  with np.errstate(over='ignore'):  # Refused below.
+    x = np.require(x, x.dtype if keep else np.float32, ['C', 'W'])
+  flat = x.reshape(-1)
+  if not all(
+      np.isfinite(flat[i : i + _BLOCK]).all()
+      for i in range(0, flat.size, _BLOCK)
+  ):
+    raise InputError(
+        f'{archive.where}: tensor {name!r} holds NaN or infinity; download it'
+        ' again.'
+    )
+  return x
