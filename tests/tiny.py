@@ -14,8 +14,8 @@ from tokenizers import models
 from tokenizers import pre_tokenizers
 from tokenizers import trainers
 
-from ooc_jax.checkpoints._rules import huggingface_rules
 from ooc_jax.model import config_from_hf
+from ooc_jax.model import families
 from ooc_jax.model import parameter_shapes
 
 _PROSE = (
@@ -100,7 +100,7 @@ def make_checkpoint(
   rng = np.random.default_rng(seed)
   shapes = parameter_shapes(config)
   tensors = {}
-  for rule in huggingface_rules(config):
+  for rule in families.hf_rules(config):
     shape = shapes[rule.ours]
     x = rng.normal(size=shape) * (0.3 if len(shape) == 1 else 1.0)
     if len(shape) == 1 and family == 'llama':

@@ -10,6 +10,8 @@ from ooc_jax.checkpoints._hub_file import HubOrigin
 from ooc_jax.checkpoints._hub_file import fetch_file
 from ooc_jax.checkpoints._hub_file import hub_origin
 from ooc_jax.checkpoints._load import load_model
+from ooc_jax.checkpoints._locate import MODELS
+from ooc_jax.checkpoints._locate import model_entry
 from ooc_jax.checkpoints._manifest import origin_of
 from ooc_jax.checkpoints._new_folder import checked_target
 from ooc_jax.checkpoints._new_folder import new_folder
@@ -19,8 +21,6 @@ from ooc_jax.checkpoints._orbax import load_arrays
 from ooc_jax.checkpoints._orbax import save_arrays
 from ooc_jax.checkpoints._plan import ModelPlan
 from ooc_jax.checkpoints._plan import plan_model
-from ooc_jax.checkpoints._registry import MODELS
-from ooc_jax.checkpoints._registry import model_entry
 from ooc_jax.checkpoints._source import read_json
 
 __all__ = (

@@ -12,11 +12,10 @@ from jax.sharding import PartitionSpec
 import numpy as np
 
 from ooc_jax._errors import InputError
-from ooc_jax.checkpoints._rules import Rule
-from ooc_jax.checkpoints._rules import conversion_problems
+from ooc_jax._text import printable
 from ooc_jax.checkpoints._source import TensorSource
-from ooc_jax.checkpoints._source import printable
 from ooc_jax.model import ModelConfig
+from ooc_jax.model import families
 from ooc_jax.model import parameter_shapes
 from ooc_jax.model import part_of
 from ooc_jax.model import parts_needed
@@ -69,7 +68,7 @@ def checked_dtype(dtype: Any) -> Any:
 
 def convert(
     config: ModelConfig,
-    rules: Iterable[Rule],
+    rules: Iterable[families.Rule],
     source: TensorSource,
     *,
     parts: Collection[str],
@@ -114,13 +113,13 @@ def convert(
 
 def checked_rules(
     config: ModelConfig,
-    rules: Iterable[Rule],
+    rules: Iterable[families.Rule],
     source: TensorSource,
     *,
     parts: Collection[str],
     ignored: Collection[str] = (),
     aliases: Mapping[str, str] | None = None,
-) -> list[tuple[Rule, str]]:
+) -> list[tuple[families.Rule, str]]:
   """The rules of `parts`, each with the name of its tensor in `source`.
 
   Args:
@@ -152,6 +151,45 @@ def checked_rules(
   ]
 
 
+def conversion_problems(
+    rules: Iterable[families.Rule],
+    theirs: Mapping[str, tuple[int, ...] | None],
+    expected: Mapping[str, tuple[int, ...]],
+) -> list[str]:
+  """Everything that is wrong with a checkpoint, or an empty list.
+
+  Args:
+    rules: One rule per tensor.
+    theirs: Name and shape of every tensor of the checkpoint; None where the
+      shape is not known.
+    expected: Name and shape of every parameter of the model.
+  """
+  rules = tuple(rules)
+  problems = [
+      f'no rule reads {name}'
+      for name in sorted(set(theirs) - {rule.theirs for rule in rules})
+  ]
+  written = set()
+  for rule in rules:
+    if rule.ours in written:
+      problems.append(f'two rules write {rule.ours}')
+    written.add(rule.ours)
+    if rule.theirs not in theirs:
+      problems.append(f'{rule.theirs} is missing')
+      continue
+    want, have = expected.get(rule.ours), theirs[rule.theirs]
+    if want is None:
+      problems.append(f'the model has no {rule.ours}')
+    elif have is not None and rule.converted_shape(have) != want:
+      problems.append(
+          f'{rule.theirs} is {list(have)}, which does not give {rule.ours}'
+          f' {list(want)}'
+      )
+  return problems + [
+      f'no rule writes {name}' for name in sorted(set(expected) - written)
+  ]
+
+
 def _stored_names(
     source: TensorSource,
     ignored: Collection[str],
@@ -175,7 +213,7 @@ def _stored_names(
 
 
 def read_parameter(
-    rule: Rule,
+    rule: families.Rule,
     source: TensorSource,
     name: str,
     dtype: Any,
@@ -216,7 +254,7 @@ def read_parameter(
 
 
 def _read(
-    rule: Rule,
+    rule: families.Rule,
     source: TensorSource,
     name: str,
     dtype: Any,

@@ -10,12 +10,11 @@ import numpy as np
 import safetensors.numpy
 
 from ooc_jax._errors import InputError
-from ooc_jax.checkpoints._config_to_hf import config_to_hf
-from ooc_jax.checkpoints._config_to_hf import text_config
 from ooc_jax.checkpoints._new_folder import new_folder
-from ooc_jax.checkpoints._rules import Rule
-from ooc_jax.checkpoints._rules import huggingface_rules
 from ooc_jax.checkpoints._stream import ParameterStream
+from ooc_jax.model import config_to_hf
+from ooc_jax.model import families
+from ooc_jax.model import text_config
 
 _SINGLE = 'model.safetensors'
 _INDEX = 'model.safetensors.index.json'
@@ -88,7 +87,7 @@ def _write_shard(
     stream: ParameterStream, items: list[str], path: pathlib.Path
 ) -> list[str]:
   """Writes a file and gives the names of the tensors in it."""
-  rules = {rule.ours: rule for rule in huggingface_rules(stream.config)}
+  rules = {rule.ours: rule for rule in families.hf_rules(stream.config)}
   tensors: dict[str, np.ndarray] = {}
   for item in items:
     for name, x in stream.read(stream.items()[item]).items():
@@ -102,7 +101,7 @@ def _write_shard(
   return list(tensors)
 
 
-def _theirs(rule: Rule, x: jax.Array) -> np.ndarray:
+def _theirs(rule: families.Rule, x: jax.Array) -> np.ndarray:
   return np.ascontiguousarray(rule.inverse().convert(np.asarray(x)))
 
 

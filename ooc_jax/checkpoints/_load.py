@@ -23,7 +23,7 @@ def load_model(
     mesh: Mesh | None = None,
     revision: str | None = None,
 ) -> Model:
-  """Loads a Llama, Gemma-2 or Gemma-3 text model.
+  """Loads a text model of one of the families in `ooc_jax.model.families`.
 
   Args:
     source: A name of the registry ('gemma2-2b', 'smollm2'), a hub repository

@@ -1,4 +1,4 @@
-"""Where a model is: on this machine, or on the hub."""
+"""Where a model is, by its short name, its hub id or its path."""
 
 import importlib.util
 import os
@@ -6,10 +6,32 @@ import pathlib
 import re
 
 from ooc_jax._errors import InputError
-from ooc_jax.checkpoints._registry import model_entry
+from ooc_jax._text import nearest
+from ooc_jax.model import families
 
 _HUB_ID = re.compile(r'[A-Za-z0-9][\w.-]*/[\w.-]+')
 _PICKLES = ('.bin', '.pt', '.pth', '.ckpt', '.pkl', '.pickle')
+
+# Short names; any hub id, folder or file works without an entry here.
+MODELS = {
+    name: entry
+    for family in families.FAMILIES
+    for name, entry in family.models.items()
+}
+
+
+def model_entry(name: str) -> families.ModelEntry:
+  """The entry of a short name.
+
+  Raises:
+    InputError: The name is unknown; the nearest one is suggested.
+  """
+  if name not in MODELS:
+    raise InputError(
+        f'Unknown model {name!r}: it is neither a file, a folder, a hub id'
+        f' (owner/name) nor a known name{nearest(name, sorted(MODELS))}'
+    )
+  return MODELS[name]
 
 
 def locate(

@@ -20,9 +20,11 @@ from ooc_jax.checkpoints._source import read_json
 from ooc_jax.model import Llama3Scaling
 from ooc_jax.model import ModelConfig
 from ooc_jax.model import Rope
+from ooc_jax.model import families
 
 MANIFEST = 'ooc_jax.json'
-_FORMAT = 2
+# Format 2 had no fields for what a family's models have in common.
+_FORMAT, _READ = 3, (2, 3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,10 +114,10 @@ def read_manifest(folder: pathlib.Path) -> Manifest:
   """
   path = folder / MANIFEST
   manifest = read_json(path)
-  if manifest.get('format') != _FORMAT:
+  if manifest.get('format') not in _READ:
     raise InputError(
         f'{path} has format {manifest.get("format")!r}, this version reads'
-        f' {_FORMAT}; convert the model again.'
+        f' {_READ[0]} and {_READ[1]}; convert the model again.'
     )
   try:
     return Manifest(
@@ -167,7 +169,14 @@ def origin_of(
 
 
 def _read_config(fields: Mapping[str, Any]) -> ModelConfig:
-  fields = dict(fields)
+  blocks = families.family_blocks(fields['family'])
+  fields = {**blocks, **fields}
+  if wrong := [name for name in blocks if fields[name] != blocks[name]]:
+    raise InputError(
+        'the config does not describe a model of the family'
+        f' {fields["family"]!r}: {wrong[0]} is {fields[wrong[0]]!r}; convert'
+        ' the model again.'
+    )
   for name in ('rope', 'local_rope'):
     if fields[name] is not None:
       fields[name] = _read_rope(fields[name])

@@ -7,22 +7,20 @@ import pathlib
 
 from ooc_jax._errors import InputError
 from ooc_jax.checkpoints._cache import cached_copy
-from ooc_jax.checkpoints._gguf import GGUFSource
-from ooc_jax.checkpoints._gguf import is_gguf
 from ooc_jax.checkpoints._hub import fetch_config
 from ooc_jax.checkpoints._hub import fetch_weights
 from ooc_jax.checkpoints._locate import locate
 from ooc_jax.checkpoints._manifest import MANIFEST
-from ooc_jax.checkpoints._rules import Rule
-from ooc_jax.checkpoints._rules import gguf_rules
-from ooc_jax.checkpoints._rules import huggingface_rules
 from ooc_jax.checkpoints._safetensors import SafetensorsSource
 from ooc_jax.checkpoints._source import TensorSource
 from ooc_jax.checkpoints._source import read_json
+from ooc_jax.checkpoints.gguf import GGUFSource
+from ooc_jax.checkpoints.gguf import is_gguf
 from ooc_jax.model import ModelConfig
 from ooc_jax.model import Tokenizer
 from ooc_jax.model import config_from_gguf
 from ooc_jax.model import config_from_hf
+from ooc_jax.model import families
 from ooc_jax.model import part_of
 from ooc_jax.model import parts_needed
 
@@ -75,7 +73,7 @@ class OpenedModel:
   """
 
   config: ModelConfig
-  rules: tuple[Rule, ...]
+  rules: tuple[families.Rule, ...]
   source: TensorSource
   ignored: Collection[str]
   aliases: Mapping[str, str]
@@ -165,7 +163,7 @@ def _open_gguf(path: pathlib.Path) -> OpenedModel:
 
   return OpenedModel(
       config=config,
-      rules=gguf_rules(config),
+      rules=families.gguf_rules(config),
       source=source,
       ignored=(_ROPE_FREQUENCIES,),
       aliases={},
@@ -205,7 +203,7 @@ def _open_safetensors(
 
   return OpenedModel(
       config=config,
-      rules=huggingface_rules(config),
+      rules=families.hf_rules(config),
       source=source,
       ignored=ignored,
       aliases=aliases,
@@ -238,6 +236,6 @@ def tensors_of(config: ModelConfig, parts: Collection[str]) -> set[str]:
   needed = parts_needed(config, parts)
   return {
       rule.theirs
-      for rule in huggingface_rules(config)
+      for rule in families.hf_rules(config)
       if part_of(rule.ours.split('/')) in needed
   }

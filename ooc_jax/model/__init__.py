@@ -1,10 +1,19 @@
-"""A transformer as a Flax pytree: configuration, forward pass, tokenizer."""
+"""A transformer as a Flax pytree: configuration, forward pass, tokenizer.
 
+`ModelConfig` fixes every shape and meaning, and `Transformer(config)` computes
+from its fields alone. What a file on disk says of a model is known family by
+family (`families`): `config_from_hf` and `config_from_gguf` read settings that
+were parsed already, `config_to_hf` writes them; `checkpoints` opens the files.
+"""
+
+from ooc_jax.model import families
 from ooc_jax.model._config import Llama3Scaling
 from ooc_jax.model._config import ModelConfig
 from ooc_jax.model._config import Rope
 from ooc_jax.model._config_gguf import config_from_gguf
 from ooc_jax.model._config_hf import config_from_hf
+from ooc_jax.model._config_hf import config_to_hf
+from ooc_jax.model._config_hf import text_config
 from ooc_jax.model._layers import softcap
 from ooc_jax.model._model import PARTS
 from ooc_jax.model._model import Model
@@ -14,7 +23,7 @@ from ooc_jax.model._model import parameter
 from ooc_jax.model._model import parameter_shapes
 from ooc_jax.model._model import part_of
 from ooc_jax.model._model import parts_needed
-from ooc_jax.model._random import random_weights
+from ooc_jax.model._model import random_weights
 from ooc_jax.model._rope import apply_rope
 from ooc_jax.model._rope import rope_frequencies
 from ooc_jax.model._taps import Site
@@ -37,6 +46,8 @@ __all__ = (
     'apply_rope',
     'config_from_gguf',
     'config_from_hf',
+    'config_to_hf',
+    'families',
     'forward',
     'no_tap',
     'norm_gain',
@@ -48,4 +59,5 @@ __all__ = (
     'rope_frequencies',
     'run_with_taps',
     'softcap',
+    'text_config',
 )

@@ -2,17 +2,50 @@
 
 import dataclasses
 import math
+from typing import TypeGuard
 
 from ooc_jax._errors import InputError
-from ooc_jax.model._config_values import is_positive
-from ooc_jax.model._config_values import shown
 
-FAMILIES = ('llama', 'gemma2', 'gemma3')
 # Far above any real model. A size that comes from a hostile file must not
 # fill the memory, or keep the tracer busy, before its weights are looked at.
 MAX_LAYERS = 10_000
 _MAX_SIZE = 2**24
 _MAX_HEAD_DIM = 2**16
+_MOST = {'num_layers': MAX_LAYERS, 'head_dim': _MAX_HEAD_DIM}
+_SIZES = (
+    'vocab_size',
+    'embed_dim',
+    'mlp_dim',
+    'num_layers',
+    'num_heads',
+    'num_kv_heads',
+    'head_dim',
+)
+ACTIVATIONS = ('silu', 'gelu_tanh')
+# All numbers become float32, with room for a square or a product.
+_HUGE, _TINY = 1e30, 1e-30
+
+
+def is_number(value: object) -> TypeGuard[float]:
+  """Whether `value` is a number that float32 can hold, and no bool."""
+  if isinstance(value, bool) or not isinstance(value, (int, float)):
+    return False
+  # Compared, as `math.isfinite` overflows for an int of 400 digits.
+  return -_HUGE < value < _HUGE
+
+
+def is_positive(value: object) -> bool:
+  """Whether `value` is such a number, above zero."""
+  return is_number(value) and value > _TINY
+
+
+def shown(value: object) -> str:
+  """`value` for an error message, short whatever the file holds."""
+  try:
+    text = repr(value)
+  except (RecursionError, ValueError):  # Too deep, or too long an integer.
+    text = f'a {type(value).__name__} that cannot be printed'
+  return text if len(text) <= 80 else f'{text[:77]}...'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,12 +120,15 @@ class Rope:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-  """Hyperparameters of a Llama, Gemma-2 or Gemma-3 text model.
+  """Hyperparameters of a text model.
 
-  Frozen and hashable, so it is static under `jit`.
+  Frozen and hashable, so it is static under `jit`. The forward pass reads these
+  fields and no family's name: a family (`families.FAMILIES`) says what they are
+  for its models. Where a wrong value would change no shape, and so go unseen,
+  there is no default.
 
   Attributes:
-    family: One of 'llama', 'gemma2', 'gemma3'.
+    family: Names the family, whose files a checkpoint is written as.
     vocab_size: V, rows of the embedding (padding rows included).
     embed_dim: D, width of the residual stream.
     mlp_dim: M.
@@ -102,6 +138,14 @@ class ModelConfig:
     head_dim: H.
     norm_eps: Added to the mean square in RMSNorm.
     tied: Whether the unembedding is the embedding.
+    activation: Of the gated MLP, one of `ACTIVATIONS`.
+    norm_offset: Added to a norm's stored weight to get its gain: 1 in Gemma.
+    scale_embedding: Whether the residual stream receives √D times the row of
+      the embedding.
+    post_norms: Whether what attention and MLP write is normed before it is
+      added to the stream.
+    qk_norm: Whether queries and keys are normed, head by head, before they
+      are rotated.
     attention_scale: Multiplies q·k before softcap and softmax.
     attention_softcap: c of c·tanh(x/c) on attention logits, or None.
     final_softcap: The same on output logits, or None.
@@ -120,6 +164,11 @@ class ModelConfig:
   head_dim: int
   norm_eps: float
   tied: bool
+  activation: str
+  norm_offset: float
+  scale_embedding: bool
+  post_norms: bool = False
+  qk_norm: bool = False
   attention_scale: float
   attention_softcap: float | None = None
   final_softcap: float | None = None
@@ -129,9 +178,7 @@ class ModelConfig:
 
   def __post_init__(self):
     problems = []
-    if self.family not in FAMILIES:
-      problems.append(f'family {self.family!r} is none of {FAMILIES}')
-    for name in _POSITIVE:
+    for name in _SIZES:
       value = getattr(self, name)
       if type(value) is not int or value < 1:
         problems.append(f'{name} is {shown(value)}, not a positive integer')
@@ -140,6 +187,10 @@ class ModelConfig:
             f'{name} is {shown(value)}, over the limit of'
             f' {_MOST.get(name, _MAX_SIZE)}'
         )
+    if self.activation not in ACTIVATIONS:
+      problems.append(
+          f'activation {shown(self.activation)} is none of {ACTIVATIONS}'
+      )
     for name in ('norm_eps', 'attention_scale'):
       if not is_positive(getattr(self, name)):
         problems.append(
@@ -185,44 +236,12 @@ class ModelConfig:
     return self.num_heads // self.num_kv_heads
 
   @property
-  def is_gemma(self) -> bool:
-    return self.family != 'llama'
-
-  @property
-  def norm_offset(self) -> float:
-    """Added to a norm's stored weight to get its gain: 1 in Gemma."""
-    return 1.0 if self.is_gemma else 0.0
-
-  @property
   def embedding_scale(self) -> float:
     """s: what the residual stream receives is s times the embedding row."""
-    return math.sqrt(self.embed_dim) if self.is_gemma else 1.0
-
-  @property
-  def post_norms(self) -> bool:
-    """Whether attention and MLP outputs are normed before they are added."""
-    return self.is_gemma
-
-  @property
-  def qk_norm(self) -> bool:
-    return self.family == 'gemma3'
+    return math.sqrt(self.embed_dim) if self.scale_embedding else 1.0
 
   def rope_of(self, layer: int) -> Rope:
     """The rotary embedding that `layer` uses."""
     if self.windows[layer] is None or self.local_rope is None:
       return self.rope
     return self.local_rope
-
-
-_POSITIVE = (
-    'vocab_size',
-    'embed_dim',
-    'mlp_dim',
-    'num_layers',
-    'num_heads',
-    'num_kv_heads',
-    'head_dim',
-)
-
-
-_MOST = {'num_layers': MAX_LAYERS, 'head_dim': _MAX_HEAD_DIM}

@@ -1,26 +1,54 @@
-"""Reads a Hugging Face `config.json`, in both dialects in use.
-
-The hub's dialect has `rope_theta` and `rope_scaling`; transformers 5 writes
-`rope_parameters` and `layer_types`. Every key is renamed, checked, or known
-not to change a number. Any other key is refused by name: an unread key
-changes numbers without changing a shape.
-"""
+"""Between a Hugging Face `config.json` and `ModelConfig`, both ways."""
 
 from collections.abc import Mapping
+import dataclasses
 from typing import Any
 
-from ooc_jax._errors import InputError
-from ooc_jax.model import _config_hf_keys as keys
-from ooc_jax.model._config import MAX_LAYERS
-from ooc_jax.model._config import ModelConfig
-from ooc_jax.model._config_hf_rope import read_ropes
-from ooc_jax.model._config_values import Reader
-from ooc_jax.model._config_values import shown
+import numpy as np
 
-_SILU = {'silu', 'swish'}
-# The hub's Gemma-1 and early Gemma-2 files say 'gelu' in `hidden_act` and mean
-# the tanh form, which `hidden_activation` names; only the latter is trusted.
-_GELU_TANH = {'gelu_pytorch_tanh'}
+from ooc_jax._errors import InputError
+from ooc_jax.model._config import Llama3Scaling
+from ooc_jax.model._config import ModelConfig
+from ooc_jax.model._config import Rope
+from ooc_jax.model._config import shown
+from ooc_jax.model._rope import rope_frequencies
+from ooc_jax.model.families import FAMILIES
+from ooc_jax.model.families import Family
+from ooc_jax.model.families import Reader
+from ooc_jax.model.families import family_named
+
+# Bookkeeping, training and generation settings: none changes a logit.
+_IGNORED = frozenset({
+    '_name_or_path', 'architectures', 'attention_dropout', 'auto_map',
+    'bad_words_ids', 'boi_token_index', 'bos_token_id', 'cache_implementation',
+    'chunk_size_feed_forward', 'decoder_start_token_id', 'dtype',
+    'eoi_token_index', 'eos_token_id', 'finetuning_task', 'id2label',
+    'image_token_index', 'initializer_range', 'is_decoder',
+    'is_encoder_decoder', 'is_llama_config', 'label2id',
+    'max_position_embeddings', 'mm_tokens_per_image', 'model_type',
+    'output_attentions',
+    'output_hidden_states', 'pad_token_id', 'prefix', 'pretraining_tp',
+    'problem_type', 'return_dict', 'sep_token_id',
+    'task_specific_params', 'tokenizer_class', 'torch_dtype',
+    'transformers.js_config', 'transformers_version', 'unsloth_fixed',
+    'use_cache', 'vision_config',
+})  # fmt: skip
+# Accepted with this value (or null) only; anything else is not implemented.
+_REQUIRED = {
+    'attention_bias': False,
+    'mlp_bias': False,
+    'use_bidirectional_attention': False,
+    'quantization_config': None,
+    'cross_attention_hidden_size': None,
+    'rope_interleaved': False,
+}
+_READ = frozenset({
+    'hidden_act', 'hidden_activation', 'rope_parameters', 'rope_scaling',
+    'rope_theta', 'tie_word_embeddings',
+})  # fmt: skip
+_FAMILY_OF = {
+    kind: family for family in FAMILIES for kind in family.hf.model_types
+}
 
 
 def config_from_hf(
@@ -39,71 +67,62 @@ def config_from_hf(
   Raises:
     InputError: A key is unknown, missing or has a value not implemented.
   """
-  hf = _text_config(Reader(hf, where))
+  hf = _text_part(Reader(hf, where))
   kind = hf.get('model_type')
-  family = keys.FAMILY.get(kind) if isinstance(kind, str) else None
+  family = _FAMILY_OF.get(kind) if isinstance(kind, str) else None
   if family is None:
-    raise Reader(hf, where).fail(
-        f'model_type {shown(kind)} is not supported; supported are'
-        f' {sorted(keys.FAMILY)}'
+    raise InputError(
+        f'{where}: model_type {shown(kind)} is not supported; supported are'
+        f' {sorted(_FAMILY_OF)}.'
     )
-  reader = Reader(hf, where, keys.DEFAULTS[family])
+  known = family.hf
+  reader = Reader(hf, where, known.defaults)
   _refuse_unknown(
-      reader, keys.IGNORED | set(keys.REQUIRED) | keys.READ_BY[family]
+      reader,
+      _READ | known.keys | known.ignored | set(known.sizes.values()),
+      {**_REQUIRED, **known.required},
   )
-  _check_activation(reader, family)
-  num_heads = reader.whole('num_attention_heads')
-  if family == 'llama':
-    head_dim = reader.whole('head_dim', _default_head_dim(reader))
-    scalar = head_dim
-    windows = (None,) * _count_layers(reader)
-  else:
-    head_dim = reader.whole('head_dim')
-    scalar = reader.number('query_pre_attn_scalar')
-    windows = _windows(reader, family)
-  if scalar <= 0:
-    raise reader.fail(f'the query scale is {scalar}, not above zero')
-  rope, local_rope = read_ropes(reader, family)
+  key = known.sizes
+  num_heads = reader.whole(key['num_heads'])
+  fields = known.read(reader)
   try:
     return ModelConfig(
-        family=family,
-        vocab_size=reader.whole('vocab_size'),
-        embed_dim=reader.whole('hidden_size'),
-        mlp_dim=reader.whole('intermediate_size'),
-        num_layers=len(windows),
+        family=family.name,
+        vocab_size=reader.whole(key['vocab_size']),
+        embed_dim=reader.whole(key['embed_dim']),
+        mlp_dim=reader.whole(key['mlp_dim']),
+        num_layers=reader.layers(key['num_layers']),
         num_heads=num_heads,
-        num_kv_heads=reader.whole('num_key_value_heads', num_heads),
-        head_dim=head_dim,
-        norm_eps=reader.number('rms_norm_eps'),
-        tied=_tied(reader, family),
-        attention_scale=float(scalar) ** -0.5,
-        attention_softcap=_softcap(reader, family, 'attn_logit_softcapping'),
-        final_softcap=_softcap(reader, family, 'final_logit_softcapping'),
-        rope=rope,
-        local_rope=local_rope,
-        windows=windows,
+        num_kv_heads=reader.whole(key['num_kv_heads'], num_heads),
+        norm_eps=reader.number(key['norm_eps']),
+        tied=reader.flag('tie_word_embeddings'),
+        **family.blocks,
+        **fields,
     )
   except InputError as error:
+    if str(error).startswith(where):
+      raise
     raise reader.fail(str(error).rstrip('.')) from None
 
 
-def _text_config(outer: Reader) -> Mapping[str, Any]:
+def _text_part(outer: Reader) -> Mapping[str, Any]:
   """The settings of the text model, which multimodal files nest."""
-  nested = outer.hf.get('text_config')
+  nested = outer.get('text_config')
   if nested is None:
-    return outer.hf
+    return outer.settings
   if not isinstance(nested, Mapping):
     raise outer.fail("'text_config' is not an object")
-  _refuse_unknown(outer, keys.IGNORED | {'text_config', 'tie_word_embeddings'})
-  if outer.hf.get('model_type') != 'gemma3':
+  _refuse_unknown(outer, {'text_config', 'tie_word_embeddings'}, _REQUIRED)
+  family = _wrapped_family(outer.settings)
+  if family is None:
     raise outer.fail(
-        f'model_type {shown(outer.hf.get("model_type"))} is not supported'
-        " around a 'text_config'; supported is 'gemma3'"
+        f'model_type {shown(outer.get("model_type"))} is not supported around a'
+        f" 'text_config'; supported are {[x.hf.wrapper for x in _wrapped()]}"
     )
   # Files say inside, outside or nowhere whether the tables are tied.
   tied = [
       hf['tie_word_embeddings']
-      for hf in (outer.hf, nested)
+      for hf in (outer.settings, nested)
       if hf.get('tie_word_embeddings') is not None
   ]
   if len(tied) == 2 and (tied[0] is True) != (tied[1] is True):
@@ -111,39 +130,37 @@ def _text_config(outer: Reader) -> Mapping[str, Any]:
         "'tie_word_embeddings' differs inside and outside of 'text_config'"
     )
   return {
-      'model_type': 'gemma3',
+      'model_type': family.hf.model_types[0],
       **nested,
       'tie_word_embeddings': tied[-1] if tied else None,
   }
 
 
-def _count_layers(reader: Reader) -> int:
-  num_layers = reader.whole('num_hidden_layers')
-  if not 0 < num_layers <= MAX_LAYERS:
-    raise reader.fail(
-        f"'num_hidden_layers' is {num_layers}, not from 1 to {MAX_LAYERS}"
-    )
-  return num_layers
+def _wrapped() -> list[Family]:
+  return [family for family in FAMILIES if family.hf.wrapper is not None]
 
 
-def _default_head_dim(reader: Reader) -> int | None:
-  embed_dim = reader.whole('hidden_size')
-  num_heads = reader.whole('num_attention_heads')
-  if num_heads <= 0 or embed_dim % num_heads:
-    return None
-  return embed_dim // num_heads
+def _wrapped_family(hf: Mapping[str, Any]) -> Family | None:
+  """The family of the text model inside a multimodal one."""
+  kind = hf.get('model_type')
+  return next((x for x in _wrapped() if x.hf.wrapper == kind), None)
 
 
-def _refuse_unknown(reader: Reader, known: set[str] | frozenset[str]) -> None:
-  hf = reader.hf
+def _refuse_unknown(
+    reader: Reader,
+    known: set[str] | frozenset[str],
+    required: Mapping[str, Any],
+) -> None:
+  hf = reader.settings
   problems = []
+  known = known | _IGNORED | set(required)
   unknown = sorted(str(key) for key in hf if key not in known)
   if unknown:
     problems.append(f'unknown keys {[k[:60] for k in unknown[:10]]}')
   problems += [
       f'{k} = {shown(hf[k])}'
-      for k, required in keys.REQUIRED.items()
-      if k in hf and hf[k] is not None and hf[k] != required
+      for k, value in required.items()
+      if k in hf and hf[k] is not None and hf[k] != value
   ]
   if problems:
     raise reader.fail(
@@ -152,73 +169,67 @@ def _refuse_unknown(reader: Reader, known: set[str] | frozenset[str]) -> None:
     )
 
 
-def _check_activation(reader: Reader, family: str) -> None:
-  hf = reader.hf
-  if family == 'llama':
-    name, known = hf.get('hidden_act'), _SILU
-  else:
-    # `hidden_activation` wins; with neither, Gemma's default is the tanh form.
-    name, known = hf.get('hidden_activation'), _GELU_TANH
-  if name is not None and (not isinstance(name, str) or name not in known):
-    raise reader.fail(
-        f'activation {shown(name)} is not supported for {family}; supported:'
-        f' {sorted(known)}'
+def text_config(hf: Mapping[str, Any]) -> dict[str, Any]:
+  """`hf`, or where it is of a multimodal model, the text model inside it."""
+  nested = hf.get('text_config')
+  family = _wrapped_family(hf)
+  if nested is None or family is None:
+    return dict(hf)
+  tied = hf.get('tie_word_embeddings', nested.get('tie_word_embeddings'))
+  # The text model may be read without these, and not without the outer type.
+  return {
+      **nested,
+      'architectures': [family.hf.architecture],
+      'model_type': family.hf.model_types[0],
+      'tie_word_embeddings': True if tied is None else tied,
+  }
+
+
+def config_to_hf(config: ModelConfig) -> dict[str, Any]:
+  """The config in the hub's dialect; `config_from_hf` reads the same again.
+
+  Raises:
+    InputError: Hugging Face's files cannot say it.
+  """
+  if config.rope.divisors is not None:
+    rope = _known_llama3(config.rope, config.head_dim)
+    config = dataclasses.replace(config, rope=rope)
+  known = family_named(config.family).hf
+  hf = {
+      'architectures': [known.architecture],
+      'model_type': known.model_types[0],
+      **{key: getattr(config, field) for field, key in known.sizes.items()},
+      'tie_word_embeddings': config.tied,
+      **known.write(config),
+  }
+  if config_from_hf(hf) != config:
+    raise InputError(
+        'The config of this model has no form in a Hugging Face config.json;'
+        ' keep it as Orbax (--to=orbax).'
     )
+  return hf
 
 
-def _tied(reader: Reader, family: str) -> bool:
-  tied = reader.hf.get('tie_word_embeddings')
-  tied = family != 'llama' if tied is None else tied
-  if not isinstance(tied, bool):
-    raise reader.fail(
-        f"'tie_word_embeddings' is {shown(tied)}, not true or false"
+def _known_llama3(rope: Rope, head_dim: int) -> Rope:
+  """With the published scaling whose divisors a GGUF file holds."""
+  for factor in (8.0, 32.0):  # Of Llama 3.1 and 3.2.
+    scaling = Llama3Scaling(
+        factor=factor,
+        low_frequency_factor=1.0,
+        high_frequency_factor=4.0,
+        original_context=8192,
     )
-  return tied
-
-
-def _softcap(reader: Reader, family: str, key: str) -> float | None:
-  if family == 'gemma2' and key not in reader.hf:
-    return keys.GEMMA2_SOFTCAPS[key]
-  if reader.hf.get(key) is None:
-    return None
-  if family == 'gemma3' and key == 'attn_logit_softcapping':
-    raise reader.fail(
-        f'{key!r} is {shown(reader.hf[key])}; Gemma 3 has no cap on attention'
-        ' logits, and transformers ignores one, so this model is refused'
-    )
-  return reader.number(key)
-
-
-def _windows(reader: Reader, family: str) -> tuple[int | None, ...]:
-  """Per layer its window; sliding layers come first in each period."""
-  num_layers = _count_layers(reader)
-  if 'sliding_window' in reader.hf and reader.hf['sliding_window'] is None:
-    raise reader.fail("'sliding_window' is null, but Gemma has sliding layers")
-  window = reader.whole('sliding_window')
-  # Gemma-2-9B's file has the same number under both names.
-  if reader.whole('sliding_window_size', window) != window:
-    raise reader.fail("'sliding_window' and 'sliding_window_size' differ")
-  types = reader.hf.get('layer_types')
-  if types is None:
-    period = 2
-    if family == 'gemma3':
-      period = reader.whole(
-          'sliding_window_pattern', reader.whole('_sliding_window_pattern', 6)
-      )
-    if period < 1:
-      raise reader.fail(f"'sliding_window_pattern' is {period}, not above zero")
-    types = [
-        'sliding_attention' if (i + 1) % period else 'full_attention'
-        for i in range(num_layers)
-    ]
-  names = {'sliding_attention': window, 'full_attention': None}
-  if not isinstance(types, list) or not all(
-      isinstance(t, str) and t in names for t in types
-  ):
-    raise reader.fail(f"'layer_types' holds more than {sorted(names)}")
-  if len(types) != num_layers:
-    raise reader.fail(
-        f"'layer_types' names {len(types)} layers, and 'num_hidden_layers' is"
-        f' {num_layers}'
-    )
-  return tuple(names[t] for t in types)
+    same = Rope(base=rope.base, llama3=scaling)
+    # The file has float32 divisors.
+    if np.allclose(
+        rope_frequencies(rope, head_dim),
+        rope_frequencies(same, head_dim),
+        rtol=1e-5,
+        atol=0,
+    ):
+      return same
+  raise InputError(
+      'The RoPE divisors of this GGUF file are of no Llama that is known, and'
+      ' a Hugging Face config.json cannot hold them; keep the model as Orbax'
+      ' (--to=orbax).'
+  )

@@ -1,8 +1,7 @@
-"""The parts of a transformer layer, for all three families.
+"""The parts of a transformer layer, and the products in them."""
 
-Axis letters: B batch, T query position, S key position, D residual width,
-N query heads, K key-value heads, G = N/K, H head width, M MLP width.
-"""
+from collections.abc import Callable
+import functools
 
 import flax.linen as nn
 import jax
@@ -11,13 +10,69 @@ from jaxtyping import Array, Bool, Float, Int
 import numpy as np
 
 from ooc_jax.model._config import ModelConfig
-from ooc_jax.model._products import product
 from ooc_jax.model._rope import apply_rope
 from ooc_jax.model._rope import rope_frequencies
 
+_ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    'silu': jax.nn.silu,
+    'gelu_tanh': functools.partial(jax.nn.gelu, approximate=True),
+}
+
+
+def product(
+    spec: str, x: Float[Array, '...'], w: Float[Array, '...']
+) -> Float[Array, '...']:
+  """The einsum of two arrays of one dtype, summed in float32 or wider.
+
+  float32 arrays are multiplied at highest precision. Narrower ones are
+  multiplied as they are, also in the gradient, whose cotangent is rounded to
+  their dtype first: a processor with bfloat16 instructions has them for
+  bfloat16 operands alone, and a sum rounded to bfloat16 would be slower and
+  worse.
+
+  Args:
+    spec: As of `einsum`, each letter in two of its three parts.
+    x: The first operand.
+    w: The second.
+
+  Returns:
+    The product, float32; float64 of float64.
+  """
+  if x.dtype.itemsize >= 4:
+    return jnp.einsum(spec, x, w, precision=jax.lax.Precision.HIGHEST)
+  return _narrow_product(spec, x, w)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _narrow_product(
+    spec: str, x: Float[Array, '...'], w: Float[Array, '...']
+) -> Float[Array, '...']:
+  return jnp.einsum(spec, x, w, preferred_element_type=jnp.float32)
+
+
+def _forward(
+    spec: str, x: Float[Array, '...'], w: Float[Array, '...']
+) -> tuple[Float[Array, '...'], tuple[Array, Array]]:
+  return _narrow_product(spec, x, w), (x, w)
+
+
+def _backward(
+    spec: str, operands: tuple[Array, Array], cotangent: Float[Array, '...']
+) -> tuple[Float[Array, '...'], Float[Array, '...']]:
+  x, w = operands
+  inputs, out = spec.split('->')
+  x_axes, w_axes = inputs.split(',')
+  g = cotangent.astype(x.dtype)
+  dx = _narrow_product(f'{out},{w_axes}->{x_axes}', g, w)
+  dw = _narrow_product(f'{out},{x_axes}->{w_axes}', g, x)
+  return dx.astype(x.dtype), dw.astype(w.dtype)
+
+
+_narrow_product.defvjp(_forward, _backward)
+
 
 def softcap(x: Float[Array, '...'], cap: float | None) -> Float[Array, '...']:
-  """Gemma-2's bound: cap·tanh(x/cap); None leaves `x` alone."""
+  """Bounds `x`: cap·tanh(x/cap); None leaves it alone."""
   return x if cap is None else jnp.tanh(x / cap) * cap
 
 
@@ -40,7 +95,7 @@ def attention_mask(length: int, window: int | None) -> Bool[np.ndarray, 'T S']:
 
 
 class RMSNorm(nn.Module):
-  """RMSNorm whose gain is its weight, or 1 + weight in Gemma."""
+  """RMSNorm whose gain is its weight plus `offset`: 1 in Gemma."""
 
   eps: float
   offset: float
@@ -111,10 +166,7 @@ class MLP(nn.Module):
     up = self.param('up', init, (D, M)).astype(x.dtype)
     down = self.param('down', nn.initializers.normal(M**-0.5), (M, D))
     gated = product('BTD,DM->BTM', x, gate).astype(x.dtype)
-    if c.is_gemma:
-      gated = jax.nn.gelu(gated, approximate=True)
-    else:
-      gated = jax.nn.silu(gated)
+    gated = _ACTIVATIONS[c.activation](gated)
     hidden = gated * product('BTD,DM->BTM', x, up).astype(x.dtype)
     out = product('BTM,MD->BTD', hidden, down.astype(x.dtype))
     return out.astype(x.dtype)

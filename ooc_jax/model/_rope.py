@@ -1,7 +1,4 @@
-"""Rotary position embedding over rotate-half pairs (i, i + H/2).
-
-Axis letters: B batch, T position, N heads, H head width, P = H/2 pairs.
-"""
+"""Rotary position embedding over the P = H/2 rotate-half pairs (i, i + H/2)."""
 
 import math
 

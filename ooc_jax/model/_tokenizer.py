@@ -12,8 +12,8 @@ import numpy as np
 import tokenizers
 
 from ooc_jax._errors import InputError
-from ooc_jax.model import _gguf_vocabulary
 from ooc_jax.model import _token_strings
+from ooc_jax.model import _tokenizer_gguf
 
 
 class Tokenizer:
@@ -122,7 +122,7 @@ class Tokenizer:
       InputError: A key is missing, malformed or not supported, or there are
         tokens for which the model has no row.
     """
-    vocabulary = _gguf_vocabulary.read_vocabulary(metadata)
+    vocabulary = _tokenizer_gguf.read_vocabulary(metadata)
     return cls(vocabulary.decoder(), vocabulary.encoder, vocab_size)
 
   def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""Llama, Gemma-2 and Gemma-3 text models as one flax.linen module."""
+"""Every family's text models as one flax.linen module."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -9,8 +9,8 @@ from ooc_jax.model._config import ModelConfig
 from ooc_jax.model._layers import MLP
 from ooc_jax.model._layers import Attention
 from ooc_jax.model._layers import RMSNorm
+from ooc_jax.model._layers import product
 from ooc_jax.model._layers import softcap
-from ooc_jax.model._products import product
 from ooc_jax.model._taps import Site
 from ooc_jax.model._taps import Tap
 from ooc_jax.model._taps import no_tap

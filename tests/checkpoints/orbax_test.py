@@ -369,12 +369,27 @@ class DamageTest(OrbaxTest):
     self.saved()
     path = self.target / 'ooc_jax.json'
     path.write_text(
-        path.read_text().replace('"format": 2', f'"format": {number}')
+        path.read_text().replace('"format": 3', f'"format": {number}')
     )
-    self.assertIn('this version reads 2; convert', self.error())
+    self.assertIn('this version reads 2 and 3; convert', self.error())
+
+  @parameterized.parameters('llama', 'gemma2', 'gemma3')
+  def test_a_folder_of_format_2(self, family):
+    """It has no fields for what a family's models have in common."""
+    model = self.saved(family)
+    path = self.target / 'ooc_jax.json'
+    manifest = json.loads(path.read_text())
+    for name in (
+        'activation', 'norm_offset', 'scale_embedding', 'post_norms', 'qk_norm'
+    ):  # fmt: skip
+      del manifest['config'][name]
+    path.write_text(json.dumps(manifest | {'format': 2}))
+    again = load_model(self.target)
+    self.assertEqual(again.config, model.config)
+    _assert_same_bits(again.params, model.params)
 
   @parameterized.parameters(
-      '{}', '[]', '', '<html>', '{"format": 2}', '{"format": 2, "config": {}}'
+      '{}', '[]', '', '<html>', '{"format": 3}', '{"format": 3, "config": {}}'
   )
   def test_manifest_that_is_none(self, text):
     self.saved()

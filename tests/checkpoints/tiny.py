@@ -7,6 +7,7 @@ checkpoint are equal.
 
 from collections.abc import Mapping
 import dataclasses
+import importlib
 import json
 import pathlib
 from typing import Any
@@ -16,7 +17,19 @@ import numpy as np
 from safetensors.numpy import save_file
 import tokenizers
 
-FAMILIES = ('llama', 'gemma2', 'gemma3')
+from ooc_jax.model import families
+
+# Each family's own test says what its files are.
+FACTS = {
+    family.name: (
+        importlib.import_module(
+            f'tests.model.families.{family.name}_test'
+        ).FACTS
+    )
+    for family in families.FAMILIES
+}
+FAMILIES = tuple(FACTS)
+GGUF_FAMILIES = tuple(name for name, x in FACTS.items() if x.gguf_norms)
 TOKENS = np.array([[3, 30, 0, 17, 5], [11, 2, 29, 8, 8]], np.int32)
 
 
@@ -54,18 +67,7 @@ def hf_config(
       'rope_theta': 10_000.0,
       'tie_word_embeddings': tied,
   }
-  if family == 'llama':
-    config |= {'model_type': 'llama', 'hidden_act': 'silu'}
-  else:
-    config |= {
-        'model_type': {'gemma2': 'gemma2', 'gemma3': 'gemma3_text'}[family],
-        'hidden_activation': 'gelu_pytorch_tanh',
-        # What llama.cpp assumes, for GGUF files do not hold it.
-        'query_pre_attn_scalar': sizes.h,
-        'sliding_window': 3,
-    }
-  if family == 'gemma3':
-    config |= {'rope_local_base_freq': 2_000.0, 'sliding_window_pattern': 2}
+  config |= FACTS[family].hf_keys(sizes.h)
   return {k: v for k, v in (config | changes).items() if v is not None}
 
 
@@ -85,19 +87,11 @@ def hf_shapes(
         f'{layer}.mlp.gate_proj.weight': (s.m, s.d),
         f'{layer}.mlp.up_proj.weight': (s.m, s.d),
         f'{layer}.mlp.down_proj.weight': (s.d, s.m),
-        f'{layer}.input_layernorm.weight': (s.d,),
-        f'{layer}.post_attention_layernorm.weight': (s.d,),
     }
-    if family != 'llama':
-      shapes |= {
-          f'{layer}.pre_feedforward_layernorm.weight': (s.d,),
-          f'{layer}.post_feedforward_layernorm.weight': (s.d,),
-      }
-    if family == 'gemma3':
-      shapes |= {
-          f'{layer}.self_attn.q_norm.weight': (s.h,),
-          f'{layer}.self_attn.k_norm.weight': (s.h,),
-      }
+    shapes |= {
+        f'{layer}.{name}.weight': (s.h if 'self_attn' in name else s.d,)
+        for name in FACTS[family].norms.values()
+    }
   shapes['model.norm.weight'] = (s.d,)
   if not tied:
     shapes['lm_head.weight'] = (s.v, s.d)
@@ -168,14 +162,9 @@ _GGUF_NAMES = {
     'self_attn.k_proj': 'attn_k',
     'self_attn.v_proj': 'attn_v',
     'self_attn.o_proj': 'attn_output',
-    'self_attn.q_norm': 'attn_q_norm',
-    'self_attn.k_norm': 'attn_k_norm',
     'mlp.gate_proj': 'ffn_gate',
     'mlp.up_proj': 'ffn_up',
     'mlp.down_proj': 'ffn_down',
-    'input_layernorm': 'attn_norm',
-    'pre_feedforward_layernorm': 'ffn_norm',
-    'post_feedforward_layernorm': 'post_ffw_norm',
 }
 
 
@@ -193,21 +182,19 @@ def gguf_tensors(
     family: str, weights: Mapping[str, np.ndarray], sizes: Sizes = SIZES
 ) -> dict[str, np.ndarray]:
   """The weights as llama.cpp's converter stores them."""
+  facts = FACTS[family]
+  names = _GGUF_NAMES | facts.gguf_norms
   result = {}
   for name, x in weights.items():
-    if family != 'llama' and name.endswith('norm.weight'):
-      x = x + np.float32(1)
-    if family == 'llama' and 'q_proj' in name:
+    if facts.gguf_offset and name.endswith('norm.weight'):
+      x = x + np.float32(facts.gguf_offset)
+    if facts.gguf_interleaved and 'q_proj' in name:
       x = _interleaved(x, sizes.n)
-    if family == 'llama' and 'k_proj' in name:
+    if facts.gguf_interleaved and 'k_proj' in name:
       x = _interleaved(x, sizes.k)
     if name.startswith('model.layers.'):
       i, what = name.split('.', 2)[2].removesuffix('.weight').split('.', 1)
-      if what == 'post_attention_layernorm':
-        after = family != 'llama'
-        what = 'post_attention_norm' if after else 'ffn_norm'
-      else:
-        what = _GGUF_NAMES[what]
+      what = names[what]
       name = f'blk.{i}.{what}.weight'
     else:
       name = {
@@ -253,11 +240,10 @@ def write_gguf(
   writer.add_value_length(sizes.h)
   writer.add_layer_norm_rms_eps(1e-5)
   writer.add_rope_freq_base(10_000.0)
-  if family != 'llama':
-    writer.add_sliding_window(3)
-  if family == 'gemma3':
-    writer.add_uint32('gemma3.attention.sliding_window_pattern', 2)
-    writer.add_float32('gemma3.rope.freq_base_swa', 2_000.0)
+  for key, value in FACTS[family].gguf_keys.items():
+    whole = isinstance(value, int)
+    add = writer.add_uint32 if whole else writer.add_float32
+    add(f'{family}.{key}', value)
   if vocabulary:
     writer.add_tokenizer_model('gpt2')
     writer.add_tokenizer_pre('gpt-2')

@@ -152,7 +152,7 @@ class QkFaultsTest(parameterized.TestCase):
   def test_scale(self, family):
     # Of another head width, where Gemma says query_pre_attn_scalar.
     model = attention_models.tiny_model(family)
-    scale = 8**-0.5 if model.config.is_gemma else 11**-0.5
+    scale = 8**-0.5 if model.config.post_norms else 11**-0.5
     differences = _differences(model, _config(attention_scale=scale))
     for name in ('query.maximum', 'key.mean', 'entropy', 'received'):
       self.assertGreater(differences[name], 100 * _TOLERANCE)

@@ -83,7 +83,7 @@ def weight(model: ooc_jax.Model, layer: int, name: str) -> np.ndarray:
 def gain(model: ooc_jax.Model, layer: int, norm: str) -> np.ndarray:
   """True gain of 'attention_norm', 'post_attention_norm', float64."""
   stored = model.params[f'layer_{layer}'][norm]['weight']
-  return np.asarray(stored, np.float64) + model.config.is_gemma
+  return np.asarray(stored, np.float64) + model.config.norm_offset
 
 
 def of_head(statistics, n: int):

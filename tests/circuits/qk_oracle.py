@@ -117,7 +117,7 @@ def head_vectors(model, directions, layer, head, offset=0):
   """Queries, keys and values [F, H] of one head, from the definition."""
   c = model.config
   get = lambda path: _array(model.params, path)  # noqa: E731
-  gain = get(f'layer_{layer}/attention_norm/weight') + c.is_gemma
+  gain = get(f'layer_{layer}/attention_norm/weight') + c.norm_offset
   d = np.asarray(directions, np.float64)
   x = d / np.linalg.norm(d, axis=1, keepdims=True)
   x = x * np.sqrt(c.embed_dim) * gain
@@ -142,7 +142,7 @@ def writes(model, directions, layer, head):
   """What a head writes of each direction, [F, D]; Gemma's RMS left out."""
   _, _, values = head_vectors(model, directions, layer, head)
   out = values @ _array(model.params, f'layer_{layer}/attention/output')[head]
-  if model.config.is_gemma:
+  if model.config.post_norms:
     path = f'layer_{layer}/post_attention_norm/weight'
     out = out * (1 + _array(model.params, path))
   return out

@@ -8,8 +8,8 @@ from absl.testing import parameterized
 
 from ooc_jax import load_model
 from ooc_jax.checkpoints import _hub
-from ooc_jax.checkpoints._rules import huggingface_rules
 from ooc_jax.model import config_from_hf
+from ooc_jax.model import families
 from ooc_jax.model import parameter_shapes
 from tests import tiny
 from tests.hub import repositories
@@ -55,7 +55,7 @@ class RealSizeTest(HubCase):
     config = config_from_hf(
         json.loads((self.remote / 'config.json').read_text())
     )
-    rules = huggingface_rules(config)
+    rules = families.hf_rules(config)
     self.assertEqual({r.theirs for r in rules}, set(self.weight_map))
     self.assertLen(parameter_shapes(config), 291)
 

@@ -11,6 +11,8 @@ from absl.testing import parameterized
 from ooc_jax._errors import InputError
 from ooc_jax.model import config_from_gguf
 from ooc_jax.model import config_from_hf
+from ooc_jax.model import config_to_hf
+from ooc_jax.model import families
 from tests.model import real_configs as real
 
 _WHERE = 'folder/of mine/config.json'
@@ -230,7 +232,7 @@ class RefusalTest(parameterized.TestCase):
       ({'llama.block_count': None}, 'block_count. is missing'),
       (
           {'llama.block_count': 10**12},
-          'block_count is 1000000000000, not from 1 to',
+          'block_count. is 1000000000000, not from 1 to',
       ),
       ({'llama.block_count': 3.0}, 'block_count. is 3.0'),
       ({'llama.embedding_length': '576'}, "embedding_length' is '576'"),
@@ -291,8 +293,12 @@ class RefusalTest(parameterized.TestCase):
 
   def test_a_family_that_is_not_ours(self):
     config = config_from_hf(real.LLAMA31_8B)
-    with self.assertRaisesRegex(InputError, "'gemma' is none of"):
-      dataclasses.replace(config, family='gemma')
+    other = dataclasses.replace(config, family='gemma')
+    for use in (families.hf_rules, families.gguf_rules, config_to_hf):
+      with self.assertRaisesRegex(InputError, "'gemma' is none of 'llama', 'g"):
+        use(other)
+    with self.assertRaisesRegex(InputError, "activation 'relu' is none of"):
+      dataclasses.replace(config, activation='relu')
     with self.assertRaisesRegex(InputError, '1 attention windows for 32'):
       dataclasses.replace(config, windows=(None,))
 

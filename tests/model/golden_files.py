@@ -17,7 +17,7 @@ from ooc_jax.checkpoints import load_model
 from ooc_jax.model import Model
 
 FOLDER = pathlib.Path(__file__).parent / 'golden'
-NAMES = ('llama', 'llama_tied', 'gemma2', 'gemma3', 'gemma3_nested')
+NAMES = tuple(sorted(p.name for p in FOLDER.iterdir()))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,6 +25,9 @@ _CONFIG = ModelConfig(
     head_dim=8,
     norm_eps=1e-3,
     tied=True,
+    activation='silu',
+    norm_offset=0.0,
+    scale_embedding=False,
     attention_scale=0.4,
     rope=Rope(base=500.0),
     windows=(None, None),
@@ -67,9 +70,10 @@ def _slow_attention(config, params, x, layer):
       for t in range(x.shape[1]):
         q = x[b, t] @ p['query'][:, n]
         k = x[b, t] @ p['key'][:, n // G]
-        if config.family == 'gemma3':
-          q = _rms(q, p['query_norm']['weight'], 1, config.norm_eps)
-          k = _rms(k, p['key_norm']['weight'], 1, config.norm_eps)
+        if config.qk_norm:
+          offset, eps = config.norm_offset, config.norm_eps
+          q = _rms(q, p['query_norm']['weight'], offset, eps)
+          k = _rms(k, p['key_norm']['weight'], offset, eps)
         queries.append(_rotated(q, t, rope.base))
         keys.append(_rotated(k, t, rope.base))
         values.append(x[b, t] @ p['value'][:, n // G])
@@ -99,7 +103,6 @@ class AttentionTest(parameterized.TestCase):
       (
           'gemma2',
           {
-              'family': 'gemma2',
               'attention_softcap': 1.5,
               'windows': (None, 5),
           },
@@ -107,13 +110,14 @@ class AttentionTest(parameterized.TestCase):
       (
           'gemma3',
           {
-              'family': 'gemma3',
+              'norm_offset': 1.0,
+              'qk_norm': True,
               'windows': (None, 5),
               'local_rope': Rope(base=30.0),
           },
       ),
-      ('window_of_one', {'family': 'gemma2', 'windows': (None, 1)}),
-      ('window_over_all', {'family': 'gemma2', 'windows': (None, 99)}),
+      ('window_of_one', {'windows': (None, 1)}),
+      ('window_over_all', {'windows': (None, 99)}),
   )
   def test_matches_definition(self, changes):
     config = dataclasses.replace(_CONFIG, **changes)
@@ -187,9 +191,9 @@ class NormAndMLPTest(parameterized.TestCase):
     # float32 may fall on the other side of a tie, hardly ever.
     self.assertLess(int((y[0] != rounded).sum()), 5)
 
-  @parameterized.parameters('llama', 'gemma2')
-  def test_mlp_matches_definition(self, family):
-    config = dataclasses.replace(_CONFIG, family=family)
+  @parameterized.parameters('silu', 'gelu_tanh')
+  def test_mlp_matches_definition(self, activation):
+    config = dataclasses.replace(_CONFIG, activation=activation)
     rng = np.random.default_rng(3)
     D, M = config.embed_dim, config.mlp_dim
     x = _normal(rng, 2, 3, D)
@@ -201,13 +205,76 @@ class NormAndMLPTest(parameterized.TestCase):
     x, params = jax.tree.map(lambda a: np.asarray(a, np.float64), (x, params))
     for index in np.ndindex(2, 3):
       gate = x[index] @ params['gate']
-      if family == 'llama':
+      if activation == 'silu':
         active = gate / (1 + np.exp(-gate))
       else:
         inner = math.sqrt(2 / math.pi) * (gate + 0.044715 * gate**3)
         active = 0.5 * gate * (1 + np.tanh(inner))
       expected = (active * (x[index] @ params['up'])) @ params['down']
       np.testing.assert_allclose(actual[index], expected, rtol=1e-5, atol=1e-5)
+
+
+_AXES = {'B': 2, 'T': 5, 'S': 7, 'D': 300, 'N': 6, 'K': 3, 'G': 4, 'H': 8}
+_SPECS = (
+    'BTD,DNH->BTNH',
+    'BTKGH,BSKH->BKGTS',
+    'BKGTS,BSKH->BTKGH',
+    'BTNH,NHD->BTD',
+)
+
+
+def _operands(spec, dtype, seed=0):
+  rng = np.random.default_rng(seed)
+  return [
+      jnp.asarray(rng.normal(size=[_AXES[a] for a in axes]), dtype)
+      for axes in spec.split('->')[0].split(',')
+  ]
+
+
+def _float64(*arrays):
+  return [np.asarray(x, np.float64) for x in arrays]
+
+
+class ProductTest(parameterized.TestCase):
+
+  @parameterized.product(
+      spec=_SPECS, dtype=(jnp.float32, jnp.bfloat16, jnp.float16)
+  )
+  def test_against_float64(self, spec, dtype):
+    x, w = _operands(spec, dtype)
+    found = _layers.product(spec, x, w)
+    self.assertEqual(found.dtype, jnp.float32)
+    # Products of narrow numbers are exact in float32, so only sums round.
+    np.testing.assert_allclose(
+        found, np.einsum(spec, *_float64(x, w)), rtol=1e-5, atol=2e-5
+    )
+
+  @parameterized.parameters(*_SPECS)
+  def test_gradient_of_narrow_operands(self, spec):
+    x, w = _operands(spec, jnp.bfloat16)
+    shape = jax.eval_shape(lambda: _layers.product(spec, x, w)).shape
+    # Exact in bfloat16, so that the cotangent is not rounded.
+    g = np.random.default_rng(1).integers(-8, 9, shape).astype(np.float32)
+    dx, dw = jax.grad(
+        lambda x, w: (_layers.product(spec, x, w) * g).sum(), argnums=(0, 1)
+    )(x, w)
+    self.assertEqual((dx.dtype, dw.dtype), (jnp.bfloat16, jnp.bfloat16))
+    inputs, out = spec.split('->')
+    a, b = inputs.split(',')
+    want_x = np.einsum(f'{out},{b}->{a}', g, *_float64(w))
+    want_w = np.einsum(f'{out},{a}->{b}', g, *_float64(x))
+    # One rounding to 8 bits, at the end.
+    for found, want in ((dx, want_x), (dw, want_w)):
+      np.testing.assert_allclose(
+          *_float64(found), want, rtol=2**-8, atol=1e-4 * np.abs(want).max()
+      )
+
+  def test_a_long_sum_keeps_small_terms(self):
+    """Summed in bfloat16, ones would stop counting at 256."""
+    x = jnp.ones((1, 1, 3000), jnp.bfloat16)
+    self.assertEqual(
+        _layers.product('BTD,DM->BTM', x, x.reshape(3000, 1)), 3000
+    )
 
 
 if __name__ == '__main__':

@@ -15,7 +15,7 @@ from tokenizers import normalizers
 from tokenizers import pre_tokenizers
 
 from ooc_jax._errors import InputError
-from ooc_jax.model import _gguf_vocabulary
+from ooc_jax.model import _tokenizer_gguf
 from ooc_jax.model._tokenizer import Tokenizer
 
 # piece, added as (None: not, False: plain, True: special), text, canonical,
@@ -313,7 +313,7 @@ class TokenizerTest(parameterized.TestCase):
   def test_the_encoder_is_built_at_the_first_encode_only(self):
     tokenizer = Tokenizer.from_gguf(self._gguf(_SENTENCEPIECE, 'llama'))
     with mock.patch.object(
-        _gguf_vocabulary, 'rebuild_merges', side_effect=AssertionError('built')
+        _tokenizer_gguf, 'rebuild_merges', side_effect=AssertionError('built')
     ):
       tokenizer.token_strings()
       tokenizer.canonical_strings()

@@ -23,6 +23,7 @@ from ooc_jax.model import rope_frequencies
 from ooc_jax.model import run_with_taps
 from tests.model import golden_files
 from tests.model import real_configs
+from tests.model.families.llama_test import LLAMA3
 
 torch = pytest.importorskip('torch')
 transformers = pytest.importorskip('transformers')
@@ -59,7 +60,7 @@ def _reference(family: str, heads: str, seed: int):
   }
   window = int(rng.integers(20, 90))
   if family == 'llama':
-    llama3 = make_golden.LLAMA3 | {'rope_theta': 500_000.0}
+    llama3 = LLAMA3 | {'rope_theta': 500_000.0}
     config = transformers.LlamaConfig(
         **shared,
         rms_norm_eps=1e-5,

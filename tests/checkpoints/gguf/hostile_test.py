@@ -9,8 +9,8 @@ from absl.testing import parameterized
 import gguf
 
 from ooc_jax import InputError
-from ooc_jax.checkpoints import _gguf
-from ooc_jax.checkpoints import _gguf_header
+from ooc_jax.checkpoints.gguf import _header
+from ooc_jax.checkpoints.gguf import _source
 
 _Kind = gguf.GGMLQuantizationType
 
@@ -26,7 +26,7 @@ class HostileTest(parameterized.TestCase):
     header = b'GGUF' + struct.pack('<IQQ', version, tensors, keys) + body
     started = time.monotonic()
     with self.assertRaises(ValueError) as caught:
-      _gguf_header.read_header(memoryview(header))
+      _header.read_header(memoryview(header))
     self.assertLess(time.monotonic() - started, 1)
     return str(caught.exception)
 
@@ -112,7 +112,7 @@ class HostileTest(parameterized.TestCase):
     row += struct.pack(f'<{len(shape)}QIQ', *shape, kind, offset)
     data = b'GGUF' + struct.pack('<IQQ', 3, 1, 0) + row
     path.write_bytes(data + b'\0' * 256)
-    source = _gguf.GGUFSource(path)
+    source = _source.GGUFSource(path)
     with self.assertRaisesRegex(InputError, "m.gguf: tensor 't' of type"):
       source.read('t')
 

@@ -17,8 +17,8 @@ import numpy as np
 import ooc_jax
 from ooc_jax import InputError
 from ooc_jax import load_model
-from ooc_jax.checkpoints import _gguf
-from ooc_jax.checkpoints import _gguf_header
+from ooc_jax.checkpoints.gguf import _header
+from ooc_jax.checkpoints.gguf import _source
 from tests.checkpoints import tiny
 
 _Kind = gguf.GGMLQuantizationType
@@ -78,7 +78,7 @@ def _as_folder(folder, family, tied, sizes, weights, **changes):
 
 class LoadTest(GGUFTest):
 
-  @parameterized.product(family=tiny.FAMILIES, tied=(True, False))
+  @parameterized.product(family=tiny.GGUF_FAMILIES, tied=(True, False))
   def test_same_model_as_from_safetensors(self, family, tied):
     weights = tiny.tensors(family, tied=tied)
     expected = _as_folder(self.folder, family, tied, tiny.SIZES, weights)
@@ -138,8 +138,8 @@ class LoadTest(GGUFTest):
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    with mock.patch.object(_gguf, '_ELEMENTS', 2**12):
-      source = _gguf.GGUFSource(self.path)
+    with mock.patch.object(_source, '_ELEMENTS', 2**12):
+      source = _source.GGUFSource(self.path)
       for name, (raw, kind) in raws.items():
         with np.errstate(all='ignore'):  # Random scales overflow.
           expected = gguf.quants.dequantize(raw, kind)
@@ -207,13 +207,13 @@ class LoadTest(GGUFTest):
         set(model.params), {'layer_0', 'layer_1', 'layer_2', 'final_norm'}
     )
     reads = []
-    true_read = _gguf.GGUFSource.read
+    true_read = _source.GGUFSource.read
 
     def spy(source, name, index=None):
       reads.append(name)
       return true_read(source, name, index)
 
-    with mock.patch.object(_gguf.GGUFSource, 'read', spy):
+    with mock.patch.object(_source.GGUFSource, 'read', spy):
       load_model(self.path, parts=['unembedding'])
     self.assertEqual(reads, ['token_embd.weight', 'output_norm.weight'])
 
@@ -265,7 +265,7 @@ class RefusalTest(GGUFTest):
     stored[name] = np.zeros((28, size * max(1, 32 // block)), np.uint8)
     tiny.write_gguf(self.path, 'llama', stored, raw={name: kind})
     with self.assertRaisesRegex(InputError, f'type {kind.name} and shape'):
-      _gguf.GGUFSource(self.path).read(name)
+      _source.GGUFSource(self.path).read(name)
     self.error()
 
   def test_missing_file(self):
@@ -289,12 +289,11 @@ class RefusalTest(GGUFTest):
     """The header at many lengths, the data at some."""
     data = self.write('gemma3', vocabulary=True).read_bytes()
     table_ends = min(
-        row.start
-        for row in _gguf_header.read_header(memoryview(data))[1].values()
+        row.start for row in _header.read_header(memoryview(data))[1].values()
     )
     for length in range(0, table_ends - 32, 5):
-      with self.assertRaises(_gguf_header.HeaderError):
-        _gguf_header.read_header(memoryview(data[:length]))
+      with self.assertRaises(_header.HeaderError):
+        _header.read_header(memoryview(data[:length]))
     rng = np.random.default_rng(0)
     lengths = [
         *rng.integers(0, table_ends, 12),
@@ -352,7 +351,7 @@ class HeaderTest(GGUFTest):
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    source = _gguf.GGUFSource(self.path)
+    source = _source.GGUFSource(self.path)
     reader = gguf.GGUFReader(self.path)
     for name, field in reader.fields.items():
       if not name.startswith('GGUF.'):
@@ -370,7 +369,7 @@ class HeaderTest(GGUFTest):
     body += _string('▁token'.encode()) * 2**18
     header = b'GGUF' + struct.pack('<IQQ', 3, 0, 1) + body
     started = time.process_time()
-    metadata, _ = _gguf_header.read_header(memoryview(header))
+    metadata, _ = _header.read_header(memoryview(header))
     self.assertLess(time.process_time() - started, 2)
     self.assertEqual(metadata['k'][-1], '▁token')
 

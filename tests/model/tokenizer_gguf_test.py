@@ -14,7 +14,7 @@ from tokenizers import pre_tokenizers
 from tokenizers import trainers
 
 from ooc_jax._errors import InputError
-from ooc_jax.model import _gguf_vocabulary
+from ooc_jax.model import _tokenizer_gguf
 from ooc_jax.model._tokenizer import Tokenizer
 
 _BYTES = tuple(f'<0x{b:02X}>' for b in range(256))
@@ -293,7 +293,7 @@ class SentencePieceTest(parameterized.TestCase):
     scores = np.array([-9.0, -8.0, -5.0, -6.0, -4.0, 0.0, -1.0])
     mergeable = np.array([True] * 5 + [False, True])
     self.assertEqual(
-        _gguf_vocabulary.rebuild_merges(pieces, scores, mergeable),
+        _tokenizer_gguf.rebuild_merges(pieces, scores, mergeable),
         [('ab', 'a'), ('a', 'ba'), ('a', 'b'), ('b', 'a')],
     )
 

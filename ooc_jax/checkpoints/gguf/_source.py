@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from ooc_jax._errors import InputError
-from ooc_jax.checkpoints._gguf_header import MAGIC
-from ooc_jax.checkpoints._gguf_header import read_header
 from ooc_jax.checkpoints._source import TensorInfo
+from ooc_jax.checkpoints.gguf._header import MAGIC
+from ooc_jax.checkpoints.gguf._header import read_header
 
 # Dequantised at a time: few enough for the cache, and the package holds copies.
 _ELEMENTS = 2**18

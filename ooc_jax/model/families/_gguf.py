@@ -1,0 +1,42 @@
+"""What the families' GGUF headers share.
+
+Facts about keys and defaults: the GGUF specification and llama.cpp's
+conversion scripts.
+"""
+
+from ooc_jax.model._config import shown
+from ooc_jax.model.families._reader import Reader
+
+
+def linear_factor(header: Reader) -> float:
+  """By what all rotary frequencies are divided."""
+  # As llama.cpp has it: a factor without a type is linear, and 0 is no factor.
+  factor = header.number('rope.scaling.factor', 0.0)
+  kind = header.get('rope.scaling.type', 'linear')
+  if kind not in ('none', 'linear'):
+    raise header.fail(
+        f'RoPE scaling of type {shown(kind)} is not supported; supported are'
+        " 'linear' and the tensor 'rope_freqs.weight'"
+    )
+  return 1.0 if kind == 'none' or factor == 0.0 else factor
+
+
+def sliding_windows(
+    header: Reader, *, period: int, window: int | None = None
+) -> tuple[int | None, ...]:
+  """Per layer its window; the last of each period is global.
+
+  Args:
+    header: Of the file.
+    period: Where it does not say.
+    window: Likewise, or None where every file says.
+  """
+  window = header.whole('attention.sliding_window', window)
+  key = 'attention.sliding_window_pattern'
+  period = header.whole(key, period)
+  if period < 1:
+    raise header.fail(f'{header.prefix}{key} is {period}, not above zero')
+  return tuple(
+      window if (i + 1) % period else None
+      for i in range(header.layers('block_count'))
+  )
