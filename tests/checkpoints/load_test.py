@@ -113,7 +113,7 @@ class SourceTest(LoadTest):
     self.assertIn(f'did you mean {near!r}?', message)
 
   def test_unknown_name_like_none(self):
-    self.assertIn('known names are gemma2-27b, gemma2-2b', self.error('zzzzz'))
+    self.assertIn('known are gemma2-27b, gemma2-2b', self.error('zzzzz'))
 
   @parameterized.parameters(*(n for n, e in MODELS.items() if not e.package))
   def test_registry_name_is_a_repository(self, name):
