@@ -11,20 +11,22 @@ from jaxtyping import Array, Float
 import numpy as np
 
 from ooc_jax._errors import InputError
+from ooc_jax.model import Site
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 # Hook -> what an encoder there reads: the residual stream itself, the stream
-# divided by its RMS, or something that is no direction of the stream.
+# divided by its RMS, or something that is no direction of the stream. A hook
+# that a forward pass shows has the name of its `Site`.
 _READS = {
-    'resid_pre': 'stream',
-    'resid_mid': 'stream',
-    'resid_post': 'stream',
+    Site.RESID_PRE.value: 'stream',
+    Site.RESID_MID.value: 'stream',
+    Site.RESID_POST.value: 'stream',
     'embedding': 'stream',
     'mlp_in': 'normed',
     'mlp_neuron': 'normed',
     'attn_z': 'elsewhere',
-    'attn_out': 'elsewhere',
-    'mlp_out': 'elsewhere',
+    Site.ATTN_OUT.value: 'elsewhere',
+    Site.MLP_OUT.value: 'elsewhere',
 }
 HOOKS = tuple(_READS)
 
@@ -41,7 +43,7 @@ class DictionarySite:
     embedding: the stream before layer 0, Gemma's scale √D included.
     mlp_in: reads the stream before the MLP divided by its RMS, without the
       norm's gain; writes what the MLP adds (transcoders).
-    mlp_neuron: likewise, with the gain in the encoder.
+    mlp_neuron: reads and writes as `mlp_in` does, with the gain in the encoder.
     mlp_out, attn_out: read and write what the block adds to the stream, in
       Gemma after the post-norm.
     attn_z: reads the heads' outputs [N·H] before W_O; writes after it.
@@ -53,6 +55,22 @@ class DictionarySite:
 
   layer: int
   hook: str
+
+  @property
+  def tap(self) -> tuple[Site, int]:
+    """Where a forward pass shows what is read here, for `run_with_taps`.
+
+    Raises:
+      InputError: It does not.
+    """
+    if self.hook == 'embedding':
+      return Site.RESID_PRE, 0
+    if self.hook not in list(Site):
+      raise InputError(
+          f'No forward pass shows what is at {self.hook!r}; choose one of'
+          f' {", ".join(Site)}.'
+      )
+    return Site(self.hook), self.layer
 
   @property
   def reads_stream(self) -> bool:

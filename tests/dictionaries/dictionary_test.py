@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ooc_jax import InputError
+from ooc_jax import Site
 from ooc_jax.dictionaries import HOOKS
 from ooc_jax.dictionaries import Dictionary
 from ooc_jax.dictionaries import DictionarySite
@@ -166,6 +167,17 @@ class SiteTest(parameterized.TestCase):
     self.assertEqual(site.reads_stream, reads)
     self.assertEqual(site.reads_normed, normed)
     self.assertTrue(site.writes_stream)
+
+  def test_places_of_a_forward_pass(self):
+    """Of one vocabulary: what is there has the name of the tap."""
+    for place in Site:
+      self.assertIn(place.value, HOOKS)
+      self.assertEqual(DictionarySite(3, place.value).tap, (place, 3))
+    embedding = DictionarySite(0, 'embedding')
+    self.assertEqual(embedding.tap, (Site.RESID_PRE, 0))
+    for hook in ('mlp_in', 'mlp_neuron', 'attn_z'):
+      with self.assertRaisesRegex(InputError, f'shows what is at {hook!r}'):
+        _ = DictionarySite(3, hook).tap
 
   def test_hooks_are_the_listed_ones(self):
     self.assertLen(HOOKS, 9)

@@ -129,6 +129,20 @@ def write_llama_scope(folder: pathlib.Path, tensors, config):
   return folder
 
 
+def write_sparsify(folder: pathlib.Path, tensors, config, extra=None):
+  """`cfg.json` and `sae.safetensors`."""
+  folder.mkdir(parents=True, exist_ok=True)
+  renamed = {
+      'encoder.weight': np.ascontiguousarray(tensors['W_enc'].T),
+      'encoder.bias': tensors['b_enc'],
+      'W_dec': tensors['W_dec'],
+      'b_dec': tensors['b_dec'],
+  }
+  save_file(renamed | (extra or {}), folder / 'sae.safetensors')
+  (folder / 'cfg.json').write_text(json.dumps(config))
+  return folder
+
+
 def assert_same(actual, expected, rtol=1e-6):
   """Equal to `rtol` of the largest number: float32 sums of some 50 terms."""
   expected = np.asarray(expected)

@@ -20,9 +20,10 @@ from ooc_jax.dictionaries.formats._own import OWN
 from ooc_jax.dictionaries.formats._own import save_dictionary
 from ooc_jax.dictionaries.formats._reading import read_dictionary
 from ooc_jax.dictionaries.formats._sae_lens import SAE_LENS
+from ooc_jax.dictionaries.formats._sparsify import SPARSIFY
 
 # In the order in which a folder of the hub is asked for their files.
-FORMATS = (GEMMA_SCOPE, GEMMA_SCOPE_2, SAE_LENS, LLAMA_SCOPE, OWN)
+FORMATS = (GEMMA_SCOPE, GEMMA_SCOPE_2, SAE_LENS, SPARSIFY, LLAMA_SCOPE, OWN)
 
 __all__ = (
     'Entry',

@@ -69,7 +69,7 @@ _Found = tuple[Format, pathlib.Path, pathlib.Path | None]
 def _in_folder(location: Location, formats: Sequence[Format]) -> _Found:
   """The format whose files are in the folder, and these files."""
   found: list[_Found] = []
-  begun: InputError | None = None  # A format, one of whose files is missing.
+  missing: list[str] = []  # Weights of which only the config is there.
   unreachable: InputError | None = None
   for f in formats:
     try:
@@ -86,9 +86,11 @@ def _in_folder(location: Location, formats: Sequence[Format]) -> _Found:
       if location.remote:
         break  # What is not needed is not fetched.
     elif f.config and not f.optional_config:
-      begun = begun or _missing(location, f.weights)
+      missing.append(f.weights)
+  if not found and missing and unreachable is None:
+    raise _missing(location, ' or '.join(missing))
   if not found:
-    raise unreachable or begun or _nothing(location, formats)
+    raise unreachable or _nothing(location, formats)
   files = list(dict.fromkeys(f.weights for f, _, _ in found))
   if len(files) > 1:
     raise InputError(
@@ -149,18 +151,19 @@ def _config(location: Location, f: Format) -> pathlib.Path | None:
 
 
 def _missing(location: Location, name: str) -> InputError:
+  if unsafe := _pickle_in(location):
+    return InputError(unsafe)
   return InputError(
-      _pickle_in(location)
-      or f'{location.path} has no {name}, which belongs to it; download it too.'
+      f'{location.path} has no {name}, which belongs to it; download it too.'
   )
 
 
 def _nothing(location: Location, formats: Sequence[Format]) -> InputError:
-  names = ', '.join(f.weights for f in formats)
+  if unsafe := _pickle_in(location):
+    return InputError(unsafe)
   return InputError(
-      _pickle_in(location)
-      or f'{location.path} holds none of {names}; give the folder or the file'
-      ' of one SAE.'
+      f'{location.path} holds none of {", ".join(f.weights for f in formats)};'
+      ' give the folder or the file of one SAE.'
   )
 
 

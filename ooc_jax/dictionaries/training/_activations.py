@@ -11,7 +11,6 @@ from jaxtyping import Array, Float, Int
 from ooc_jax._errors import InputError
 from ooc_jax.dictionaries._dictionary import DictionarySite
 from ooc_jax.model import ModelConfig
-from ooc_jax.model import Site
 from ooc_jax.model import Transformer
 from ooc_jax.model import run_with_taps
 
@@ -49,13 +48,6 @@ def folder_name(site: DictionarySite) -> str:
   return EMBEDDING if site.hook == EMBEDDING else f'layer_{site.layer}'
 
 
-def tap_key(site: DictionarySite) -> tuple[Site, int]:
-  """Where the forward pass shows the activations of `site`."""
-  if site.hook == EMBEDDING:
-    return (Site.RESID_PRE, 0)
-  return (Site.RESID_POST, site.layer)
-
-
 # One program for the same question, whoever asks.
 @functools.lru_cache(maxsize=8)
 def make_activations(
@@ -69,7 +61,7 @@ def make_activations(
   are left out. Layers and logits that no site needs are not computed. Bfloat16
   is no faster here on a CPU.
   """
-  keys = tuple(tap_key(site) for site in sites)
+  keys = tuple(site.tap for site in sites)
 
   @jax.jit
   def activations(

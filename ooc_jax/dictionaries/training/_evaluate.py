@@ -14,7 +14,6 @@ import optax
 from ooc_jax._errors import InputError
 from ooc_jax.dictionaries._dictionary import Dictionary
 from ooc_jax.dictionaries.training._activations import make_activations
-from ooc_jax.dictionaries.training._activations import tap_key
 from ooc_jax.model import Model
 from ooc_jax.model import ModelConfig
 from ooc_jax.model import Transformer
@@ -149,7 +148,7 @@ def make_spliced_loss(
     edits = {}
     for i, dictionary in enumerate(dictionaries):
       replace = functools.partial(_replaced, dictionary, means[i], how)
-      edits[tap_key(dictionary.site)] = functools.partial(
+      edits[dictionary.site.tap] = functools.partial(
           jax.lax.cond, where == i, replace, lambda x: x
       )
     forward = functools.partial(Transformer(config).apply, {'params': params})

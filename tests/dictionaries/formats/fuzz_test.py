@@ -10,6 +10,7 @@ from absl.testing import absltest
 import hypothesis
 from hypothesis import strategies as st
 import numpy as np
+import pytest
 
 from ooc_jax import InputError
 from ooc_jax import load_dictionary
@@ -18,7 +19,6 @@ from tests.dictionaries import written
 from tests.dictionaries.models import tiny_model
 
 _SETTINGS = hypothesis.settings(
-    max_examples=60,
     deadline=None,
     derandomize=True,
     database=None,
@@ -74,6 +74,16 @@ _GEMMA = {
     'architecture': 'jump_relu',
 }
 
+_SPARSIFY = {
+    'activation': 'topk',
+    'd_in': written.D,
+    'num_latents': written.F,
+    'expansion_factor': 2,
+    'k': 5,
+    'signed': False,
+    'transcode': False,
+}
+
 
 def _changes(config):
   return st.dictionaries(
@@ -97,14 +107,18 @@ def _try(folder: pathlib.Path) -> bool:
 
 
 class FuzzTest(absltest.TestCase):
+  examples = 60
+
+  def settings(self):
+    return hypothesis.settings(_SETTINGS, max_examples=self.examples)
 
   def setUp(self):
     super().setUp()
     self.outcomes = set()
 
-  def _check(self, write, *args):
+  def _check(self, write, *args, name='layer_1'):
     with tempfile.TemporaryDirectory() as folder:
-      path = pathlib.Path(folder) / 'layer_1'
+      path = pathlib.Path(folder) / name
       path.mkdir()
       write(path, *args)
       self.outcomes.add(_try(path))
@@ -117,7 +131,7 @@ class FuzzTest(absltest.TestCase):
   def test_sae_lens_config(self):
     tensors = {n: x for n, x in written.draw().items() if n != 'threshold'}
 
-    @_SETTINGS
+    @self.settings()
     @hypothesis.given(changes=_changes(_SAE_LENS))
     def check(changes):
       self._check(written.write_sae_lens, tensors, _SAE_LENS | changes)
@@ -127,16 +141,27 @@ class FuzzTest(absltest.TestCase):
   def test_llama_scope_config(self):
     good = written.llama_hyperparams()
 
-    @_SETTINGS
+    @self.settings()
     @hypothesis.given(changes=_changes(good))
     def check(changes):
       self._check(written.write_llama_scope, written.draw(), good | changes)
 
     check()
 
+  def test_sparsify_config(self):
+
+    @self.settings()
+    @hypothesis.given(changes=_changes(_SPARSIFY))
+    def check(changes):
+      config = _SPARSIFY | changes
+      write = written.write_sparsify
+      self._check(write, written.draw(), config, name='layers.1')
+
+    check()
+
   def test_gemma_scope_2_config(self):
 
-    @_SETTINGS
+    @self.settings()
     @hypothesis.given(changes=_changes(_GEMMA))
     def check(changes):
       config = _GEMMA | changes
@@ -166,7 +191,7 @@ class FuzzTest(absltest.TestCase):
           struct.pack('<Q', len(text)) + text + data
       )
 
-    @_SETTINGS
+    @self.settings()
     @hypothesis.given(
         changes=st.dictionaries(
             st.sampled_from(sorted(header)), entry, max_size=2
@@ -198,7 +223,7 @@ class FuzzTest(absltest.TestCase):
       with zipfile.ZipFile(path / 'params.npz', 'a') as archive:
         archive.writestr('b_enc.npy', member + tensors['b_enc'].tobytes())
 
-    @_SETTINGS
+    @self.settings()
     @hypothesis.example(parts=("'<f4'", 'False', '(33,)', None))
     @hypothesis.given(
         parts=st.tuples(
@@ -209,6 +234,11 @@ class FuzzTest(absltest.TestCase):
       self._check(write, parts)
 
     check()
+
+
+@pytest.mark.slow
+class LongFuzzTest(FuzzTest):
+  examples = 3000
 
 
 if __name__ == '__main__':
