@@ -3,24 +3,22 @@
 from ooc_jax.checkpoints._convert_model import convert_model
 from ooc_jax.checkpoints._folder import restore_model
 from ooc_jax.checkpoints._folder import save_model
+from ooc_jax.checkpoints._hub import HubOrigin
 from ooc_jax.checkpoints._hub import PlannedFile
+from ooc_jax.checkpoints._hub import fetch_file
+from ooc_jax.checkpoints._hub import hub_origin
 from ooc_jax.checkpoints._hub import plan_file
 from ooc_jax.checkpoints._hub_errors import MissingFile
-from ooc_jax.checkpoints._hub_file import HubOrigin
-from ooc_jax.checkpoints._hub_file import fetch_file
-from ooc_jax.checkpoints._hub_file import hub_origin
+from ooc_jax.checkpoints._load import ModelPlan
 from ooc_jax.checkpoints._load import load_model
+from ooc_jax.checkpoints._load import plan_model
 from ooc_jax.checkpoints._locate import MODELS
 from ooc_jax.checkpoints._locate import model_entry
 from ooc_jax.checkpoints._manifest import origin_of
-from ooc_jax.checkpoints._new_folder import checked_target
-from ooc_jax.checkpoints._new_folder import new_folder
 from ooc_jax.checkpoints._orbax import TrainingCheckpoints
 from ooc_jax.checkpoints._orbax import barrier
 from ooc_jax.checkpoints._orbax import load_arrays
 from ooc_jax.checkpoints._orbax import save_arrays
-from ooc_jax.checkpoints._plan import ModelPlan
-from ooc_jax.checkpoints._plan import plan_model
 from ooc_jax.checkpoints._source import read_json
 
 __all__ = (
@@ -30,7 +28,6 @@ __all__ = (
     'ModelPlan',
     'PlannedFile',
     'TrainingCheckpoints',
-    'checked_target',
     'barrier',
     'convert_model',
     'fetch_file',
@@ -38,7 +35,6 @@ __all__ = (
     'load_arrays',
     'load_model',
     'model_entry',
-    'new_folder',
     'origin_of',
     'plan_file',
     'plan_model',

@@ -18,13 +18,13 @@ from jax.sharding import Mesh
 from jax.sharding import SingleDeviceSharding
 
 from ooc_jax._errors import InputError
+from ooc_jax._folders import checked_target
+from ooc_jax._folders import new_folder
 from ooc_jax.checkpoints._convert import parameter_sharding
 from ooc_jax.checkpoints._manifest import MANIFEST
 from ooc_jax.checkpoints._manifest import Manifest
 from ooc_jax.checkpoints._manifest import read_manifest
 from ooc_jax.checkpoints._manifest import write_manifest
-from ooc_jax.checkpoints._new_folder import checked_target
-from ooc_jax.checkpoints._new_folder import new_folder
 from ooc_jax.checkpoints._orbax import load_arrays
 from ooc_jax.checkpoints._orbax import save_arrays
 from ooc_jax.checkpoints._source import read_json

@@ -5,9 +5,56 @@ from huggingface_hub import constants
 from huggingface_hub import errors
 
 from ooc_jax._errors import InputError
-from ooc_jax.checkpoints._source import printable
+from ooc_jax._text import printable
 
 _LOCAL_COPY = 'or give a local copy (--weights=FILE_OR_FOLDER).'
+# The first kind that fits: one that is gated is not found, to the client.
+_SENTENCES = (
+    (
+        errors.GatedRepoError,
+        (
+            '{repo} is gated: accept its terms on its page ({page}) and set'
+            ' HF_TOKEN to a token of that account.'
+        ),
+    ),
+    (
+        errors.RepositoryNotFoundError,
+        (
+            'There is no file or folder {repo!r} here, and the hub has no such'
+            ' repository, or it is private; check the name, and set HF_TOKEN if'
+            ' it needs one.'
+        ),
+    ),
+    (
+        errors.DisabledRepoError,
+        'The hub has disabled {repo}; take another repository.',
+    ),
+    (
+        errors.RevisionNotFoundError,
+        '{repo} has no revision {revision!r}; check it on its page ({page}).',
+    ),
+    (
+        errors.HFValidationError,
+        (
+            '{repo!r:.200} is no name that a hub repository can have'
+            ' (owner/name); check it.'
+        ),
+    ),
+)
+_STATUSES = {
+    401: (
+        'the hub does not accept the token (401)',
+        'set HF_TOKEN to a valid one or log out',
+    ),
+    403: (
+        'the token may not read it (403)',
+        'give the token the right to read gated repositories',
+    ),
+    429: (
+        'the hub takes no more requests from here for now (429)',
+        'wait some minutes, set HF_TOKEN if it is not set',
+    ),
+}
 
 
 class MissingFile(InputError):
@@ -36,11 +83,14 @@ def refusal(
 ) -> InputError:
   """The sentence for what `hf_hub_download` raised."""
   at = f'{repo} at {revision}' if revision else repo
-  page = f'https://huggingface.co/{repo}'
+  missing = MissingFile(f'{at} has no file {name}')
   if isinstance(error, errors.LocalEntryNotFoundError):
+    known = huggingface_hub.try_to_load_from_cache(
+        repo, name, revision=revision
+    )
+    if known is not None and not isinstance(known, str):
+      return missing  # An earlier run was told so.
     cause = error.__cause__
-    if _known_missing(repo, name, revision):
-      return MissingFile(f'{at} has no file {name}')
     if isinstance(cause, errors.FileMetadataError):
       return InputError(
           f'{name} of {at} cannot be downloaded: what {constants.ENDPOINT}'
@@ -53,30 +103,14 @@ def refusal(
           f' reached; connect, unset HF_HUB_OFFLINE, {_LOCAL_COPY}'
       )
     error = cause
-  if isinstance(error, errors.GatedRepoError):
-    return InputError(
-        f'{repo} is gated: accept its terms on its page ({page}) and set'
-        ' HF_TOKEN to a token of that account.'
-    )
-  if isinstance(error, errors.RepositoryNotFoundError):
-    return InputError(
-        f'There is no file or folder {repo!r} here, and the hub has no'
-        ' such repository, or it is private; check the name, and set HF_TOKEN'
-        ' if it needs one.'
-    )
-  if isinstance(error, errors.DisabledRepoError):
-    return InputError(f'The hub has disabled {repo}; take another repository.')
-  if isinstance(error, errors.RevisionNotFoundError):
-    return InputError(
-        f'{repo} has no revision {revision!r}; check it on its page ({page}).'
-    )
   if isinstance(error, errors.RemoteEntryNotFoundError):
-    return MissingFile(f'{at} has no file {name}')
-  if isinstance(error, errors.HFValidationError):
-    return InputError(
-        f'{repo!r:.200} is no name that a hub repository can have'
-        ' (owner/name); check it.'
-    )
+    return missing
+  for kind, sentence in _SENTENCES:
+    if isinstance(error, kind):
+      page = f'https://huggingface.co/{repo}'
+      return InputError(
+          sentence.format(repo=repo, revision=revision, page=page)
+      )
   reason, advice = _reason(error)
   return InputError(
       f'{name} of {at} cannot be downloaded: {reason}; {advice}, {_LOCAL_COPY}'
@@ -85,26 +119,12 @@ def refusal(
 
 def _reason(error: Exception) -> tuple[str, str]:
   """What happened and what to do, for errors that are not the hub's own."""
-  status = None
   if isinstance(error, errors.HfHubHTTPError) and error.response is not None:
     status = error.response.status_code
-  if status == 401:
-    return (
-        'the hub does not accept the token (401)',
-        'set HF_TOKEN to a valid one or log out',
-    )
-  if status == 403:
-    return (
-        'the token may not read it (403)',
-        'give the token the right to read gated repositories',
-    )
-  if status == 429:
-    return (
-        'the hub takes no more requests from here for now (429)',
-        'wait some minutes, set HF_TOKEN if it is not set',
-    )
-  if status is not None and status >= 500:
-    return f'the hub is out of order ({status})', 'try again later'
+    if status >= 500:
+      return f'the hub is out of order ({status})', 'try again later'
+    if status in _STATUSES:
+      return _STATUSES[status]
   if isinstance(error, OSError) and error.errno is not None:
     return (
         f'{constants.HF_HUB_CACHE} cannot be written ({error.strerror})',
@@ -112,9 +132,3 @@ def _reason(error: Exception) -> tuple[str, str]:
     )
   text = printable(' '.join(str(error).split()), 300).rstrip('.')
   return text or type(error).__name__, 'try again'
-
-
-def _known_missing(repo: str, name: str, revision: str | None) -> bool:
-  """Whether an earlier run was told that there is no such file."""
-  found = huggingface_hub.try_to_load_from_cache(repo, name, revision=revision)
-  return found is not None and not isinstance(found, str)

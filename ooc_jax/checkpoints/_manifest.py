@@ -6,7 +6,6 @@ whole, is written beside them.
 
 from collections.abc import Collection, Mapping
 import dataclasses
-import hashlib
 import json
 import pathlib
 from typing import Any
@@ -15,7 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from ooc_jax._errors import InputError
-from ooc_jax.checkpoints._source import printable
+from ooc_jax._files import sha256_file
+from ooc_jax._text import printable
 from ooc_jax.checkpoints._source import read_json
 from ooc_jax.model import Llama3Scaling
 from ooc_jax.model import ModelConfig
@@ -160,11 +160,14 @@ def origin_of(
     commit: str | None = None,
 ) -> Origin:
   """Reads `files` once more, for their SHA-256."""
-  found = []
-  for path in files:
-    with path.open('rb') as f:
-      digest = hashlib.file_digest(f, 'sha256').hexdigest()
-      found.append({'name': path.name, 'size': f.tell(), 'sha256': digest})
+  found = [
+      {
+          'name': path.name,
+          'size': path.stat().st_size,
+          'sha256': sha256_file(path),
+      }
+      for path in files
+  ]
   return Origin(tuple(found), repo, commit)
 
 

@@ -2,15 +2,9 @@
 
 from collections.abc import Callable, Collection, Mapping
 import dataclasses
-import os
 import pathlib
 
 from ooc_jax._errors import InputError
-from ooc_jax.checkpoints._cache import cached_copy
-from ooc_jax.checkpoints._hub import fetch_config
-from ooc_jax.checkpoints._hub import fetch_weights
-from ooc_jax.checkpoints._locate import locate
-from ooc_jax.checkpoints._manifest import MANIFEST
 from ooc_jax.checkpoints._safetensors import SafetensorsSource
 from ooc_jax.checkpoints._source import TensorSource
 from ooc_jax.checkpoints._source import read_json
@@ -40,23 +34,6 @@ _NOT_TEXT = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class FoundModel:
-  """A model whose files are on this machine.
-
-  Attributes:
-    path: A folder or file.
-    is_ours: Whether it is a folder that `save_model` or a conversion wrote.
-    repo: Hub repository that it was fetched from, or None.
-    commit: Of the repository.
-  """
-
-  path: pathlib.Path
-  is_ours: bool
-  repo: str | None = None
-  commit: str | None = None
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OpenedModel:
   """A checkpoint whose weights can be read, one tensor at a time.
@@ -82,55 +59,19 @@ class OpenedModel:
   config_file: pathlib.Path | None
 
 
-def find_model(
-    source: str | os.PathLike[str],
-    parts: Collection[str],
-    revision: str | None,
-    *,
-    converted: bool = True,
-) -> FoundModel:
-  """The files of a model, downloaded where they must be.
-
-  Args:
-    source: See `load_model`.
-    parts: What will be read; nothing else is downloaded.
-    revision: See `load_model`.
-    converted: Whether a converted copy will do.
-
-  Raises:
-    InputError: There is no such model, or it cannot be downloaded.
-  """
-  place = locate(source, revision)
-  if not isinstance(place, str):
-    # A .gguf folder is refused as such, so the suffix is asked first.
-    ours = not is_gguf(place) and (place / MANIFEST).is_file()
-    return FoundModel(place, ours)
-  if converted and (copy := cached_copy(place, revision)):
-    return FoundModel(copy, True)
-  folder = fetch_config(place, revision)
-  commit = folder.name
-  # Only now is it known which commit a branch or a tag means.
-  if converted and (copy := cached_copy(place, commit)):
-    return FoundModel(copy, True)
-  config = config_from_hf(read_json(folder / 'config.json'), place)
-  wanted = tensors_of(config, parts)
-  fetch_weights(place, folder, wanted, canonical_name)
-  return FoundModel(folder, False, place, commit)
-
-
-def open_model(found: FoundModel, parts: Collection[str]) -> OpenedModel:
+def open_model(path: pathlib.Path, parts: Collection[str]) -> OpenedModel:
   """Reads the headers of a checkpoint that is not ours.
 
   Args:
-    found: From `find_model`.
+    path: A file or folder, of `find_model`.
     parts: What will be read.
 
   Raises:
     InputError: It is incomplete, damaged or not supported.
   """
-  if is_gguf(found.path):
-    return _open_gguf(found.path)
-  return _open_safetensors(found.path, parts)
+  if is_gguf(path):
+    return _open_gguf(path)
+  return _open_safetensors(path, parts)
 
 
 def _open_gguf(path: pathlib.Path) -> OpenedModel:

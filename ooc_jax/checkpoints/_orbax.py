@@ -11,6 +11,7 @@ import jax
 from orbax.checkpoint import v1 as ocp
 
 from ooc_jax._errors import InputError
+from ooc_jax._files import refusal
 
 _T = TypeVar('_T')
 # Pieces that are encoded at a time, so that no second copy of an embedding is
@@ -134,9 +135,7 @@ class TrainingCheckpoints:
       with _written():
         self._orbax.save(step, state, force=True)
     except OSError as error:
-      raise InputError(
-          f'{self._folder} cannot be written: {error.strerror or error}.'
-      ) from None
+      raise InputError(refusal('write', self._folder, error)) from None
 
   def load(self, step: int, like: _T) -> _T:
     """Reads the state after `step` steps.

@@ -13,8 +13,8 @@ from ooc_jax.checkpoints._source import TensorInfo
 from ooc_jax.checkpoints._source import read_json
 
 _DTYPES = ('F32', 'F16', 'BF16', 'F64')
-_INDEX = 'model.safetensors.index.json'
-_SINGLE = 'model.safetensors'
+INDEX = 'model.safetensors.index.json'
+SINGLE = 'model.safetensors'
 # Bytes from which opening the file again is the smaller cost.
 _LARGE = 2**25
 _PLAIN_NAME = re.compile(r'[A-Za-z0-9_][A-Za-z0-9_.-]*\.safetensors')
@@ -65,7 +65,7 @@ class SafetensorsSource:
     self._needs = needs
     # Opening parses the header: once a file, not once a tensor.
     self._handles: dict[pathlib.Path, Any] = {}
-    index, single = path / _INDEX, path / _SINGLE
+    index, single = path / INDEX, path / SINGLE
     if not path.is_dir():
       self._add(path)
     elif single.is_file():  # With both, transformers takes this one too.
@@ -173,6 +173,6 @@ def _nothing_here(path: pathlib.Path) -> str:
         ' has model.safetensors.'
     )
   return (
-      f'{path} holds neither {_SINGLE} nor {_INDEX}; give a folder with a'
+      f'{path} holds neither {SINGLE} nor {INDEX}; give a folder with a'
       ' Hugging Face checkpoint, an Orbax folder of ours, or a .gguf file.'
   )

@@ -92,10 +92,3 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
   if not isinstance(value, dict):
     raise InputError(f'{path} holds no JSON object; download it again.')
   return value
-
-
-def printable(text: str, most: int = 1000) -> str:
-  """`text` on one line and of bounded length: names in a file are not ours."""
-  if len(text) > most:
-    text = text[:most] + '...'
-  return ''.join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -16,9 +16,9 @@ from jax.sharding import Mesh
 from ooc_jax._errors import InputError
 from ooc_jax.checkpoints._convert import checked_rules
 from ooc_jax.checkpoints._convert import read_parameter
+from ooc_jax.checkpoints._find import FoundModel
 from ooc_jax.checkpoints._manifest import Origin
 from ooc_jax.checkpoints._manifest import origin_of
-from ooc_jax.checkpoints._open import FoundModel
 from ooc_jax.checkpoints._open import open_model
 from ooc_jax.checkpoints._source import read_json
 from ooc_jax.model import PARTS
@@ -116,7 +116,7 @@ def stream_of_checkpoint(
   Raises:
     InputError: It is incomplete, damaged or not supported.
   """
-  opened = open_model(found, PARTS)
+  opened = open_model(found.path, PARTS)
   source = opened.source
   readable = {
       rule.ours: (rule, name)

@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping
 import contextlib
-import errno
-import fcntl
 import os
 import pathlib
 from typing import Any
@@ -14,51 +12,34 @@ from ooc_jax._errors import InputError
 from ooc_jax._files import sync_folder
 from ooc_jax._files import temporaries
 from ooc_jax._files import write_json
+from ooc_jax._folders import lock_folder
 from ooc_jax._text import printable
 from ooc_jax.results import _config
 
 FEATURES = 'features'
 FIGURES = 'figures'
 
-# Such file systems know no locks: a run is worth more than the guard.
-_NO_LOCKS = frozenset(
-    {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EBADF}
-)
 
-
-def lock_folder(path: pathlib.Path) -> int:
-  """Locks a folder against other processes.
-
-  The lock is on the folder itself, so it leaves no file, and the kernel opens
-  it when the process dies, by whatever signal.
-
-  Args:
-    path: The folder.
-
-  Returns:
-    A file descriptor; closing it unlocks the folder.
+def lock_results(path: pathlib.Path) -> int:
+  """Locks a folder until the file descriptor that it gives is closed.
 
   Raises:
     InputError: Another process holds the lock.
     OSError: The folder cannot be opened.
   """
-  lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
   try:
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    lock = lock_folder(path)
   except BlockingIOError as error:
-    os.close(lock)
     raise InputError(
         f'Another process is writing to {printable(str(path))}: wait for it, or'
         ' give another --out.'
     ) from error
-  except OSError as error:
-    if error.errno not in _NO_LOCKS:
-      os.close(lock)
-      raise
+  if lock is None:  # A run is worth more than the guard.
     logging.warning(
         '%s is on a file system without locks: do not run twice at once.',
         printable(str(path)),
     )
+    lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
   return lock
 
 

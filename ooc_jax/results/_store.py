@@ -19,7 +19,7 @@ from ooc_jax.results import _config
 from ooc_jax.results._claim import FEATURES
 from ooc_jax.results._claim import FIGURES
 from ooc_jax.results._claim import claim_folder
-from ooc_jax.results._claim import lock_folder
+from ooc_jax.results._claim import lock_results
 from ooc_jax.results._figure import write_figure
 from ooc_jax.results._parquet import check_parquet
 from ooc_jax.results._parquet import read_parquet
@@ -88,7 +88,7 @@ class ResultsFolder:
     lock = None
     try:
       path.mkdir(parents=True, exist_ok=True)
-      lock = lock_folder(path)
+      lock = lock_results(path)
       folder = cls(path, claim_folder(path, config), lock)
       for layer in folder.layers():
         folder.has_layer(layer)  # Refuses a damaged one now, not at the end.

@@ -15,7 +15,7 @@ import numpy as np
 from ooc_jax import InputError
 from ooc_jax import load_model
 from ooc_jax.checkpoints import MODELS
-from ooc_jax.checkpoints import _open
+from ooc_jax.checkpoints import _find
 from ooc_jax.checkpoints import model_entry
 from tests.checkpoints import tiny
 
@@ -48,7 +48,7 @@ class LoadTest(parameterized.TestCase):
   def no_hub(self):
     """Any download is an error of the test."""
     return mock.patch.object(
-        _open, 'fetch_config', side_effect=AssertionError('asked the hub')
+        _find, 'fetch_config', side_effect=AssertionError('asked the hub')
     )
 
 
@@ -118,7 +118,7 @@ class SourceTest(LoadTest):
   @parameterized.parameters(*(n for n, e in MODELS.items() if not e.package))
   def test_registry_name_is_a_repository(self, name):
     with mock.patch.object(
-        _open, 'fetch_config', side_effect=InputError('asked.')
+        _find, 'fetch_config', side_effect=InputError('asked.')
     ) as fetch:
       self.assertEqual(self.error(name), 'asked.')
       self.assertEqual(self.error(name, revision='v1'), 'asked.')
@@ -129,7 +129,7 @@ class SourceTest(LoadTest):
 
   def test_hub_repository(self):
     with mock.patch.object(
-        _open, 'fetch_config', side_effect=InputError('asked.')
+        _find, 'fetch_config', side_effect=InputError('asked.')
     ) as fetch:
       self.error('some-one/Model.2_x')
     fetch.assert_called_once_with('some-one/Model.2_x', None)
@@ -171,7 +171,7 @@ class PackageTest(LoadTest):
     if installed:  # But without the file.
       sys.path.insert(0, str(self.package.parent))
     with mock.patch.object(
-        _open, 'fetch_config', side_effect=InputError('asked.')
+        _find, 'fetch_config', side_effect=InputError('asked.')
     ) as fetch:
       self.error('smollm2')
     fetch.assert_called_once_with(model_entry('smollm2').repo, None)

@@ -301,7 +301,9 @@ class SaveRefusalTest(OrbaxTest):
       with self.assertRaises(expected) as caught:
         save_model(model, self.target)
     if error is OSError:
-      self.assertIn('cannot be written: disk full', str(caught.exception))
+      self.assertIn(
+          f'Cannot write {self.target}: disk full; check', str(caught.exception)
+      )
     self.assertEmpty(list(self.target.parent.iterdir()))
     if at == 'manifest' and error is OSError:
       save_model(model, self.target)  # And then it can be.
@@ -310,7 +312,7 @@ class SaveRefusalTest(OrbaxTest):
   def test_place_that_is_no_folder(self):
     model = self.model()
     (self.folder / 'file').write_text('')
-    with self.assertRaisesRegex(InputError, 'cannot be written: '):
+    with self.assertRaisesRegex(InputError, 'Cannot write .*move the file'):
       save_model(model, self.folder / 'file' / 'model')
 
   def test_params_of_another_config(self):

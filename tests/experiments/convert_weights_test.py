@@ -22,8 +22,8 @@ import numpy as np
 import safetensors.numpy
 
 import ooc_jax
+from ooc_jax.checkpoints import _find
 from ooc_jax.checkpoints import _folder
-from ooc_jax.checkpoints import _open
 from ooc_jax.checkpoints import _stream
 from ooc_jax.checkpoints import convert_model
 from ooc_jax.dictionaries import restore_dictionary
@@ -313,9 +313,9 @@ class CacheTest(FolderTest):
   def convert(self, commit):
     with (
         mock.patch.object(
-            _open, 'fetch_config', return_value=self.root / commit
+            _find, 'fetch_config', return_value=self.root / commit
         ),
-        mock.patch.object(_open, 'fetch_weights'),
+        mock.patch.object(_find, 'fetch_weights'),
     ):
       return convert_model('meta-llama/Llama-3.1-8B')
 
@@ -328,7 +328,7 @@ class CacheTest(FolderTest):
       )
       os.utime(folder / 'ooc_jax.json', (i, i))
     hub = mock.Mock(side_effect=ooc_jax.InputError('asked.'))
-    with mock.patch.object(_open, 'fetch_config', hub):
+    with mock.patch.object(_find, 'fetch_config', hub):
       for commit in self.commits:
         model = ooc_jax.load_model('meta-llama/Llama-3.1-8B', revision=commit)
         expected = ooc_jax.load_model(self.root / commit)
@@ -347,7 +347,7 @@ class CacheTest(FolderTest):
     commit = next(iter(self.commits))
     folder = self.convert(commit)
     with mock.patch.object(
-        _open, 'fetch_config', return_value=self.root / commit
+        _find, 'fetch_config', return_value=self.root / commit
     ):
       model = ooc_jax.load_model('llama3.1-8b', revision='main')
     self.assertIn(str(folder / 'ooc_jax.json'), model.files)
@@ -356,7 +356,7 @@ class CacheTest(FolderTest):
     folder = self.convert('a' * 40)
     (folder / 'ooc_jax.json').write_text('{}')
     hub = mock.Mock(side_effect=ooc_jax.InputError('asked.'))
-    with mock.patch.object(_open, 'fetch_config', hub):
+    with mock.patch.object(_find, 'fetch_config', hub):
       with self.assertRaisesRegex(ooc_jax.InputError, 'asked'):
         ooc_jax.load_model('llama3.1-8b')
 

@@ -220,7 +220,7 @@ class KilledTest(FaultCase):
   def test_the_next_run_checks(self, name):
     self.hub.fail(_REPO, name, 'corrupt')
     with mock.patch(
-        'ooc_jax.checkpoints._hub_file._what_is_wrong',
+        'ooc_jax.checkpoints._hub._what_is_wrong',
         side_effect=KeyboardInterrupt,
     ):
       with self.assertRaises(KeyboardInterrupt):
@@ -233,7 +233,7 @@ class KilledTest(FaultCase):
   def test_a_failure_meanwhile_does_not_forget_it(self):
     self.hub.fail(_REPO, _LARGE, 'corrupt')
     with mock.patch(
-        'ooc_jax.checkpoints._hub_file._what_is_wrong',
+        'ooc_jax.checkpoints._hub._what_is_wrong',
         side_effect=KeyboardInterrupt,
     ):
       with self.assertRaises(KeyboardInterrupt):
@@ -249,7 +249,7 @@ class KilledTest(FaultCase):
   def test_the_next_run_checks_without_network(self):
     self.hub.fail(_REPO, _LARGE, 'corrupt')
     with mock.patch(
-        'ooc_jax.checkpoints._hub_file._what_is_wrong',
+        'ooc_jax.checkpoints._hub._what_is_wrong',
         side_effect=KeyboardInterrupt,
     ):
       with self.assertRaises(KeyboardInterrupt):
@@ -261,7 +261,7 @@ class KilledTest(FaultCase):
 
   def test_checked_once(self):
     with mock.patch(
-        'ooc_jax.checkpoints._hub_file._what_is_wrong', return_value=None
+        'ooc_jax.checkpoints._hub._what_is_wrong', return_value=None
     ) as check:
       for _ in range(3):
         fetch_file(_REPO, _LARGE, None)

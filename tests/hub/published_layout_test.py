@@ -7,7 +7,7 @@ from absl.testing import absltest
 from absl.testing import parameterized
 
 from ooc_jax import load_model
-from ooc_jax.checkpoints import _hub
+from ooc_jax.checkpoints import _find
 from ooc_jax.model import config_from_hf
 from ooc_jax.model import families
 from ooc_jax.model import parameter_shapes
@@ -36,9 +36,9 @@ class RealSizeTest(HubCase):
     self.commit = self.hub.publish(_REPO, self.remote, sha256=invented)
 
   def plan(self, wanted):
-    folder = _hub.fetch_config(_REPO, None)
+    folder = _find.fetch_config(_REPO, None)
     self.assertEqual(folder.name, self.commit)
-    return _hub.plan_weights(_REPO, folder, wanted, lambda name: name)
+    return _find.plan_weights(_REPO, folder, wanted)
 
   def size(self, shard):
     return (self.remote / shard).stat().st_size
@@ -121,10 +121,8 @@ class RealIndexTest(HubCase):
 
   def test_what_is_here_is_not_planned_to_be_downloaded(self):
     self.downloaded_for(['unembedding'])
-    folder = _hub.fetch_config(_REPO, None)
-    plan = _hub.plan_weights(
-        _REPO, folder, [_EMBEDDING, _HEAD], lambda name: name
-    )
+    folder = _find.fetch_config(_REPO, None)
+    plan = _find.plan_weights(_REPO, folder, [_EMBEDDING, _HEAD])
     self.assertEqual(
         [(p.name, p.cached) for p in plan],
         list(zip(_shards(1, 4), [False, True], strict=True)),

@@ -13,6 +13,7 @@ import pathlib
 import shutil
 
 import ooc_jax
+from ooc_jax import _folders
 from ooc_jax import results
 from ooc_jax.dictionaries import training
 from tools.bundle._kneser_ney import Trigram
@@ -79,12 +80,12 @@ def run(
       raise ooc_jax.InputError(
           f'{path} is missing; finish train_tiny and train_sae.py first.'
       )
-  target = ooc_jax.checkpoints.checked_target(bundled / name)
+  target = _folders.checked_target(bundled / name)
   losses = results.read_json(trained / 'losses.json')
   tokenizer = ooc_jax.load_model(source).tokenizer
   assert tokenizer is not None  # Its file is there.
   trigram = trigram_loss(corpus, tokenizer)
-  with ooc_jax.checkpoints.new_folder(target) as folder:
+  with _folders.new_folder(target) as folder:
     for file in _MODEL_FILES:
       shutil.copyfile(source / file, folder / file)
     for sae in sorted(p.parent for p in saes.glob(f'*/{_SAE_FILES[0]}')):

@@ -19,9 +19,9 @@ import safetensors
 import safetensors.numpy
 
 from ooc_jax._errors import InputError
-from ooc_jax.checkpoints import checked_target
+from ooc_jax._folders import checked_target
+from ooc_jax._folders import new_folder
 from ooc_jax.checkpoints import load_arrays
-from ooc_jax.checkpoints import new_folder
 from ooc_jax.checkpoints import origin_of
 from ooc_jax.checkpoints import save_arrays
 from ooc_jax.dictionaries._dictionary import HOOKS

@@ -13,8 +13,8 @@ import numpy as np
 import safetensors.numpy
 
 from ooc_jax._errors import InputError
-from ooc_jax.checkpoints import checked_target
-from ooc_jax.checkpoints import new_folder
+from ooc_jax._folders import checked_target
+from ooc_jax._folders import new_folder
 from ooc_jax.dictionaries._dictionary import Dictionary
 from ooc_jax.dictionaries._dictionary import DictionarySite
 from ooc_jax.dictionaries.training._step import SaeState

@@ -1,18 +1,49 @@
-"""A folder that appears whole, or not at all."""
+"""Folders that appear whole or not at all, and locks on folders."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 import contextlib
+import errno
+import fcntl
 import os
 import pathlib
 import shutil
 import tempfile
 
 from ooc_jax._errors import InputError
+from ooc_jax._files import refusal
 
-try:
-  import fcntl
-except ImportError:  # Not on Windows: there, nothing left over is removed.
-  fcntl = None
+# Some file systems know no locks.
+_NO_LOCKS = frozenset(
+    {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EBADF}
+)
+
+
+def lock_folder(path: str | os.PathLike[str]) -> int | None:
+  """Locks a folder against other processes.
+
+  The lock is on the folder itself, so it leaves no file, and the kernel opens
+  it when the process dies, by whatever signal.
+
+  Args:
+    path: The folder.
+
+  Returns:
+    A file descriptor, which unlocks the folder when it is closed; None on a
+    file system without locks.
+
+  Raises:
+    BlockingIOError: Another process holds the lock.
+    OSError: The folder cannot be opened.
+  """
+  lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+  try:
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except OSError as error:
+    os.close(lock)
+    if error.errno in _NO_LOCKS:
+      return None
+    raise
+  return lock
 
 
 def checked_target(folder: str | os.PathLike[str]) -> pathlib.Path:
@@ -28,7 +59,9 @@ def checked_target(folder: str | os.PathLike[str]) -> pathlib.Path:
 
 
 @contextlib.contextmanager
-def new_folder(target: pathlib.Path, size: int = 0) -> Iterator[pathlib.Path]:
+def new_folder(
+    target: pathlib.Path, size: int = 0
+) -> Generator[pathlib.Path, None, None]:
   """Gives a temporary folder beside `target`, renamed to it at the end.
 
   What a killed run left there is removed first.
@@ -43,8 +76,9 @@ def new_folder(target: pathlib.Path, size: int = 0) -> Iterator[pathlib.Path]:
   start = f'.{target.name}.partial-'
   try:
     target.parent.mkdir(parents=True, exist_ok=True)
-    for old in target.parent.glob(f'{_escaped(start)}*'):
-      _remove_if_left(old)
+    for old in target.parent.iterdir():
+      if old.name.startswith(start):
+        _remove_if_left(old)
     free = shutil.disk_usage(target.parent).free
     if free < size:
       raise InputError(
@@ -52,7 +86,7 @@ def new_folder(target: pathlib.Path, size: int = 0) -> Iterator[pathlib.Path]:
           ' free there; free some, or give a folder on another disk.'
       )
     temporary = pathlib.Path(tempfile.mkdtemp(prefix=start, dir=target.parent))
-    lock = _lock(temporary)
+    lock = lock_folder(temporary)
     try:
       yield temporary
       # mkdtemp is private to its user; a checkpoint is as open as any folder.
@@ -70,30 +104,11 @@ def new_folder(target: pathlib.Path, size: int = 0) -> Iterator[pathlib.Path]:
       if lock is not None:
         os.close(lock)
   except OSError as error:
-    raise InputError(
-        f'{target} cannot be written: {error.strerror or error}.'
-    ) from None
-
-
-def _escaped(name: str) -> str:
-  """`name` without a meaning for glob."""
-  return ''.join(f'[{c}]' if c in '*?[' else c for c in name)
-
-
-def _lock(folder: pathlib.Path) -> int | None:
-  """Holds `folder` until the process ends, however it ends."""
-  if fcntl is None:
-    return None
-  handle = os.open(folder, os.O_RDONLY)
-  try:
-    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  except OSError:
-    os.close(handle)  # Held by another, or a disk without locks.
-    return None
-  return handle
+    raise InputError(refusal('write', target, error)) from None
 
 
 def _remove_if_left(folder: pathlib.Path) -> None:
-  if (handle := _lock(folder)) is not None:
-    shutil.rmtree(folder, ignore_errors=True)
-    os.close(handle)
+  with contextlib.suppress(OSError):  # Another run holds it, or it is a file.
+    if (lock := lock_folder(folder)) is not None:
+      shutil.rmtree(folder, ignore_errors=True)
+      os.close(lock)
