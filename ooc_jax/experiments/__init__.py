@@ -7,7 +7,10 @@ of it in a folder that is resumed. Its settings are a frozen dataclass, in
 which each setting is described once.
 """
 
+from ooc_jax.experiments import attention_participation
+from ooc_jax.experiments import compare
 from ooc_jax.experiments import output_prediction
+from ooc_jax.experiments import semantic_attention
 from ooc_jax.experiments._configs import DEFAULT_MODEL
 from ooc_jax.experiments._configs import config_names
 from ooc_jax.experiments._configs import load_config
@@ -18,19 +21,26 @@ from ooc_jax.experiments._runtime import Run
 from ooc_jax.experiments._settings import Setting
 from ooc_jax.experiments._settings import setting
 from ooc_jax.experiments._settings import settings_of
+from ooc_jax.experiments.attention_participation import AttentionParticipation
 from ooc_jax.experiments.output_prediction import OutputPrediction
+from ooc_jax.experiments.semantic_attention import SemanticAttention
 
 __all__ = (
+    'AttentionParticipation',
     'DEFAULT_MODEL',
     'OutputPrediction',
     'Run',
+    'SemanticAttention',
     'Setting',
+    'attention_participation',
+    'compare',
     'config_names',
     'is_first_process',
     'join',
     'load_config',
     'make_mesh',
     'output_prediction',
+    'semantic_attention',
     'setting',
     'settings_of',
 )

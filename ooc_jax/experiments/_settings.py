@@ -190,7 +190,7 @@ class SharedSettings:
   alpha: float = setting(
       0.01,
       help='Share of chance directions that a null lets pass.',
-      between=(0, 1),
+      between=(0.0, 1.0),
       group='every experiment',
   )
   control: str = setting(

@@ -18,6 +18,7 @@ from ooc_jax._text import quoted
 from ooc_jax.results._claim import FIGURES
 from ooc_jax.results._figure import save_figure
 from ooc_jax.results._figure import write_figure
+from ooc_jax.results._parquet import StoredTable
 from ooc_jax.results._schema import SCHEMA_VERSION
 from ooc_jax.results._schema import Example
 from ooc_jax.results._schema import LayerSummary
@@ -33,6 +34,7 @@ __all__ = (
     'ResultsFolder',
     'SCHEMA_VERSION',
     'Share',
+    'StoredTable',
     'Summary',
     'atomic_file',
     'atomic_write',

@@ -1,6 +1,6 @@
 """Parquet files: written atomically, damage found on reading."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 import contextlib
 import pathlib
 from typing import BinaryIO
@@ -29,14 +29,11 @@ def write_parquet(path: pathlib.Path, table: pa.Table) -> None:
     pq.write_table(table, file, compression='zstd', write_page_checksum=True)
 
 
-def read_parquet(
-    path: pathlib.Path, columns: Sequence[str] | None = None
-) -> pa.Table:
+def read_parquet(path: pathlib.Path) -> pa.Table:
   """Reads a table and verifies its checksums.
 
   Args:
     path: The file.
-    columns: Those to read; by default all.
 
   Returns:
     The table.
@@ -45,8 +42,31 @@ def read_parquet(
     InputError: It is missing, unreadable, damaged or no parquet file.
   """
   with _reading(path) as file:
-    source = pq.ParquetFile(file, page_checksum_verification=True)
-    return source.read(None if columns is None else list(columns))
+    return pq.ParquetFile(file, page_checksum_verification=True).read()
+
+
+class StoredTable:
+  """A table in a file, of which each column is read when it is asked for.
+
+  Attributes:
+    schema: Of the file, with its metadata.
+    column_names: In their order.
+  """
+
+  def __init__(self, path: pathlib.Path):
+    """Reads the schema; `InputError` as `read_parquet`."""
+    self._path = path
+    with _reading(path) as file:
+      self.schema = pq.read_schema(file)
+    self.column_names = self.schema.names
+
+  def __getitem__(self, name: str) -> pa.ChunkedArray:
+    """A column; `InputError` if it is damaged, `KeyError` if not there."""
+    if name not in self.column_names:
+      raise KeyError(name)
+    with _reading(self._path) as file:
+      source = pq.ParquetFile(file, page_checksum_verification=True)
+      return source.read([name])[name]
 
 
 def check_parquet(path: pathlib.Path) -> None:

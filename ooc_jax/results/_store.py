@@ -1,6 +1,6 @@
 """The folder a run leaves: written by one process, resumed, never mixed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 import os
 import pathlib
 import re
@@ -21,6 +21,7 @@ from ooc_jax.results._claim import FIGURES
 from ooc_jax.results._claim import claim_folder
 from ooc_jax.results._claim import lock_results
 from ooc_jax.results._figure import write_figure
+from ooc_jax.results._parquet import StoredTable
 from ooc_jax.results._parquet import check_parquet
 from ooc_jax.results._parquet import read_parquet
 from ooc_jax.results._parquet import write_parquet
@@ -162,29 +163,25 @@ class ResultsFolder:
     """Writes, or replaces, the table of one layer: see `features_table`."""
     write_parquet(self._place(FEATURES, _layer_file(layer)), table)
 
-  def read_layer(
-      self, layer: int, columns: Sequence[str] | None = None
-  ) -> pa.Table:
-    """Reads the table of one layer, or some columns of it.
+  def read_layer(self, layer: int) -> pa.Table:
+    """Reads the table of one layer; `InputError` if missing or damaged."""
+    return read_parquet(self.path / FEATURES / _layer_file(layer))
 
-    Args:
-      layer: Its number.
-      columns: Their names; one that is not there is left out.
-
-    Raises:
-      InputError: The file is missing or damaged.
-    """
-    return read_parquet(self.path / FEATURES / _layer_file(layer), columns)
+  def stored_layer(self, layer: int) -> StoredTable:
+    """The table of one layer, to read column by column."""
+    return StoredTable(self.path / FEATURES / _layer_file(layer))
 
   def write_table(self, name: str, table: pa.Table) -> None:
     """Writes, or replaces, `NAME.parquet`."""
     write_parquet(self._place(None, _checked(name) + '.parquet'), table)
 
-  def read_table(
-      self, name: str, columns: Sequence[str] | None = None
-  ) -> pa.Table:
-    """Reads `NAME.parquet`, or some columns; see `read_layer`."""
-    return read_parquet(self.path / (_checked(name) + '.parquet'), columns)
+  def read_table(self, name: str) -> pa.Table:
+    """Reads `NAME.parquet`; `InputError` if missing or damaged."""
+    return read_parquet(self.path / (_checked(name) + '.parquet'))
+
+  def stored_table(self, name: str) -> StoredTable:
+    """`NAME.parquet`, to read column by column."""
+    return StoredTable(self.path / (_checked(name) + '.parquet'))
 
   def has_table(self, name: str) -> bool:
     """Whether `NAME.parquet` is there; `InputError` if it is cut short."""

@@ -2,12 +2,32 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
-from typing import Any
+import typing
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from ooc_jax.results._schema import SCHEMA_VERSION
+
+
+@typing.runtime_checkable
+class Columns(Protocol):
+  """A `pa.Table`, or one in a file that is read column by column."""
+
+  @property
+  def schema(self) -> pa.Schema:
+    """With the metadata of the table."""
+    ...
+
+  @property
+  def column_names(self) -> list[str]:
+    """In their order."""
+    ...
+
+  def __getitem__(self, name: str) -> pa.ChunkedArray:
+    """A column."""
+    ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +130,7 @@ class TableSchema:
         rows, pa.schema([self._field(c, c.kind) for c in shown])
     )
 
-  def array(self, table: pa.Table, name: str) -> Any:
+  def array(self, table: Columns, name: str) -> Any:
     """One column in its shape in memory.
 
     Args:

@@ -28,6 +28,7 @@ import pyarrow as pa
 
 from ooc_jax import measures
 from ooc_jax.results._table_schema import Column
+from ooc_jax.results._table_schema import Columns
 from ooc_jax.results._table_schema import TableSchema
 
 # How experiment 1 reads a dictionary: decoder and unembedding, encoder and
@@ -87,7 +88,7 @@ def with_weights(table: pa.Table, weights: Mapping[str, str]) -> pa.Table:
   return _with(table, _WEIGHTS, json.dumps(dict(weights), sort_keys=True))
 
 
-def weights_of(table: pa.Table) -> dict[str, str]:
+def weights_of(table: Columns) -> dict[str, str]:
   """File -> SHA-256, as `with_weights` put them."""
   return json.loads(table.schema.metadata[_WEIGHTS])
 
@@ -97,7 +98,7 @@ def with_dictionary_layer(table: pa.Table, layer: int | None) -> pa.Table:
   return _with(table, _ORIGIN, '' if layer is None else str(layer))
 
 
-def dictionary_layer(table: pa.Table) -> int | None:
+def dictionary_layer(table: Columns) -> int | None:
   """As `with_dictionary_layer` put it; None where experiment 1 has none."""
   text = table.schema.metadata[_ORIGIN].decode()
   return int(text) if text else None
@@ -284,7 +285,7 @@ NULLS = TableSchema((
 ))
 
 
-def null_statistic(table: pa.Table, null: str, context: str) -> np.ndarray:
+def null_statistic(table: Columns, null: str, context: str) -> np.ndarray:
   """[N, n] of the directions of one null in one context, from `NULLS`."""
   own = pa.array(np.asarray(table['null']) == null)
   return NULLS.array(pa.table({context: table[context].filter(own)}), context)

@@ -1,11 +1,11 @@
 """Shapes over depth under every threshold, from planted courses."""
 
-from _attention_study import AttentionStudy
-import _attention_summary
 from absl.testing import absltest
 import numpy as np
 
 from ooc_jax import measures
+from ooc_jax.experiments import attention_participation
+from ooc_jax.experiments.attention_participation import _summarise
 
 _LAYERS = range(2, 14)
 
@@ -25,12 +25,12 @@ class SummaryTest(absltest.TestCase):
     }
 
   def _summary(self, **settings):
-    study = AttentionStudy(model='m', nulls='random', **settings)
-    context = _attention_summary.context_of(
-        'query_pre', self.own, self.nulls, study
+    config = attention_participation.AttentionParticipation(
+        nulls='random', **settings
     )
+    context = _summarise.context_of('query_pre', self.own, self.nulls, config)
     weights = {x: {} for x in _LAYERS}
-    return _attention_summary.context_summary(context, weights, study)
+    return _summarise.context_summary(context, weights, config)
 
   def test_a_planted_inverted_u_is_named(self):
     found = self._summary()
@@ -60,7 +60,7 @@ class SummaryTest(absltest.TestCase):
         )
     ]
     sizes = dict.fromkeys(_LAYERS, 250)
-    found = _attention_summary.sweep_shapes(rows, sizes)
+    found = _summarise.sweep_shapes(rows, sizes)
     self.assertLen(found, 3 * 3)
     first = found[0]
     self.assertEqual(
@@ -83,7 +83,7 @@ class SummaryTest(absltest.TestCase):
         }
         for x in _LAYERS
     ]
-    (found,) = _attention_summary.sweep_shapes(rows, dict.fromkeys(_LAYERS, 90))
+    (found,) = _summarise.sweep_shapes(rows, dict.fromkeys(_LAYERS, 90))
     self.assertEqual(found['name'], 'flat')
 
 

@@ -1,0 +1,227 @@
+"""Which dictionary is at the input of which layer's attention."""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+import functools
+import pathlib
+
+from jax.sharding import Mesh
+
+from ooc_jax import circuits
+from ooc_jax import dictionaries
+from ooc_jax._errors import InputError
+from ooc_jax.dictionaries import Dictionary
+from ooc_jax.dictionaries import DictionarySite
+from ooc_jax.experiments._settings import parse_layers
+from ooc_jax.experiments.attention_participation._config import (
+    AttentionParticipation,
+)
+from ooc_jax.model import Model
+
+_TOKENS = 'tokens'
+_EVERYWHERE = (_TOKENS, 'random')
+# Of a release, the id of layer 0 is called so, where there is one.
+_LAYER, _EMBEDDING = 'layer_{layer}', 'embedding'
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerInput:
+  """A dictionary at the input of a layer's attention.
+
+  Attributes:
+    dictionary: It.
+    origin: The layer by which experiment 1 knows it; None for one that only
+      stands before layer 0.
+  """
+
+  dictionary: Dictionary
+  origin: int | None
+
+
+Load = Callable[[Model, Mesh | None], LayerInput]
+
+
+def layer_inputs(
+    config: AttentionParticipation,
+    given: Mapping[int, Dictionary] | None,
+    num_layers: int,
+) -> dict[int, Load]:
+  """The attention layers of a run, each with what loads its dictionary.
+
+  A dictionary of `resid_pre` of layer l is at the input of l, one of the
+  embedding of layer 0, all others (`resid_post`, or what MLP or attention
+  wrote) of l + 1; token embeddings and 'random' are at every layer.
+
+  Args:
+    config: The settings.
+    given: Layer, as `load_dictionary` counts -> a dictionary; one of the
+      embedding may stand under -1, beside that of layer 0. None loads the one
+      that `config` names.
+    num_layers: Of the model.
+
+  Raises:
+    InputError: A layer is named that has no dictionary at its input, there is
+      none at all, or two are at the input of one layer.
+  """
+  if given is None:
+    inputs = _named(config, num_layers)
+  else:
+    inputs = _given(given, num_layers)
+  if config.layers != 'all':
+    for layer in parse_layers(config.layers, num_layers):
+      if layer not in inputs:
+        raise InputError(
+            f'layers={config.layers!r}: {_name(config, given)} has nothing at'
+            f' the input of layer {layer}; leave the layer out, or name a'
+            ' dictionary for layer 0 with --first.'
+        )
+    chosen = parse_layers(config.layers, num_layers)
+    inputs = {layer: inputs[layer] for layer in chosen}
+  if not inputs:
+    raise InputError(
+        f'{_name(config, given)} has nothing at the input of any layer of'
+        f' {config.model or "the model"}; give another dictionary.'
+    )
+  return inputs
+
+
+def _name(
+    config: AttentionParticipation, given: Mapping[int, Dictionary] | None
+) -> str:
+  if given is None:
+    return config.dictionary
+  return f'dictionaries= (layers {", ".join(map(str, given))})'
+
+
+def _given(given: Mapping[int, Dictionary], num_layers: int) -> dict[int, Load]:
+  inputs: dict[int, Load] = {}
+  for number, dictionary in sorted(given.items()):
+    site = dictionary.site
+    if site.hook == _EMBEDDING:
+      layer = max(number, 0)
+    else:
+      layer = circuits.attention_layer(site)
+    if layer is None:
+      raise InputError(
+          f'{dictionary.name} is at {site.hook} of layer {site.layer}, which'
+          ' no attention reads; leave it out.'
+      )
+    if layer in inputs:
+      raise InputError(
+          f'{dictionary.name} is at the input of layer {layer}, as another of'
+          ' dictionaries= is; leave one of them out.'
+      )
+    if layer < num_layers:  # What the last layer writes, no attention reads.
+      inputs[layer] = functools.partial(_at_input, dictionary, number, layer)
+  return dict(sorted(inputs.items()))
+
+
+def _at_input(
+    dictionary: Dictionary,
+    number: int,
+    layer: int,
+    model: Model,
+    mesh: Mesh | None,
+) -> LayerInput:
+  del model, mesh  # It is there already.
+  origin = number if number >= 0 else None
+  return LayerInput(_before_first(dictionary, layer), origin)
+
+
+def _before_first(dictionary: Dictionary, layer: int) -> Dictionary:
+  """The stream before layer 0 under a name that says it is no token table.
+
+  A feature of it is read by its encoder, and a token by its unembedding.
+  """
+  if dictionary.site.hook != _EMBEDDING or dictionary.name == _TOKENS:
+    return dictionary
+  return dataclasses.replace(
+      dictionary, site=DictionarySite(layer, 'resid_pre')
+  )
+
+
+def _named(config: AttentionParticipation, num_layers: int) -> dict[int, Load]:
+  return {
+      layer: functools.partial(load_input, config, layer)
+      for layer in range(num_layers)
+      if _has_dictionary(config, layer)
+  }
+
+
+def load_input(
+    config: AttentionParticipation,
+    layer: int,
+    model: Model,
+    mesh: Mesh | None = None,
+) -> LayerInput:
+  """Loads the dictionary that a run's settings name for a layer's input.
+
+  'tokens' and 'random' are at every layer. Of the others it is that of the
+  layer before (`resid_post`, or what its MLP or attention wrote), or of the
+  layer itself where it is of `resid_pre`. At layer 0 it is `first`: with
+  'auto' the id 'embedding' of a release whose ids are 'layer_{layer}'.
+
+  Args:
+    config: The settings.
+    layer: From 0.
+    model: With what the dictionary needs.
+    mesh: Spreads the features.
+
+  Raises:
+    InputError: As `load_dictionary`.
+  """
+  source, number = _source(config, layer)
+
+  def load(number: int) -> Dictionary:
+    return dictionaries.load_dictionary(
+        source,
+        model=model,
+        layer=number,
+        mesh=mesh,
+    )
+
+  dictionary = load(number)
+  site = dictionary.site
+  if site.hook == 'resid_pre' and site.layer == layer - 1:
+    return LayerInput(load(layer), layer)
+  if source == config.dictionary and (
+      site.hook != _EMBEDDING or source == _TOKENS
+  ):
+    return LayerInput(dictionary, number)
+  return LayerInput(_before_first(dictionary, layer), None)
+
+
+def _source(config: AttentionParticipation, layer: int) -> tuple[str, int]:
+  """Name and layer for `load_dictionary`."""
+  if config.dictionary in _EVERYWHERE:
+    return config.dictionary, layer
+  if layer:
+    return config.dictionary, layer - 1
+  if config.first == 'auto':
+    return config.dictionary.replace(_LAYER, _EMBEDDING), 0
+  return config.first, 0
+
+
+def _has_dictionary(config: AttentionParticipation, layer: int) -> bool:
+  name, before = _source(config, layer)
+  if layer == 0 and config.dictionary not in _EVERYWHERE:
+    if config.first == 'none':
+      return False
+    if config.first == 'auto' and name == config.dictionary:
+      return False  # There is no id to replace.
+    return config.first != 'auto' or bool(_exists(name))
+  if '{layer}' not in name:
+    return True
+  # A release need not have every layer; what is no release says it later.
+  return _exists(name.replace('{layer}', str(before))) is not False
+
+
+def _exists(name: str) -> bool | None:
+  """Whether a release has an id, or a path is there; None if unknown."""
+  release, _, entry = name.partition('/')
+  for known in dictionaries.list_dictionaries():
+    if known.name == release:
+      return entry in known.entries
+  if pathlib.Path(name).expanduser().exists():
+    return True
+  return False if name.startswith(('/', '.', '~')) else None

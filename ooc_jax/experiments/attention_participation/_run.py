@@ -1,0 +1,130 @@
+"""Experiment 2 in a folder: resumed, and read again."""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import os
+import pathlib
+from typing import Any
+
+from jax.sharding import Mesh
+
+from ooc_jax import results
+from ooc_jax.dictionaries import Dictionary
+from ooc_jax.experiments import _runtime
+from ooc_jax.experiments._devices import make_mesh
+from ooc_jax.experiments.attention_participation._compute import AttentionTables
+from ooc_jax.experiments.attention_participation._compute import Computation
+from ooc_jax.experiments.attention_participation._compute import about
+from ooc_jax.experiments.attention_participation._compute import check_model
+from ooc_jax.experiments.attention_participation._config import (
+    AttentionParticipation,
+)
+from ooc_jax.experiments.attention_participation._inputs import layer_inputs
+from ooc_jax.experiments.attention_participation._summarise import summarise
+from ooc_jax.model import Model
+from ooc_jax.results import tables as schemas
+
+
+def run(
+    config: AttentionParticipation,
+    *,
+    out: str | os.PathLike[str],
+    model: str | os.PathLike[str] | Model | None = None,
+    dictionaries: Mapping[int, Dictionary] | None = None,
+    mesh: str | Mesh | None = None,
+    figures: bool = True,
+) -> _runtime.Run:
+  """The experiment in a folder. Stopped at any moment, the same call resumes.
+
+  Args:
+    config: The settings.
+    out: Results folder, new or of the same run. Of several processes only the
+      first one writes.
+    model: What `load_model` takes, or a loaded model, instead of the one that
+      `config` names.
+    dictionaries: As of `compute`, instead of the one that `config` names.
+    mesh: 'feature:4,vocab:2', or a mesh: the devices to spread over; the
+      results are the same without.
+    figures: Whether `report.draw` draws them at the end.
+
+  Returns:
+    The folder and the summary.
+
+  Raises:
+    InputError: For anything that a user can cause.
+  """
+  devices = make_mesh(mesh)
+  config = _runtime.named(config, model, dictionaries)
+  loaded = _runtime.open_model(model, config, config.parts, devices)
+  inputs = layer_inputs(config, dictionaries, loaded.config.num_layers)
+  check_model(loaded, config)
+  settings = {
+      'experiment': 'attention_participation',
+      **dataclasses.asdict(config),
+  }
+  weights = _runtime.weight_hashes(loaded, dictionaries)
+  with _runtime.open_folder(out, settings, weights) as folder:
+    missing = [x for x in inputs if not _is_done(folder, config, x)]
+    if missing:
+      computation = Computation(loaded, config, devices)
+      for layer in _runtime.progress(missing):
+        given = inputs[layer](computation.model, devices)
+        tables = computation.tables(layer, given)
+        if tables.nulls is not None:
+          folder.write_table(schemas.nulls_name(layer), tables.nulls)
+        folder.write_table(schemas.heads_name(layer), tables.heads)
+        # A file of dictionaries is known once its layer is reached, so its
+        # hash is kept with the layer and not in config.json.
+        hashes = _runtime.file_hashes(given.dictionary.files)
+        folder.write_layer(layer, schemas.with_weights(tables.features, hashes))
+
+    def finish(mine: results.ResultsFolder) -> dict[str, Any]:
+      tables = _stored(mine, tuple(inputs), about(loaded.config))
+      return _runtime.finish(mine, summarise(tables, config), figures)
+
+    return _runtime.Run(pathlib.Path(out), folder.ask(finish))
+
+
+def _is_done(
+    folder: _runtime.SharedFolder, config: AttentionParticipation, layer: int
+) -> bool:
+  names = [schemas.heads_name(layer)]
+  if config.null_kinds:
+    names.append(schemas.nulls_name(layer))
+  return folder.has_layer(layer) and all(map(folder.has_table, names))
+
+
+def read_tables(folder: results.ResultsFolder) -> AttentionTables:
+  """The tables of a finished run.
+
+  Raises:
+    InputError: It is not finished.
+  """
+  summary = folder.read_summary()
+  return _stored(
+      folder,
+      [row['layer'] for row in summary['layers']],
+      {name: summary[name] for name in ('num_layers', 'num_heads', 'tied')},
+  )
+
+
+def _stored(
+    folder: results.ResultsFolder,
+    layers: Sequence[int],
+    about_model: Mapping[str, Any],
+) -> AttentionTables:
+  """The tables of these layers, each column read when it is needed.
+
+  Of a large model all columns together are gigabytes.
+  """
+  nulls = {x: schemas.nulls_name(x) for x in layers}
+  return AttentionTables(
+      **about_model,
+      features={x: folder.stored_layer(x) for x in layers},
+      heads={x: folder.read_table(schemas.heads_name(x)) for x in layers},
+      nulls={
+          x: folder.stored_table(name)
+          for x, name in nulls.items()
+          if folder.has_table(name)
+      },
+  )
