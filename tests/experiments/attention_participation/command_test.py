@@ -1,0 +1,89 @@
+"""Experiment 2 from its script, in a process of its own."""
+
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import pytest
+
+from tests.experiments import scripts
+from tests.tiny import make_checkpoint
+
+_SCRIPT = (
+    pathlib.Path(__file__).parents[3] / 'experiments/attention_participation.py'
+)
+_SMALL = {
+    'context': 9,
+    'pairs': 4,
+    'partners': 2,
+    'alpha': 0.1,
+    'write_tokens': 0,
+}
+
+
+def _command(*args):
+  small = [f'--{name}={value}' for name, value in _SMALL.items()]
+  model = '--model=smollm2'  # Studied by its neurons, as any model can be.
+  return [sys.executable, str(_SCRIPT), model, *small, *map(str, args)]
+
+
+def _run(*args):
+  return scripts.run(_command(*args))
+
+
+class CommandTest(parameterized.TestCase):
+  """The script itself, in its own process."""
+
+  def setUp(self):
+    super().setUp()
+    self.root = pathlib.Path(self.create_tempdir().full_path)
+
+  @parameterized.named_parameters(
+      ('layer_0', ['--layers=0'], 'input of layer 0'),
+      ('participation', ['--participation=median'], "'median'"),
+      ('setting_of_experiment_1', ['--convention=raw'], 'convention'),
+  )
+  def test_bad_input_is_one_sentence(self, args, message):
+    weights = make_checkpoint(self.root / 'model')
+    done = _run(f'--weights={weights}', f'--out={self.root / "out"}', *args)
+    self.assertNotEqual(done.returncode, 0)
+    self.assertIn(message, done.stderr)
+    self.assertNotIn('Traceback', done.stderr)
+    self.assertFalse((self.root / 'out' / 'summary.json').exists())
+
+  @pytest.mark.slow
+  def test_killed_at_any_moment_it_continues_to_the_same_bytes(self):
+    weights = make_checkpoint(self.root / 'model', num_hidden_layers=4)
+    args = [f'--weights={weights}', '--nulls=random']
+    whole = self.root / 'whole'
+    start = time.monotonic()
+    done = _run(*args, f'--out={whole}')
+    self.assertEqual(done.returncode, 0, done.stderr)
+    self.assertIn('Most selective heads', done.stdout)
+    seconds = time.monotonic() - start
+    expected = scripts.digest(whole)
+    rng = random.Random(0)
+    broken = self.root / 'broken'
+    for _ in range(2):
+      process = subprocess.Popen(
+          _command(*args, f'--out={broken}'),
+          stdout=subprocess.DEVNULL,
+          stderr=subprocess.DEVNULL,
+          env=scripts.environment(),
+      )
+      # Most of a run is import and compilation: kill in its later part.
+      time.sleep(seconds * rng.uniform(0.5, 1.0))
+      process.send_signal(signal.SIGKILL)
+      process.wait()
+    done = _run(*args, f'--out={broken}')
+    self.assertEqual(done.returncode, 0, done.stderr)
+    self.assertEqual(scripts.digest(broken), expected)
+
+
+if __name__ == '__main__':
+  absltest.main()
