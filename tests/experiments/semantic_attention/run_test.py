@@ -1,40 +1,72 @@
-"""Experiment 3 from weights to folder, as a user runs it."""
+"""Experiment 3 from weights to tables and folder."""
 
+import dataclasses
+import functools
 import pathlib
+import tempfile
+from unittest import mock
 
-from _attention_reader import by_head
-from _attention_study import AttentionStudy
-import _semantic_text
-from _study import Study
 from absl.testing import absltest
 from absl.testing import parameterized
-import attention_participation
 import numpy as np
-import output_prediction
 import pyarrow.parquet as pq
-import semantic_attention
 
 import ooc_jax
+from ooc_jax import report
 from ooc_jax import results
+from ooc_jax.experiments import AttentionParticipation
+from ooc_jax.experiments import OutputPrediction
+from ooc_jax.experiments import SemanticAttention
+from ooc_jax.experiments import attention_participation
+from ooc_jax.experiments import semantic_attention
+from ooc_jax.results import tables
 from tests.tiny import make_checkpoint
 
-_LABELS = Study(
+_LABELS = OutputPrediction(
     model='tiny',
     k=4,
     thresholds='quantile:0.8',
     null_size=150,
     examples=1,
 )
-_ATTENTION = AttentionStudy(
+_ATTENTION = AttentionParticipation(
     model='tiny',
     context=5,
     pairs=3,
     partners=2,
-    sample=7,
     nulls='random',
     write_tokens=0,
 )
-_SETTINGS = semantic_attention.Settings(least=4, draws=50)
+_CONFIG = SemanticAttention(least=4, draws=50)
+_folder = None
+
+
+def setUpModule():
+  global _folder
+  _folder = tempfile.TemporaryDirectory()
+
+
+def tearDownModule():
+  _folder.cleanup()
+
+
+@functools.cache
+def _weights(family, seed=0):
+  path = pathlib.Path(_folder.name) / f'{family}-{seed}'
+  return make_checkpoint(path, family, seed=seed)
+
+
+@functools.cache
+def _finished(family):
+  """One run of all three experiments, which no test changes."""
+  return semantic_attention.run(
+      _CONFIG,
+      labels=_LABELS,
+      attention=_ATTENTION,
+      model=_weights(family),
+      out=pathlib.Path(_folder.name) / f'{family}-run',
+      figures=False,
+  )
 
 
 class RunTest(parameterized.TestCase):
@@ -43,16 +75,10 @@ class RunTest(parameterized.TestCase):
     super().setUp()
     self.root = pathlib.Path(self.create_tempdir().full_path)
 
-  def _checkpoint(self, family, name='model', **settings):
-    return str(make_checkpoint(self.root / name, family, **settings))
-
   @parameterized.parameters('llama', 'gemma2')
   def test_both_experiments_are_run_and_joined(self, family):
-    weights = self._checkpoint(family)
-    out = self.root / 'out'
-    found = semantic_attention.run(
-        _LABELS, _ATTENTION, out, _SETTINGS, weights
-    ).summary
+    run = _finished(family)
+    out, found = run.folder, run.summary
     self.assertEqual(found['layers'], [1, 2])
     self.assertEqual(found['tied'], family != 'llama')
     self.assertEqual(set(found['contexts']), {'output', 'input'})
@@ -68,7 +94,8 @@ class RunTest(parameterized.TestCase):
           'key_pre': 'key_max',
           'key_post': 'largest_received',
       }[row['context']]
-      values = by_head(table, column).astype(np.float64).mean(axis=0)
+      values = tables.ATTENTION_FEATURES.array(table, column)
+      values = values.astype(np.float64).mean(axis=0)
       name = {'output': 'semantic', 'input': 'input_semantic'}[row['labelling']]
       mine = np.asarray(labels['layer']) == row['layer'] - 1
       chosen = np.asarray(labels[name])[mine]
@@ -76,36 +103,68 @@ class RunTest(parameterized.TestCase):
       delta = np.sign(values[chosen][:, None] - values[~chosen][None]).mean()
       self.assertAlmostEqual(row['delta'], delta)
     for name in ('output', 'input'):
-      for end in ('png', 'pdf'):
-        figure = out / 'figures' / f'populations_{name}.{end}'
-        self.assertGreater(figure.stat().st_size, 4000)
       lines = (out / f'populations_{name}.csv').read_text().splitlines()
       self.assertLen(lines, 1 + 4 * 2)
     verdict = found['statements']['inverse']
     self.assertEqual(verdict['verdict'], 'not decided')
     self.assertIn('2 layers', verdict['why'])
-    text = '\n'.join(_semantic_text.report_lines(found))
+    text = '\n'.join(semantic_attention.text(found, _CONFIG))
     self.assertIn('inversely related over depth (output labels): not', text)
+
+  @mock.patch.object(report, 'draw')
+  def test_the_same_call_computes_nothing_and_draws(self, draw):
+    out = _finished('llama').folder
+    place = out / 'attention_participation' / 'features'
     before = {p: p.stat().st_mtime_ns for p in place.iterdir()}
-    semantic_attention.run(_LABELS, _ATTENTION, out, _SETTINGS, weights)
+    semantic_attention.run(
+        _CONFIG,
+        labels=_LABELS,
+        attention=_ATTENTION,
+        model=_weights('llama'),
+        out=out,
+    )
     self.assertEqual(before, {p: p.stat().st_mtime_ns for p in place.iterdir()})
+    self.assertEqual(
+        [call.args[0] for call in draw.call_args_list],
+        [out / 'attention_participation', out / 'output_prediction', out],
+    )
+
+  @parameterized.parameters('llama', 'gemma2')
+  def test_compute_gives_the_tables_of_the_folder(self, family):
+    run = _finished(family)
+    model = ooc_jax.load_model(_weights(family))
+    saes = {
+        x: ooc_jax.load_dictionary('mlp', model=model, layer=x)
+        for x in range(3)
+    }
+    found = semantic_attention.compute(
+        model, saes, _CONFIG, labels=_LABELS, attention=_ATTENTION
+    )
+    summary = semantic_attention.summarise(found, _CONFIG)
+    for name, table in summary.tables.items():
+      stored = pq.read_table(run.folder / f'{name}.parquet')
+      self.assertTrue(table.equals(stored), name)
+    plain = results.plain(summary.summary)
+    self.assertEqual(plain | {'schema': 1}, run.summary)
 
   def test_finished_runs_are_read(self):
-    weights = self._checkpoint('llama')
-    labels, attention = self.root / 'labels', self.root / 'attention'
-    output_prediction.run(_LABELS, labels, weights)
-    attention_participation.run(_ATTENTION, attention, weights)
-    # Neither a model nor its weights are needed any more.
-    (self.root / 'model' / 'model.safetensors').unlink()
+    folder = _finished('llama').folder
+    labels, attention = (
+        folder / 'output_prediction',
+        folder / 'attention_participation',
+    )
+    out = self.root / 'out'
+    # Neither a model nor its weights are needed.
     found = semantic_attention.run(
-        labels, attention, self.root / 'out', _SETTINGS
-    ).summary
-    self.assertEqual(found['layers'], [1, 2])
-    self._refusals(labels, attention)
-
-  def _refusals(self, labels, attention):
-    other = self._checkpoint('llama', 'other', seed=1)
-    attention_participation.run(_ATTENTION, self.root / 'wrong', other)
+        _CONFIG, labels=labels, attention=attention, out=out, figures=False
+    )
+    self.assertEqual(found.summary, _finished('llama').summary)
+    attention_participation.run(
+        _ATTENTION,
+        model=_weights('llama', seed=1),
+        out=self.root / 'wrong',
+        figures=False,
+    )
     for first, second, message in (
         (attention, attention, '--labels=.*is of experiment'),
         (labels, labels, '--attention=.*is of experiment'),
@@ -114,17 +173,20 @@ class RunTest(parameterized.TestCase):
     ):
       with self.assertRaisesRegex(ooc_jax.InputError, message):
         semantic_attention.run(
-            first, second, self.root / f'out{len(message)}', _SETTINGS
+            _CONFIG,
+            labels=first,
+            attention=second,
+            out=self.root / f'out{len(message)}',
         )
     # Another run does not go into the folder of this one.
     with self.assertRaisesRegex(ooc_jax.InputError, 'holds another run'):
       semantic_attention.run(
-          labels,
-          attention,
-          self.root / 'out',
-          semantic_attention.Settings(least=5, draws=50),
+          dataclasses.replace(_CONFIG, least=5),
+          labels=labels,
+          attention=attention,
+          out=out,
       )
-    summary = results.ResultsFolder.view(self.root / 'out').read_summary()
+    summary = results.ResultsFolder.view(out).read_summary()
     self.assertEqual(summary['experiment'], 'semantic_attention')
 
   def test_settings_that_are_none(self):
@@ -134,7 +196,7 @@ class RunTest(parameterized.TestCase):
         ({'draws': 0}, 'draws='),
     ):
       with self.assertRaisesRegex(ooc_jax.InputError, message):
-        semantic_attention.Settings(**settings)
+        SemanticAttention(**settings)
 
 
 if __name__ == '__main__':

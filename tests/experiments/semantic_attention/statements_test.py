@@ -1,12 +1,5 @@
 """Populations joined and compared, and the paper's statements judged."""
 
-from _semantic_populations import LABELLINGS
-from _semantic_populations import effect_rows
-from _semantic_populations import effects_table
-from _semantic_populations import layer_of
-from _semantic_populations import population_rows
-from _semantic_populations import populations_table
-from _semantic_statements import statements
 from absl.testing import absltest
 from absl.testing import parameterized
 import numpy as np
@@ -14,6 +7,12 @@ from scipy import stats
 
 import ooc_jax
 from ooc_jax import measures
+from ooc_jax.experiments.semantic_attention._populations import LABELLINGS
+from ooc_jax.experiments.semantic_attention._populations import effect_rows
+from ooc_jax.experiments.semantic_attention._populations import layer_of
+from ooc_jax.experiments.semantic_attention._populations import population_rows
+from ooc_jax.experiments.semantic_attention._statements import statements
+from ooc_jax.results import tables
 
 
 class PlantedTest(parameterized.TestCase):
@@ -144,7 +143,7 @@ class PlantedTest(parameterized.TestCase):
       own = [row for row in rows if row['context'] == context]
       q = stats.false_discovery_control([row['p_value'] for row in own])
       np.testing.assert_allclose([row['q_value'] for row in own], q)
-    table = effects_table(rows)
+    table = tables.EFFECTS.build_rows(rows)
     self.assertEqual(table.num_rows, len(rows))
     self.assertEqual(table['delta'][0].as_py(), rows[0]['delta'])
 
@@ -152,7 +151,9 @@ class PlantedTest(parameterized.TestCase):
     layers = self._layers({'output': (np.ones(6), np.ones(6))}, size=12)
     rows = effect_rows(layers, 'output', least=10, draws=10, seed=0)
     self.assertTrue(all('delta' not in row for row in rows))
-    self.assertEqual(effects_table(rows)['delta'].null_count, len(rows))
+    self.assertEqual(
+        tables.EFFECTS.build_rows(rows)['delta'].null_count, len(rows)
+    )
     found = statements(rows, tied=False)['inverse']
     self.assertEqual((found['verdict'], found['why'][:8]), (
         'not decided', '0 layers'
@@ -173,7 +174,7 @@ class PlantedTest(parameterized.TestCase):
       self.assertEqual(sum(row['counts']), values.size)
     edges = {tuple(r['edges']) for r in rows if r['context'] == 'query_pre'}
     self.assertLen(edges, 1)
-    self.assertEqual(populations_table(rows).num_rows, len(rows))
+    self.assertEqual(tables.POPULATIONS.build_rows(rows).num_rows, len(rows))
 
   def test_over_heads(self):
     values = {'query_pre': np.asarray([[1.0, 5.0], [2.0, 1.0]])}
