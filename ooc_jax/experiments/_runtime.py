@@ -27,6 +27,7 @@ from ooc_jax.dictionaries import Dictionary
 from ooc_jax.dictionaries import load_dictionary
 from ooc_jax.experiments._processes import on_first_process
 from ooc_jax.experiments._settings import SharedSettings
+from ooc_jax.experiments._summary import Summary
 from ooc_jax.model import Model
 
 DEFAULT_MODEL = 'tiny-gemma2'
@@ -40,19 +41,6 @@ class Run:
   """Where a run left its folder, and its `summary.json`."""
 
   folder: pathlib.Path
-  summary: Mapping[str, Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class Summary:
-  """What follows from the tables of an experiment.
-
-  Attributes:
-    tables: Further tables, by the name of their file.
-    summary: What becomes `summary.json`.
-  """
-
-  tables: Mapping[str, pa.Table]
   summary: Mapping[str, Any]
 
 
@@ -283,23 +271,12 @@ def open_folder(
 
 
 def finish(
-    folder: results.ResultsFolder,
-    summary: Summary,
-    draw: Callable[[results.ResultsFolder], None] | None,
+    folder: results.ResultsFolder, summary: Summary, figures: bool
 ) -> dict[str, Any]:
-  """Writes what follows from the tables; in the first process.
+  """Writes what follows from the tables, and draws it; in the first process."""
+  written = summary.write(folder)
+  if figures:
+    from ooc_jax import report  # Matplotlib is slow to import.
 
-  Args:
-    folder: Of the run, with its tables.
-    summary: Of the experiment.
-    draw: All figures of the folder; None draws none.
-
-  Returns:
-    The summary, as it is read back.
-  """
-  for name, table in summary.tables.items():
-    folder.write_table(name, table)
-  folder.write_summary(summary.summary)
-  if draw is not None:
-    draw(folder)
-  return folder.read_summary()
+    report.draw(folder.path)
+  return written

@@ -94,26 +94,6 @@ def run(
           {x: mine.read_layer(x) for x in layers},
           {x: mine.read_table(name) for x, name in nulls.items()},
       )
-      summary = summarise(found, config)
-      return _runtime.finish(mine, summary, _draw if figures else None)
+      return _runtime.finish(mine, summarise(found, config), figures)
 
     return _runtime.Run(pathlib.Path(out), folder.ask(finish))
-
-
-def _draw(folder: results.ResultsFolder) -> None:
-  """All figures of the run, one after another: each is some MB."""
-  from ooc_jax import report  # Matplotlib is slow to import.
-
-  path = folder.path
-  for readout in ('output', *folder.read_summary()['sides']):
-    end = '' if readout == 'output' else f'_{readout}'
-    curve = report.depth_curve(path, side=readout)
-    folder.write_figure(f'semantic_by_depth{end}', report.depth_figure([curve]))
-    measured = report.measure_distributions(path, side=readout)
-    folder.write_figure(f'measures{end}', report.distribution_figure(measured))
-    folder.write_figure(
-        f'sweep{end}', report.sweep_figure(report.sweep(path, side=readout))
-    )
-  pages = report.contact_sheet_figures(report.contact_sheet(path))
-  for name, page in pages.items():
-    folder.write_figure(f'features_{name}', page)

@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from ooc_jax import measures
 from ooc_jax import results
-from ooc_jax.experiments import _shapes
-from ooc_jax.experiments._runtime import Summary
+from ooc_jax.experiments._summary import Summary
+from ooc_jax.experiments._summary import share_shape
 from ooc_jax.experiments.output_prediction._compute import OutputTables
 from ooc_jax.experiments.output_prediction._config import OutputPrediction
 from ooc_jax.experiments.output_prediction._labels import MEASURES
@@ -97,7 +97,7 @@ def _readout_summary(
           'undertrained': _undertrained(features.values(), prefix),
       },
       'thresholds': dataclasses.asdict(first),
-      'shape': _shapes.share_shape(
+      'shape': share_shape(
           [row['layer'] for row in layers],
           [row['semantic']['share'] for row in layers],
           [row['features'] for row in layers],
