@@ -238,7 +238,7 @@ class FuzzTest(absltest.TestCase):
 
 @pytest.mark.slow
 class LongFuzzTest(FuzzTest):
-  examples = 3000
+  examples = 1000
 
 
 if __name__ == '__main__':
