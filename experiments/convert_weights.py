@@ -40,14 +40,6 @@ _LIST = flags.DEFINE_boolean(
 )
 
 
-# Of the model, for the dictionaries that are made of it.
-_DICTIONARY_PARTS = {
-    'mlp': ('mlp', 'norms'),
-    'tokens': ('embedding', 'unembedding', 'norms'),
-    'random': None,
-}
-
-
 def listing(words: str) -> list[str]:
   """A table of the models and releases whose line holds all of `words`."""
   models = [
@@ -141,21 +133,15 @@ def run(
     )
   if out is None:
     raise ooc_jax.InputError('A converted dictionary needs --out=FOLDER.')
-  if ooc_jax.dictionaries.is_saved_dictionary(dictionary):
-    loaded = ooc_jax.dictionaries.restore_dictionary(
-        dictionary, dtype=dtype, mesh=devices
-    )
-  else:
-    # The model maps some dictionaries to the stream: see `load_dictionary`.
-    parts = _DICTIONARY_PARTS.get(dictionary, ('attention', 'norms'))
-    loaded = ooc_jax.load_dictionary(
-        dictionary,
-        model=ooc_jax.load_model(source, parts=parts) if source else None,
-        layer=layer,
-        dtype=dtype,
-        mesh=devices,
-        revision=revision,
-    )
+  parts = ooc_jax.dictionaries.model_parts(dictionary)
+  loaded = ooc_jax.load_dictionary(
+      dictionary,
+      model=ooc_jax.load_model(source, parts=parts) if source else None,
+      layer=layer,
+      dtype=dtype,
+      mesh=devices,
+      revision=revision,
+  )
   return ooc_jax.dictionaries.save_dictionary(loaded, out, to=to)
 
 

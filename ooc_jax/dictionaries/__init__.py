@@ -1,4 +1,12 @@
-"""Directions to explain: SAEs, neurons, token embeddings, random directions."""
+"""Directions to explain: SAEs, neurons, token embeddings, random directions.
+
+`load_dictionary` finds what a name means (built in, a release of the registry,
+a path here, a path on the hub), has one of `FORMATS` read the files as they
+are, maps the result to the residual stream, where the site needs it with the
+model's weights, and puts it on the devices. `from_arrays` takes arrays in
+memory, `save_dictionary` writes what any of them gave, and the room `training`
+makes new ones.
+"""
 
 from ooc_jax.dictionaries._builtin import RANDOM_SIZE
 from ooc_jax.dictionaries._builtin import mlp_dictionary
@@ -9,9 +17,7 @@ from ooc_jax.dictionaries._dictionary import Dictionary
 from ooc_jax.dictionaries._dictionary import DictionarySite
 from ooc_jax.dictionaries._from_arrays import from_arrays
 from ooc_jax.dictionaries._load import load_dictionary
-from ooc_jax.dictionaries._load import restore_dictionary
 from ooc_jax.dictionaries._registry import DictionaryPlan
-from ooc_jax.dictionaries._registry import is_saved_dictionary
 from ooc_jax.dictionaries._registry import list_dictionaries
 from ooc_jax.dictionaries._registry import model_parts
 from ooc_jax.dictionaries._registry import plan_dictionary
@@ -30,14 +36,12 @@ __all__ = (
     'HOOKS',
     'Release',
     'from_arrays',
-    'is_saved_dictionary',
     'list_dictionaries',
     'load_dictionary',
     'mlp_dictionary',
     'model_parts',
     'plan_dictionary',
     'random_dictionary',
-    'restore_dictionary',
     'save_dictionary',
     'token_dictionary',
 )

@@ -95,16 +95,6 @@ def load_dictionary(
   return to_device(dictionary, dtype, mesh)
 
 
-def restore_dictionary(
-    folder: str | os.PathLike[str],
-    *,
-    dtype: Any = None,
-    mesh: Mesh | None = None,
-) -> Dictionary:
-  """`load_dictionary` of a folder that `save_dictionary` wrote."""
-  return load_dictionary(folder, dtype=dtype, mesh=mesh)
-
-
 def _check_options(options: Mapping[str, Any]) -> None:
   for name, value in options.items():
     if name not in _OPTIONS:

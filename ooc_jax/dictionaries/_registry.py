@@ -117,7 +117,7 @@ def model_parts(source: str | os.PathLike[str]) -> tuple[str, ...]:
   name = os.fspath(source)
   if name in BUILTIN:
     return BUILTIN[name]
-  if is_saved_dictionary(name):
+  if _is_own(name):
     return ()
   release = _releases().get(_resolved(name).partition('/')[0])
   if release is None:
@@ -165,7 +165,7 @@ def plan_dictionary(
   return DictionaryPlan(files, named.entry.size)
 
 
-def is_saved_dictionary(path: str) -> bool:
+def _is_own(path: str) -> bool:
   """Whether `path` is a folder that `save_dictionary` wrote."""
   try:
     return (pathlib.Path(path).expanduser() / OWN.weights).is_file()

@@ -6,6 +6,7 @@ from unittest import mock
 
 from absl.testing import absltest
 from absl.testing import parameterized
+import flax
 from huggingface_hub import constants
 import numpy as np
 
@@ -13,7 +14,12 @@ from ooc_jax import InputError
 from ooc_jax import load_dictionary
 from ooc_jax.dictionaries import _locations
 from ooc_jax.dictionaries import _registry
+from ooc_jax.dictionaries import from_arrays
 from ooc_jax.dictionaries import list_dictionaries
+from ooc_jax.dictionaries import model_parts
+from ooc_jax.dictionaries import plan_dictionary
+from ooc_jax.dictionaries import save_dictionary
+from ooc_jax.model import part_of
 from tests.dictionaries import written
 from tests.dictionaries.models import tiny_model
 
@@ -256,6 +262,78 @@ class NamesTest(parameterized.TestCase):
   def test_refuses(self, source, asked, message):
     with self.assertRaisesRegex(InputError, message):
       load_dictionary(source, **asked)
+
+
+class PlanTest(parameterized.TestCase):
+  """What is known of a dictionary before it is read."""
+
+  @parameterized.parameters(
+      ('mlp', ('mlp', 'norms')),
+      ('tokens', ('embedding',)),
+      ('random', ()),
+      ('gemma-scope-2b-pt-res-canonical', ()),
+      ('gemma-scope-2b-pt-mlp/layer_{layer}/width_16k/average_l0_44', ()),
+      ('gemma-scope-2b-pt-att-canonical', ('attention', 'norms')),
+      ('gemma-2-2b/12-gemmascope-att-16k', ('attention', 'norms')),
+      ('gemma-scope-2-1b-pt-transcoders-all', ('norms',)),
+      ('llama_scope_lxa_8x/l{layer}a_8x', ()),
+      # Which hook it is of is not known before it is read.
+      ('someone/their-saes/layer_3', ('attention', 'norms')),
+      ('nowhere.npz', ('attention', 'norms')),
+  )
+  def test_parts_of_the_model(self, source, parts):
+    self.assertEqual(model_parts(source), parts)
+
+  def test_what_was_saved_needs_no_part(self):
+    folder = pathlib.Path(self.create_tempdir().full_path) / 'saved'
+    save_dictionary(from_arrays(np.eye(3), layer=0, hook='attn_z'), folder)
+    self.assertEqual(model_parts(folder), ())
+
+  def test_the_parts_are_enough(self):
+    model = tiny_model('gemma2')
+    flat = flax.traverse_util.flatten_dict(model.params)
+    for source in ('mlp', 'tokens', 'random'):
+      few = {k: x for k, x in flat.items() if part_of(k) in model_parts(source)}
+      params = flax.traverse_util.unflatten_dict(few)
+      read = [
+          load_dictionary(source, model=m, layer=1)
+          for m in (model, model.replace(params=params))
+      ]
+      np.testing.assert_array_equal(read[0].decoder, read[1].decoder)
+      np.testing.assert_array_equal(read[0].encoder, read[1].encoder)
+
+  @parameterized.parameters(
+      ('mlp', 36),
+      ('random', 4096),
+      ('tiny-gemma2-res/layer_{layer}', 1024),
+      ('tiny-llama3-res', 1024),
+  )
+  def test_size_of_what_needs_no_download(self, source, size):
+    plan = plan_dictionary(source, 1, tiny_model('gemma2').config)
+    self.assertEqual(plan.size, size)
+    self.assertEmpty(plan.files)
+
+  def test_sizes_of_releases(self):
+    releases = {r.name: r for r in list_dictionaries()}
+    for release, name, size in (
+        ('gemma-scope-2b-pt-res', 'embedding/width_4k/average_l0_6', 4096),
+        ('gemma-scope-2b-pt-res', 'layer_5/width_1m/average_l0_9', 2**20),
+        ('gemma-scope-9b-pt-res', 'layer_0/width_131k/average_l0_8', 2**17),
+        ('gemma-scope-2-1b-pt-res', 'layer_7_width_65k_l0_big', 2**16),
+        ('gemma-scope-2-1b-pt-res', 'layer_7_width_262k_l0_big', 2**18),
+        ('llama_scope_lxr_8x', 'l0r_8x', 32768),
+        ('llama_scope_lxm_32x', 'l31m_32x', 131072),
+    ):
+      self.assertEqual(releases[release].entries[name].size, size, name)
+    tiny = load_dictionary('tiny-gemma2-res/layer_1')
+    self.assertEqual(tiny.size, 1024)
+
+  def test_what_is_not_known_before_it_is_read(self):
+    config = tiny_model('gemma2').config
+    with self.assertRaisesRegex(InputError, 'no release that is listed'):
+      plan_dictionary('someone/saes/layer_1', 1, config)
+    with self.assertRaisesRegex(InputError, 'nothing of layer 26'):
+      plan_dictionary('gemma-scope-2b-pt-res-canonical', 26, config)
 
 
 class HubTest(parameterized.TestCase):

@@ -26,7 +26,6 @@ from ooc_jax.checkpoints import _find
 from ooc_jax.checkpoints import _folder
 from ooc_jax.checkpoints import _stream
 from ooc_jax.checkpoints import convert_model
-from ooc_jax.dictionaries import restore_dictionary
 from ooc_jax.dictionaries import save_dictionary
 from tests.tiny import make_checkpoint
 
@@ -376,7 +375,7 @@ class DictionaryTest(FolderTest):
     model = ooc_jax.load_model(self.source)
     expected = ooc_jax.load_dictionary(kind, model=model, layer=1)
     for folder in (self.ours, back):
-      again = restore_dictionary(folder)
+      again = ooc_jax.load_dictionary(folder)
       self.assertEqual(_bits(again), _bits(expected))
       self.assertEqual(again.site, expected.site)
       self.assertEqual(again.name, expected.name)
@@ -394,18 +393,18 @@ class DictionaryTest(FolderTest):
       self.assertIn(old, good)
       path.write_text(good.replace(old, new))
       with self.assertRaisesRegex(ooc_jax.InputError, str(self.ours)):
-        restore_dictionary(self.ours)
+        ooc_jax.load_dictionary(self.ours)
     path.write_text(good)
-    restore_dictionary(self.ours)
+    ooc_jax.load_dictionary(self.ours)
     arrays = self.ours / 'dictionary.safetensors'
     arrays.write_bytes(arrays.read_bytes()[:-1])
     with self.assertRaisesRegex(ooc_jax.InputError, 'is damaged'):
-      restore_dictionary(self.ours)
+      ooc_jax.load_dictionary(self.ours)
     again = self.root / 'again'
     save_dictionary(dictionary, again)
     shutil.rmtree(again / 'arrays')
     with self.assertRaisesRegex(ooc_jax.InputError, 'is damaged'):
-      restore_dictionary(again)
+      ooc_jax.load_dictionary(again)
 
 
 class CommandTest(FolderTest):
