@@ -1,5 +1,6 @@
 """A dictionary: a set of directions in one model's activation space."""
 
+from collections.abc import Mapping
 import dataclasses
 import operator
 from typing import Any
@@ -14,21 +15,21 @@ from ooc_jax._errors import InputError
 from ooc_jax.model import Site
 
 _HIGHEST = jax.lax.Precision.HIGHEST
-# Hook -> what an encoder there reads: the residual stream itself, the stream
-# divided by its RMS, or something that is no direction of the stream. A hook
-# that a forward pass shows has the name of its `Site`.
-_READS = {
-    Site.RESID_PRE.value: 'stream',
-    Site.RESID_MID.value: 'stream',
-    Site.RESID_POST.value: 'stream',
-    'embedding': 'stream',
-    'mlp_in': 'normed',
-    'mlp_neuron': 'normed',
-    'attn_z': 'elsewhere',
-    Site.ATTN_OUT.value: 'elsewhere',
-    Site.MLP_OUT.value: 'elsewhere',
+# Site -> what an encoder there reads: the residual stream itself, the stream
+# divided by its RMS, or something that is no direction of the stream.
+_READS: Mapping[str, str] = {
+    Site.RESID_PRE: 'stream',
+    Site.RESID_MID: 'stream',
+    Site.RESID_POST: 'stream',
+    Site.EMBEDDING: 'stream',
+    Site.MLP_IN: 'normed',
+    Site.MLP_NEURON: 'normed',
+    Site.ATTN_Z: 'elsewhere',
+    Site.ATTN_OUT: 'elsewhere',
+    Site.MLP_OUT: 'elsewhere',
 }
-HOOKS = tuple(_READS)
+HOOKS = tuple(map(str, _READS))
+_WRITES_ELSEWHERE = (Site.MLP_IN, Site.MLP_NEURON, Site.ATTN_Z)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +51,7 @@ class DictionarySite:
 
   Attributes:
     layer: Of the model, from 0.
-    hook: One of `HOOKS`.
+    hook: A `ooc_jax.Site`, or its name.
   """
 
   layer: int
@@ -58,17 +59,18 @@ class DictionarySite:
 
   @property
   def tap(self) -> tuple[Site, int]:
-    """Where a forward pass shows what is read here, for `run_with_taps`.
+    """Where a forward pass has what is read and written here.
 
     Raises:
-      InputError: It does not.
+      InputError: What is read at this hook is written elsewhere.
     """
-    if self.hook == 'embedding':
+    if self.hook == Site.EMBEDDING:
       return Site.RESID_PRE, 0
-    if self.hook not in list(Site):
+    if self.hook in _WRITES_ELSEWHERE:
       raise InputError(
-          f'No forward pass shows what is at {self.hook!r}; choose one of'
-          f' {", ".join(Site)}.'
+          f'A dictionary of the hook {self.hook!r} reads at one place and'
+          ' writes at another; choose one of'
+          f' {", ".join(x for x in HOOKS if x not in _WRITES_ELSEWHERE)}.'
       )
     return Site(self.hook), self.layer
 

@@ -26,6 +26,7 @@ from ooc_jax.model._model import parts_needed
 from ooc_jax.model._model import random_weights
 from ooc_jax.model._rope import apply_rope
 from ooc_jax.model._rope import rope_frequencies
+from ooc_jax.model._taps import TAPPED
 from ooc_jax.model._taps import Site
 from ooc_jax.model._taps import Tap
 from ooc_jax.model._taps import no_tap
@@ -40,6 +41,7 @@ __all__ = (
     'PARTS',
     'Rope',
     'Site',
+    'TAPPED',
     'Tap',
     'Tokenizer',
     'Transformer',

@@ -12,6 +12,9 @@ import numpy as np
 from ooc_jax.model._config import ModelConfig
 from ooc_jax.model._rope import apply_rope
 from ooc_jax.model._rope import rope_frequencies
+from ooc_jax.model._taps import Site
+from ooc_jax.model._taps import Tap
+from ooc_jax.model._taps import no_tap
 
 _ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     'silu': jax.nn.silu,
@@ -77,12 +80,22 @@ def softcap(x: Float[Array, '...'], cap: float | None) -> Float[Array, '...']:
 
 
 def rms_norm(
-    x: Float[Array, '*batch D'], gain: Float[Array, 'D'], eps: float
+    x: Float[Array, '*batch D'],
+    gain: Float[Array, 'D'],
+    eps: float,
+    tap: Callable[[Array], Array] = lambda x: x,
 ) -> Float[Array, '*batch D']:
-  """x / sqrt(mean(x²) + eps) times `gain`, in float32, returned as x.dtype."""
+  """x / sqrt(mean(x²) + eps) times `gain`, in float32, returned as x.dtype.
+
+  Args:
+    x: Rows.
+    gain: One number a column.
+    eps: Added to the mean square.
+    tap: Reads or replaces the rows before the gain.
+  """
   x32 = x.astype(jnp.float32)
   mean_square = jnp.mean(jnp.square(x32), axis=-1, keepdims=True)
-  normed = x32 * jax.lax.rsqrt(mean_square + eps)
+  normed = tap(x32 * jax.lax.rsqrt(mean_square + eps))
   gain = gain.astype(jnp.float32).reshape((1,) * (x.ndim - 1) + (-1,))
   return (normed * gain).astype(x.dtype)
 
@@ -102,11 +115,14 @@ class RMSNorm(nn.Module):
 
   @nn.compact
   def __call__(
-      self, x: Float[Array, '*batch width']
+      self,
+      x: Float[Array, '*batch width'],
+      tap: Callable[[Array], Array] = lambda x: x,
   ) -> Float[Array, '*batch width']:
     init = nn.initializers.constant(1.0 - self.offset)
     weight = self.param('weight', init, (x.shape[-1],))
-    return rms_norm(x, weight.astype(jnp.float32) + self.offset, self.eps)
+    gain = weight.astype(jnp.float32) + self.offset
+    return rms_norm(x, gain, self.eps, tap)
 
 
 class Attention(nn.Module):
@@ -117,7 +133,11 @@ class Attention(nn.Module):
 
   @nn.compact
   def __call__(
-      self, x: Float[Array, 'B T D'], positions: Int[Array, 'B T']
+      self,
+      x: Float[Array, 'B T D'],
+      positions: Int[Array, 'B T'],
+      *,
+      tap: Tap = no_tap,
   ) -> Float[Array, 'B T D']:
     c = self.config
     init = nn.initializers.normal(c.embed_dim**-0.5)
@@ -148,7 +168,8 @@ class Attention(nn.Module):
     scores = jnp.where(mask_TS[None, None, None], scores, -jnp.inf)
     probs = jax.nn.softmax(scores, axis=-1).astype(x.dtype)
     out = product('BKGTS,BSKH->BTKGH', probs, v_BSKH).astype(x.dtype)
-    out_BTNH = out.reshape(B, T, N, H)
+    out_BTZ = tap(Site.ATTN_Z, self.layer, out.reshape(B, T, N * H))
+    out_BTNH = out_BTZ.reshape(B, T, N, H)
     return product('BTNH,NHD->BTD', out_BTNH, w['output']).astype(x.dtype)
 
 

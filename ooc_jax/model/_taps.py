@@ -10,19 +10,31 @@ from ooc_jax._errors import InputError
 
 
 class Site(enum.StrEnum):
-  """A place where an activation of width D can be read or replaced.
+  """A place in a model: where activations are, and where dictionaries are of.
 
   `RESID_PRE` is the residual stream before a layer, `RESID_MID` the stream
   between attention and MLP, `RESID_POST` the stream after the layer (which
   feeds the attention of the next one). `ATTN_OUT` and `MLP_OUT` are what is
-  added to the stream: in Gemma after the post-norm.
+  added to the stream: in Gemma after the post-norm. `ATTN_Z` is what the heads
+  give before W_O, [N·H], and `MLP_IN` the stream before the MLP divided by its
+  RMS, before the norm's gain. `EMBEDDING` is what the stream receives of a
+  token, its scale included, and `MLP_NEURON` are the neurons of the MLP: only
+  dictionaries are of these two, and a forward pass has no tap there.
   """
 
   RESID_PRE = enum.auto()
+  ATTN_Z = enum.auto()
   ATTN_OUT = enum.auto()
   RESID_MID = enum.auto()
+  MLP_IN = enum.auto()
   MLP_OUT = enum.auto()
   RESID_POST = enum.auto()
+  EMBEDDING = enum.auto()
+  MLP_NEURON = enum.auto()
+
+
+# The places that a forward pass reaches, once a layer and in this order.
+TAPPED = tuple(Site)[:7]
 
 
 Key = tuple[Site, int]  # Site and layer.

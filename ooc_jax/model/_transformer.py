@@ -1,5 +1,7 @@
 """Every family's text models as one flax.linen module."""
 
+import functools
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
@@ -37,11 +39,12 @@ class Layer(nn.Module):
 
     x = tap(Site.RESID_PRE, i, x)
     normed = norm('attention_norm')(x)
-    out = Attention(c, i, name='attention')(normed, positions)
+    out = Attention(c, i, name='attention')(normed, positions, tap=tap)
     if c.post_norms:
       out = norm('post_attention_norm')(out)
     x = tap(Site.RESID_MID, i, x + tap(Site.ATTN_OUT, i, out))
-    out = MLP(c, name='mlp')(norm('mlp_norm')(x))
+    normed = norm('mlp_norm')(x, functools.partial(tap, Site.MLP_IN, i))
+    out = MLP(c, name='mlp')(normed)
     if c.post_norms:
       out = norm('post_mlp_norm')(out)
     return tap(Site.RESID_POST, i, x + tap(Site.MLP_OUT, i, out))

@@ -15,6 +15,7 @@ import numpy as np
 
 from ooc_jax.checkpoints import load_model
 from ooc_jax.model import Model
+from ooc_jax.model import Site
 
 FOLDER = pathlib.Path(__file__).parent / 'golden'
 NAMES = tuple(sorted(p.name for p in FOLDER.iterdir()))
@@ -36,7 +37,7 @@ class Golden:
   positions: np.ndarray
   logits: np.ndarray
   site_positions: np.ndarray
-  sites: dict[str, np.ndarray]
+  sites: dict[Site, np.ndarray]
 
   def short(self, length: int) -> 'Golden':
     """The first `length` positions: a causal model computes the same."""
@@ -60,7 +61,7 @@ def load(name: str) -> Golden:
       positions=arrays.pop('positions'),
       logits=arrays.pop('logits'),
       site_positions=arrays.pop('site_positions'),
-      sites=arrays,
+      sites={Site(name): x for name, x in arrays.items()},
   )
 
 

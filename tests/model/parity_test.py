@@ -49,11 +49,10 @@ class ParityTest(parameterized.TestCase):
         functools.partial(
             run_with_taps,
             functools.partial(forward, golden.model),
-            save=[(site, i) for site in Site for i in layers],
+            save=[(site, i) for site in golden.sites for i in layers],
         )
     )(golden.tokens)
-    for site in Site:
-      expected = golden.sites[site]
+    for site, expected in golden.sites.items():
       actual = np.stack([saved[site, i] for i in layers])
       np.testing.assert_allclose(
           actual[:, :, golden.site_positions],

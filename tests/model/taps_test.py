@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ooc_jax._errors import InputError
+from ooc_jax.model import TAPPED
 from ooc_jax.model import Model
 from ooc_jax.model import ModelConfig
 from ooc_jax.model import Rope
@@ -71,17 +72,18 @@ class TapsTest(parameterized.TestCase):
     return run_with_taps(fn, self.tokens, **kwargs)
 
   def test_saving_changes_nothing(self):
-    keys = [(site, i) for site in Site for i in range(3)]
+    keys = [(site, i) for site in TAPPED for i in range(3)]
     out, saved = self.taps(save=keys)
     self.assertCountEqual(saved, keys)
     # Compiled as one, and operation by operation: rounding remains.
     np.testing.assert_allclose(out, self.plain, rtol=0, atol=1e-5)
-    for x in saved.values():
-      self.assertEqual(x.shape, (2, 8, 10))
+    for (site, _), x in saved.items():
+      width = 24 if site == Site.ATTN_Z else 10
+      self.assertEqual(x.shape, (2, 8, width))
 
   def test_the_stream_adds_up(self):
     """What the sites say of themselves, at every layer."""
-    keys = [(site, i) for site in Site for i in range(3)]
+    keys = [(site, i) for site in TAPPED for i in range(3)]
     _, saved = self.taps(save=keys)
     for i in range(3):
       mid = saved[Site.RESID_PRE, i] + saved[Site.ATTN_OUT, i]
@@ -95,14 +97,29 @@ class TapsTest(parameterized.TestCase):
     scaled = self.model.params['embedding'][self.tokens] * jnp.sqrt(10.0)
     np.testing.assert_allclose(saved[Site.RESID_PRE, 0], scaled, rtol=1e-6)
 
-  @parameterized.parameters(*Site)
+  def test_what_blocks_read_and_heads_give(self):
+    places = (Site.ATTN_Z, Site.ATTN_OUT, Site.RESID_MID, Site.MLP_IN)
+    _, saved = self.taps(save=[(site, 1) for site in places])
+    z, out, mid, read = (saved[site, 1] for site in places)
+    layer = self.model.params['layer_1']
+
+    def rms(x):
+      return x / np.sqrt((np.square(x)).mean(-1, keepdims=True) + 1e-5)
+
+    mid, z = np.asarray(mid, np.float64), np.asarray(z, np.float64)
+    np.testing.assert_allclose(read, rms(mid), rtol=1e-5, atol=1e-6)
+    written = z @ np.asarray(layer['attention']['output']).reshape(24, 10)
+    gain = 1 + np.asarray(layer['post_attention_norm']['weight'])
+    np.testing.assert_allclose(out, rms(written) * gain, rtol=1e-4, atol=1e-5)
+
+  @parameterized.parameters(*TAPPED)
   def test_own_activation_put_back_changes_nothing(self, site):
     key = (site, 1)
     out, saved = self.taps(save=[key])
     again, _ = self.taps(edits={key: lambda _: saved[key]})
     np.testing.assert_array_equal(again, out)
 
-  @parameterized.parameters(*Site)
+  @parameterized.parameters(*TAPPED)
   def test_an_edit_acts_and_is_what_is_saved(self, site):
     key = (site, 1)
     out, saved = self.taps(save=[key], edits={key: lambda x: 0 * x + 1.5})
@@ -151,6 +168,7 @@ class TapsTest(parameterized.TestCase):
   @parameterized.parameters(
       ([(Site.RESID_PRE, 3)], 'resid_pre of layer 3'),
       ([(Site.ATTN_OUT, -1)], 'attn_out of layer -1'),
+      ([(Site.MLP_NEURON, 1)], 'mlp_neuron of layer 1'),
   )
   def test_a_site_that_is_not_there_is_refused(self, keys, named):
     with self.assertRaisesRegex(InputError, named):

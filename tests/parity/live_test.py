@@ -111,13 +111,13 @@ class LiveTest(parameterized.TestCase):
         functools.partial(
             run_with_taps,
             functools.partial(forward, model),
-            save=[(site, i) for site in Site for i in layers],
+            save=[(Site(site), i) for site in sites for i in layers],
         )
     )(jnp.asarray(tokens, jnp.int32))
     np.testing.assert_allclose(actual, logits, rtol=0, atol=_TOLERANCE)
-    for site in Site:
+    for site in sites:
       np.testing.assert_allclose(
-          np.stack([saved[site, i] for i in layers]),
+          np.stack([saved[Site(site), i] for i in layers]),
           sites[site],
           rtol=0,
           atol=1e-4,
