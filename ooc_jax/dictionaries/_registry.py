@@ -61,7 +61,9 @@ class DictionaryPlan:
 
 @functools.cache
 def _releases() -> dict[str, tuple[Format, Release]]:
-  return {r.name: (f, r) for f in FORMATS for r in f.releases()}
+  found = [(f, release) for f in FORMATS for release in f.releases()]
+  found.sort(key=lambda x: x[1].repo is not None)  # What is here comes first.
+  return {release.name: (f, release) for f, release in found}
 
 
 def list_dictionaries() -> tuple[Release, ...]:
