@@ -11,7 +11,7 @@ import pyarrow as pa
 from ooc_jax import measures
 
 ALL_LAYERS = -1  # The layer of a null that is the same at every layer.
-MEASURES = tuple(measures.LOW_IS_COHERENT)
+MEASURES = tuple(m.name for m in measures.MEASURES)
 
 
 def prefix_of(side: str) -> str:
@@ -30,12 +30,11 @@ def null_table(
     side: str, layer: int, coherence: measures.Coherence
 ) -> pa.Table:
   """One row a random direction."""
-  columns = {name: getattr(coherence, name) for name in MEASURES}
-  size = np.size(coherence.cosine)
+  size = coherence.size
   return pa.table({
       'side': [side] * size,
       'layer': np.full(size, layer, np.int32),
-      **columns,
+      **coherence,
   })
 
 
@@ -124,7 +123,7 @@ def label_columns(side: Side, rule: str) -> dict[str, np.ndarray]:
 
 def labels_table(sides: Sequence[Side], rule: str) -> pa.Table:
   """One row a feature of every layer, from every side."""
-  sizes = {x: np.size(c.cosine) for x, c in sides[0].coherences.items()}
+  sizes = {x: c.size for x, c in sides[0].coherences.items()}
   columns = {
       'layer': np.repeat(
           np.asarray(list(sizes), np.int32), list(sizes.values())

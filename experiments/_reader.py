@@ -36,8 +36,7 @@ _COLUMNS = {
     'entropy': 'of the softmax over the tokens that count, nats',
     'top_mass': 'probability of the top tokens',
     'top_entropy': 'of the top tokens renormalised, nats',
-    'levenshtein': 'mean pairwise edit distance over the longer length',
-    'cosine': 'mean pairwise cosine of the top tokens in the token space',
+    **{measure.name: measure.description for measure in measures.MEASURES},
     'undertrained': 'how many of the top tokens look under-trained',
 }
 _ACTIVE = 'share of tokens over the threshold of the feature'
@@ -82,7 +81,7 @@ class Reader:
     self._model = model
     self._moments = _moments(model, study, sides, self._mask, mesh)
     self._space = measures.token_space(table, self._mask, study.token_space)
-    self._strings = measures.model_string_table(model)
+    self._strings = measures.model_strings(model)
     self._tokens = np.asarray(tokenizer.token_strings(), object)
     _memory.give_back()
 
@@ -179,8 +178,7 @@ class Reader:
     derived = {
         'top_tokens': self._tokens[top].tolist(),
         'bottom_tokens': self._tokens[bottom].tolist(),
-        'levenshtein': coherence.levenshtein,
-        'cosine': coherence.cosine,
+        **coherence,
         'undertrained': self._suspects[top].sum(axis=1, dtype=np.int32),
     }
     return {

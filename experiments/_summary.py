@@ -1,7 +1,6 @@
 """The summary of experiment 1, from the tables of its layers and nulls."""
 
 from collections.abc import Iterable, Mapping
-import dataclasses
 import json
 from typing import Any
 
@@ -47,9 +46,9 @@ def side_summary(
         'weights': json.loads(table.schema.metadata[_WEIGHTS]),
         **row,
         'undertrained': _undertrained([table], prefix),
-        'thresholds': dataclasses.asdict(cuts),
+        'thresholds': cuts.as_dict(),
     })
-  pooled = _pooled(side.coherences.values())
+  pooled = measures.Coherence.concatenate(list(side.coherences.values()))
   whole = [
       (side.coherences[x], side.nulls[x], side.thresholds[x]) for x in tables
   ]
@@ -67,7 +66,7 @@ def side_summary(
   return {
       'layers': layers,
       'total': total | {'undertrained': _undertrained(tables.values(), prefix)},
-      'thresholds': dataclasses.asdict(first),
+      'thresholds': first.as_dict(),
       'shape': _shapes.share_shape(
           [row['layer'] for row in layers],
           [row['semantic']['share'] for row in layers],
@@ -85,14 +84,6 @@ def _null_labels(side: Side, rule: str) -> np.ndarray:
   return np.concatenate([
       measures.is_semantic(null, cuts, rule) for null, cuts in distinct.values()
   ])
-
-
-def _pooled(coherences: Iterable[measures.Coherence]) -> measures.Coherence:
-  coherences = list(coherences)
-  return measures.Coherence(**{
-      name: np.concatenate([getattr(c, name) for c in coherences])
-      for name in MEASURES
-  })
 
 
 def _undertrained(tables: Iterable[pa.Table], prefix: str) -> float:
@@ -167,12 +158,12 @@ def examples(
     tables: Mapping[int, pa.Table],
     coherences: Mapping[int, measures.Coherence],
     count: int,
-) -> list[results.Example]:
+) -> list[Any]:
   """The features of lowest mean rank in the measures, one a top token."""
-  pooled = _pooled(coherences.values())
-  ranks = np.zeros(np.size(pooled.cosine))
-  for name, low in measures.LOW_IS_COHERENT.items():
-    values = getattr(pooled, name) * (1 if low else -1)
+  pooled = measures.Coherence.concatenate(list(coherences.values()))
+  ranks = np.zeros(pooled.size)
+  for measure in pooled.measures:
+    values = measure.lowered(pooled[measure.name])
     # Ranks of equal values by position: stable, so the same in every run.
     order = np.argsort(values, kind='stable')
     ranks[order] += np.arange(values.size)
@@ -196,9 +187,7 @@ def examples(
       {
           'layer': layer,
           'feature': feature,
-          'levenshtein': tables[layer]['levenshtein'][feature].as_py(),
-          'cosine': tables[layer]['cosine'][feature].as_py(),
-          'entropy': tables[layer]['entropy'][feature].as_py(),
+          **{m: tables[layer][m][feature].as_py() for m in MEASURES},
           'tokens': tokens,
       }
       for layer, feature, tokens in chosen

@@ -36,6 +36,7 @@ from _study import parse_layers
 import _topology
 import pyarrow as pa
 
+from ooc_jax import measures
 from ooc_jax import report
 from ooc_jax import results
 
@@ -114,15 +115,15 @@ def parts_of(study: Study) -> tuple[str, ...]:
 def _findings(study: Study, summary: Mapping[str, Any]) -> list[str]:
   """What the run found, in sentences."""
   limits, total = summary['thresholds'], summary['total']
+  conditions = ', '.join(
+      measure.condition(limits[measure.name])
+      for measure in measures.MEASURES
+  )
   low, high = total['excess_low'], total['excess_high']
   shape = summary['shape']
   p = '' if shape['p_value'] is None else f' (p = {shape["p_value"]:.2g})'
   lines = [
-      (
-          f'Semantic: {study.rule} of edit distance <'
-          f' {limits["levenshtein"]:.3f}, cosine > {limits["cosine"]:.3f},'
-          f' entropy < {limits["entropy"]:.3f} nats ({study.thresholds}).'
-      ),
+      f'Semantic: {study.rule} of {conditions} ({study.thresholds}).',
       (
           f'Random directions ({study.null}): {total["null_share"]:.1%} are'
           f' called semantic; excess {total["excess"]:.1%} ({low:.1%} to'

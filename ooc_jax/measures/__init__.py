@@ -3,13 +3,10 @@
 from ooc_jax.measures._bootstrap import ShareInterval
 from ooc_jax.measures._bootstrap import bootstrap_excess
 from ooc_jax.measures._bootstrap import bootstrap_share
+from ooc_jax.measures._coherence import MEASURES
 from ooc_jax.measures._coherence import Coherence
 from ooc_jax.measures._coherence import coherence
 from ooc_jax.measures._coherence import lens_coherence
-from ooc_jax.measures._coherence import model_string_table
-from ooc_jax.measures._coherence import model_token_space
-from ooc_jax.measures._cosine import mean_pairwise_cosine
-from ooc_jax.measures._decision import LOW_IS_COHERENT
 from ooc_jax.measures._decision import RULES
 from ooc_jax.measures._decision import THRESHOLD_KINDS
 from ooc_jax.measures._decision import Thresholds
@@ -21,14 +18,14 @@ from ooc_jax.measures._depth_shape import SHAPES
 from ooc_jax.measures._depth_shape import DepthShape
 from ooc_jax.measures._depth_shape import depth_shape
 from ooc_jax.measures._depth_shape import share_errors
-from ooc_jax.measures._edit_distance import mean_pairwise_edit_distance
+from ooc_jax.measures._measure import Measure
 from ooc_jax.measures._null import NULL_SIZE
 from ooc_jax.measures._null import isotropic_directions
 from ooc_jax.measures._null import matched_directions
-from ooc_jax.measures._null_level import null_p_values
-from ooc_jax.measures._null_level import null_thresholds
-from ooc_jax.measures._null_level import q_values
-from ooc_jax.measures._null_level import rule_p_values
+from ooc_jax.measures._null import null_p_values
+from ooc_jax.measures._null import null_thresholds
+from ooc_jax.measures._null import q_values
+from ooc_jax.measures._null import rule_p_values
 from ooc_jax.measures._participation import CONTEXTS
 from ooc_jax.measures._participation import KINDS
 from ooc_jax.measures._participation import PARTICIPATION_QUANTILES
@@ -41,8 +38,6 @@ from ooc_jax.measures._participation import participates
 from ooc_jax.measures._participation import participation_shares
 from ooc_jax.measures._participation import participation_statistics
 from ooc_jax.measures._participation import pooled_quantile
-from ooc_jax.measures._participation_sweep import PARTICIPATION_ALPHAS
-from ooc_jax.measures._participation_sweep import participation_sweep
 from ooc_jax.measures._populations import EffectSize
 from ooc_jax.measures._populations import MannWhitney
 from ooc_jax.measures._populations import Population
@@ -56,14 +51,18 @@ from ooc_jax.measures._relation import Relation
 from ooc_jax.measures._relation import crossing
 from ooc_jax.measures._relation import relation_over_depth
 from ooc_jax.measures._relation import verdict
-from ooc_jax.measures._string_table import StringTable
-from ooc_jax.measures._string_table import string_table
+from ooc_jax.measures._strings import mean_pairwise_edit_distance
+from ooc_jax.measures._strings import model_strings
+from ooc_jax.measures._sweep import PARTICIPATION_ALPHAS
 from ooc_jax.measures._sweep import SWEEP_ALPHAS
 from ooc_jax.measures._sweep import SWEEP_QUANTILES
 from ooc_jax.measures._sweep import WHOLE_MODEL
+from ooc_jax.measures._sweep import participation_sweep
 from ooc_jax.measures._sweep import sweep
 from ooc_jax.measures._token_space import TOKEN_SPACES
 from ooc_jax.measures._token_space import TokenSpace
+from ooc_jax.measures._token_space import mean_pairwise_cosine
+from ooc_jax.measures._token_space import model_token_space
 from ooc_jax.measures._token_space import token_space
 
 __all__ = (
@@ -73,8 +72,9 @@ __all__ = (
     'EffectSize',
     'HeadsInterval',
     'KINDS',
-    'LOW_IS_COHERENT',
+    'MEASURES',
     'MannWhitney',
+    'Measure',
     'NULL_SIZE',
     'PARTICIPATION_ALPHAS',
     'PARTICIPATION_QUANTILES',
@@ -84,7 +84,6 @@ __all__ = (
     'RULES',
     'SHAPES',
     'ShareInterval',
-    'StringTable',
     'SWEEP_ALPHAS',
     'SWEEP_QUANTILES',
     'THRESHOLD_KINDS',
@@ -110,7 +109,7 @@ __all__ = (
     'mean_pairwise_cosine',
     'mean_pairwise_edit_distance',
     'median_error',
-    'model_string_table',
+    'model_strings',
     'model_token_space',
     'null_cutoffs',
     'null_p_values',
@@ -128,7 +127,6 @@ __all__ = (
     'rule_p_values',
     'share_errors',
     'split_by_label',
-    'string_table',
     'sweep',
     'token_space',
     'verdict',

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 import numpy as np
 
 from ooc_jax._errors import InputError
@@ -49,7 +49,7 @@ def bootstrap_share(
   share, resampled = _resample(
       labels, draws, level, np.random.default_rng(seed)
   )
-  return _interval(share, resampled, level)
+  return ShareInterval(share, *percentile_interval(resampled, level))
 
 
 def bootstrap_excess(
@@ -83,7 +83,26 @@ def bootstrap_excess(
   rng = np.random.default_rng(seed)
   share, resampled = _resample(labels, draws, level, rng)
   chance, null_resampled = _resample(null_labels, draws, level, rng)
-  return _interval(share - chance, resampled - null_resampled, level)
+  return ShareInterval(
+      share - chance, *percentile_interval(resampled - null_resampled, level)
+  )
+
+
+def check_bootstrap(level: float, draws: int) -> None:
+  """Refuses a level that is none, and no draws."""
+  if not 0.0 < level < 1.0 or draws < 1:
+    raise InputError(
+        f'The bootstrap has level {level} and {draws} draws: give a level'
+        ' between 0 and 1 and at least one draw.'
+    )
+
+
+def percentile_interval(
+    resampled: Float[np.ndarray, 'draws'], level: float
+) -> tuple[float, float]:
+  """The quantiles between which a share `level` of the resamples lies."""
+  low, high = np.quantile(resampled, ((1 - level) / 2, (1 + level) / 2))
+  return float(low), float(high)
 
 
 def _resample(labels, draws, level, rng) -> tuple[float, np.ndarray]:
@@ -92,15 +111,6 @@ def _resample(labels, draws, level, rng) -> tuple[float, np.ndarray]:
     raise InputError(
         'There are no labels to take a share of: give at least one feature.'
     )
-  if not 0.0 < level < 1.0 or draws < 1:
-    raise InputError(
-        f'The bootstrap has level {level} and {draws} draws: give a level'
-        ' between 0 and 1 and at least one draw.'
-    )
+  check_bootstrap(level, draws)
   share = float(labels.mean())
   return share, rng.binomial(labels.size, share, draws) / labels.size
-
-
-def _interval(share, resampled, level) -> ShareInterval:
-  low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
-  return ShareInterval(share, float(low), float(high))

@@ -1,32 +1,46 @@
-"""The three measures of how well the top tokens of a feature go together."""
+"""How well the top tokens of a feature go together, by every measure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from flax import struct
+import jax
 from jaxtyping import Array, Float
 import numpy as np
 
 from ooc_jax._errors import InputError
 from ooc_jax.circuits import Lens
-from ooc_jax.circuits import readable_mask
 from ooc_jax.circuits import to_host
-from ooc_jax.circuits import unembedding_table
-from ooc_jax.measures import _checks
-from ooc_jax.measures._cosine import mean_pairwise_cosine
-from ooc_jax.measures._edit_distance import mean_pairwise_edit_distance
-from ooc_jax.measures._string_table import StringTable
-from ooc_jax.measures._string_table import string_table
+from ooc_jax.measures import _measure
+from ooc_jax.measures._measure import Measure
+from ooc_jax.measures._strings import LEVENSHTEIN
+from ooc_jax.measures._strings import model_strings
+from ooc_jax.measures._token_space import COSINE
 from ooc_jax.measures._token_space import TokenSpace
-from ooc_jax.measures._token_space import token_space
+from ooc_jax.measures._token_space import model_token_space
 from ooc_jax.model import Model
 
+ENTROPY = Measure(
+    name='entropy',
+    description='of the softmax over the tokens that count, nats',
+    low_is_coherent=True,
+    compute=lambda lens, strings, space: lens.entropy,
+    label='entropy',
+    short_label='ent',
+    unit='nats',
+)
+# A new measure is a line here.
+MEASURES: tuple[Measure, ...] = (LEVENSHTEIN, COSINE, ENTROPY)
 
-@struct.dataclass
-class Coherence:
-  """Three numbers a feature, each with its own direction of coherent.
+
+@jax.tree_util.register_pytree_with_keys_class
+class Coherence(Mapping[str, Any]):
+  """Numbers of F features by the name of their measure, and what those are.
+
+  `scores['cosine']` and `scores.cosine` are one thing. A pytree with a leaf a
+  measure.
 
   Attributes:
+    measures: The records, in order.
     levenshtein: Mean pairwise edit distance of the top tokens over the longer
       length, in [0, 1]. Low is coherent: the forms of one word.
     cosine: Mean pairwise cosine of the top tokens in a token space, in [-1, 1].
@@ -35,29 +49,114 @@ class Coherence:
       sharp prediction.
   """
 
-  # Any: JAX also fills its pytrees with shapes, flags and batches.
-  levenshtein: Float[Array | np.ndarray, 'F'] | Any
-  cosine: Float[Array | np.ndarray, 'F'] | Any
-  entropy: Float[Array | np.ndarray, 'F'] | Any
+  measures: tuple[Measure, ...]
+
+  def __init__(
+      self,
+      *values: Float[Array | np.ndarray, 'F'],
+      measures: Sequence[Measure] = MEASURES,
+      **by_name: Float[Array | np.ndarray, 'F'],
+  ):
+    """Takes an array a measure, in their order or by name.
+
+    Raises:
+      InputError: A measure is unknown, missing or given twice.
+    """
+    self.measures = tuple(measures)
+    names = [m.name for m in self.measures]
+    given = dict(zip(names, values, strict=False))
+    if len(values) > len(names) or given.keys() & by_name.keys():
+      raise InputError(
+          f'There are {len(values) + len(by_name)} arrays for the measures'
+          f' {", ".join(names)}: give one for each.'
+      )
+    self._values = values_by_name(given | by_name, self.measures, 'coherence')
+
+  def __getitem__(self, name: str) -> Any:
+    return self._values[name]
+
+  def __getattr__(self, name: str) -> Any:
+    if not name.startswith('_') and name in self._values:
+      return self._values[name]
+    raise AttributeError(f'no measure {name!r}')
+
+  def __iter__(self) -> Iterator[str]:
+    return iter(self._values)
+
+  def __len__(self) -> int:
+    return len(self._values)
+
+  def __repr__(self) -> str:
+    inner = ', '.join(f'{name}={x!r}' for name, x in self.items())
+    return f'Coherence({inner})'
+
+  @property
+  def size(self) -> int:
+    """F, the number of features."""
+    return int(np.size(next(iter(self.values()))))
+
+  def replace(self, **by_name: Float[Array | np.ndarray, 'F']) -> 'Coherence':
+    """The same with other numbers for some measures."""
+    return Coherence(measures=self.measures, **{**self, **by_name})
+
+  @classmethod
+  def concatenate(cls, coherences: Sequence['Coherence']) -> 'Coherence':
+    """The features of several together, of the same measures."""
+    first = coherences[0]
+    return cls(
+        *(np.concatenate([c[name] for c in coherences]) for name in first),
+        measures=first.measures,
+    )
+
+  def tree_flatten_with_keys(self):
+    keys = map(jax.tree_util.GetAttrKey, self)
+    return tuple(zip(keys, self.values(), strict=True)), self.measures
+
+  @classmethod
+  def tree_unflatten(cls, measures, values) -> 'Coherence':
+    # JAX also fills its pytrees with shapes, flags and batches.
+    made = cls.__new__(cls)
+    made.measures = measures
+    made._values = {m.name: x for m, x in zip(measures, values, strict=True)}
+    return made
 
 
-def _on_host(measure: Array | np.ndarray) -> np.ndarray:
-  return to_host(measure).astype(np.float32, copy=False)
+def values_by_name(
+    given: Mapping[str, Any], measures: Sequence[Measure], what: str
+) -> dict[str, Any]:
+  """What is given for every measure, in their order.
+
+  Raises:
+    InputError: A measure is unknown or missing.
+  """
+  names = [m.name for m in measures]
+  for name in given:
+    _measure.check_known(name, names, 'measure')
+  if missing := [name for name in names if name not in given]:
+    raise InputError(
+        f'The {what} has nothing for {" and ".join(missing)}: give a value for'
+        f' each of {", ".join(names)}.'
+    )
+  return {name: given[name] for name in names}
 
 
 def lens_coherence(
-    lens: Any, strings: Sequence[str] | StringTable, space: TokenSpace
+    lens: Any,
+    strings: Sequence[str],
+    space: TokenSpace,
+    *,
+    measures: Sequence[Measure] = MEASURES,
 ) -> Coherence:
   """The core of `coherence`, for code that has no `Model`.
 
-  Everything is computed where the lens and the space are; the host is given
-  three numbers a feature. Sharded features are measured each on its device.
+  The edit distance is computed on the host, the rest where lens and space are;
+  sharded features each on their device.
 
   Args:
     lens: Anything with `top_ids` [F, k] and `entropy` [F].
-    strings: The canonical string of every token, by id; as a `string_table`
-      where several lenses are measured.
+    strings: The canonical string of every token, by id.
     space: The token space, with a row for every token.
+    measures: What to compute; also of your own.
 
   Returns:
     The measures as float32 arrays on the host.
@@ -65,31 +164,18 @@ def lens_coherence(
   Raises:
     InputError: There is no pair (k < 2), or an id without a string or a row.
   """
-  _checks.check_top_ids(lens.top_ids, space.table.shape[0], 'rows in the space')
-  return Coherence(
-      levenshtein=_on_host(mean_pairwise_edit_distance(lens.top_ids, strings)),
-      cosine=_on_host(mean_pairwise_cosine(lens.top_ids, space.table)),
-      entropy=_on_host(lens.entropy),
+  _measure.check_top_ids(
+      lens.top_ids, space.table.shape[0], 'rows in the space'
   )
-
-
-def model_token_space(model: Model, kind: str = 'whitened') -> TokenSpace:
-  """The token space of a model over its readable tokens; see `token_space`."""
-  return token_space(unembedding_table(model), readable_mask(model), kind)
-
-
-def model_string_table(model: Model) -> StringTable:
-  """The canonical strings of a model's tokens, on the device.
-
-  Raises:
-    InputError: The model has no tokenizer.
-  """
-  if model.tokenizer is None:
-    raise InputError(
-        'The model has no tokenizer and its top tokens no strings: load it from'
-        ' a checkpoint with one, or use measures.lens_coherence.'
-    )
-  return string_table(model.tokenizer.canonical_strings())
+  return Coherence(
+      *(
+          to_host(m.compute(lens, strings, space)).astype(
+              np.float32, copy=False
+          )
+          for m in measures
+      ),
+      measures=measures,
+  )
 
 
 def coherence(
@@ -97,7 +183,8 @@ def coherence(
     lens: Lens,
     *,
     space: TokenSpace | None = None,
-    strings: StringTable | None = None,
+    strings: Sequence[str] | None = None,
+    measures: Sequence[Measure] = MEASURES,
 ) -> Coherence:
   """Measures how well the top tokens of each feature go together.
 
@@ -109,7 +196,8 @@ def coherence(
     lens: What `output_lens` or `input_lens` returned.
     space: The space of the cosine, see `model_token_space`; the whitened one
       if None.
-    strings: See `model_string_table`.
+    strings: See `model_strings`.
+    measures: What to compute; also of your own.
 
   Returns:
     The measures as float32 arrays on the host.
@@ -119,7 +207,7 @@ def coherence(
       model has no tokenizer.
   """
   if strings is None:
-    strings = model_string_table(model)
+    strings = model_strings(model)
   if space is None:
     space = model_token_space(model)
-  return lens_coherence(lens, strings, space)
+  return lens_coherence(lens, strings, space, measures=measures)

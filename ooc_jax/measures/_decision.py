@@ -1,40 +1,33 @@
-"""From three measures to one label: is a feature semantic."""
+"""From measures to one label: is a feature semantic."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
 import math
+from typing import Any
 
 from jaxtyping import Bool
 import numpy as np
 
 from ooc_jax._errors import InputError
-from ooc_jax.measures import _checks
+from ooc_jax.measures._coherence import MEASURES
 from ooc_jax.measures._coherence import Coherence
+from ooc_jax.measures._coherence import values_by_name
+from ooc_jax.measures._measure import Measure
+from ooc_jax.measures._measure import check_known
 
-# Every measure, and on which side of its threshold a feature is coherent.
-LOW_IS_COHERENT: Mapping[str, bool] = {
-    'levenshtein': True,
-    'cosine': False,
-    'entropy': True,
-}
-# How many of the measures must call a feature coherent.
-_VOTES: Mapping[str, int] = {
-    'any': 1,
-    'all': len(LOW_IS_COHERENT),
-    'majority': len(LOW_IS_COHERENT) // 2 + 1,
-}
-RULES = tuple(_VOTES)
+RULES = ('any', 'all', 'majority')
 THRESHOLD_KINDS = ('null', 'quantile', 'fixed')
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True)
 class Thresholds:
   """One cut-off a measure, and how they were found.
 
+  `thresholds['cosine']` and `thresholds.cosine` are one thing.
+
   Attributes:
-    levenshtein: Coherent under it.
-    cosine: Coherent over it.
-    entropy: Coherent under it, in nats.
+    values: Measure to cut-off: coherent under it where low is coherent, over it
+      elsewhere.
     kind: One of `THRESHOLD_KINDS`.
     level: The quantile they were taken at; for `null` the share of random
       directions that may pass each measure alone; None where they were given.
@@ -42,35 +35,55 @@ class Thresholds:
       sample that `null` thresholds were found with; else None.
   """
 
-  levenshtein: float
-  cosine: float
-  entropy: float
+  values: Mapping[str, float]
+  _: dataclasses.KW_ONLY
   kind: str
   level: float | None = None
   null_share: float | None = None
 
   def __post_init__(self):
-    _checks.check_known(self.kind, THRESHOLD_KINDS, 'kind of thresholds')
-    for measure in LOW_IS_COHERENT:
-      if math.isnan(getattr(self, measure)):
+    check_known(self.kind, THRESHOLD_KINDS, 'kind of thresholds')
+    for measure, threshold in self.values.items():
+      if math.isnan(threshold):
         raise InputError(
             f'The threshold of {measure} is not a number: give a number, or an'
             ' infinite one to leave the measure out.'
         )
 
+  def __getitem__(self, measure: str) -> float:
+    return self.values[measure]
 
-def votes_needed(rule: str) -> int:
-  """How many measures must call a feature coherent."""
-  _checks.check_known(rule, RULES, 'rule')
-  return _VOTES[rule]
+  def __getattr__(self, name: str) -> float:
+    if name != 'values' and name in self.values:
+      return self.values[name]
+    raise AttributeError(f'no threshold {name!r}')
+
+  def as_dict(self) -> dict[str, Any]:
+    """All in one level, as `summary.json` has it."""
+    return {
+        **self.values,
+        'kind': self.kind,
+        'level': self.level,
+        'null_share': self.null_share,
+    }
 
 
-def fixed_thresholds(values: Mapping[str, float]) -> Thresholds:
+def votes_needed(rule: str, num_measures: int) -> int:
+  """How many of the measures must call a feature coherent."""
+  check_known(rule, RULES, 'rule')
+  votes = {'any': 1, 'all': num_measures, 'majority': num_measures // 2 + 1}
+  return votes[rule]
+
+
+def fixed_thresholds(
+    values: Mapping[str, float], measures: Sequence[Measure] = MEASURES
+) -> Thresholds:
   """Thresholds as given, one for each measure.
 
   Args:
     values: Measure to number. An infinite one of the right sign (`-inf` for
       levenshtein and entropy, `inf` for cosine) leaves a measure out.
+    measures: The measures there are.
 
   Returns:
     Thresholds of kind `fixed`.
@@ -78,21 +91,15 @@ def fixed_thresholds(values: Mapping[str, float]) -> Thresholds:
   Raises:
     InputError: A measure is unknown or missing, or its value is not a number.
   """
-  for measure in values:
-    _checks.check_known(measure, LOW_IS_COHERENT, 'measure')
-  if missing := [m for m in LOW_IS_COHERENT if m not in values]:
-    raise InputError(
-        f'The fixed thresholds have no number for {" and ".join(missing)}: give'
-        f' one for each of {", ".join(LOW_IS_COHERENT)}.'
-    )
-  return Thresholds(**{m: float(x) for m, x in values.items()}, kind='fixed')
+  values = values_by_name(values, measures, 'list of fixed thresholds')
+  return Thresholds({m: float(x) for m, x in values.items()}, kind='fixed')
 
 
 def finite_measures(coherence: Coherence) -> dict[str, np.ndarray]:
   """The measures in float64; one that is not finite would compare as False."""
   values = {}
-  for measure in LOW_IS_COHERENT:
-    values[measure] = np.asarray(getattr(coherence, measure), np.float64)
+  for measure, numbers in coherence.items():
+    values[measure] = np.asarray(numbers, np.float64)
     (bad,) = np.nonzero(~np.isfinite(values[measure]))
     if bad.size:
       raise InputError(
@@ -110,8 +117,8 @@ def quantile_thresholds(
 
   Args:
     coherences: One per layer; their features are pooled.
-    quantile: Of the coherent end: the threshold of cosine is this quantile,
-      those of levenshtein and entropy are at one minus it.
+    quantile: Of the coherent end: where high is coherent the threshold is this
+      quantile, where low is, that at one minus it.
 
   Returns:
     Thresholds of kind `quantile`.
@@ -126,21 +133,21 @@ def quantile_thresholds(
         ' and 1.'
     )
   layers = [finite_measures(coherence) for coherence in coherences]
-  if not sum(layer['cosine'].size for layer in layers):
+  if not sum(coherence.size for coherence in coherences):
     raise InputError(
         'There is no feature to take quantile thresholds from: give the'
         ' coherence of at least one layer.'
     )
   levels = {
-      measure: float(
+      m.name: float(
           np.quantile(
-              np.concatenate([layer[measure] for layer in layers]),
-              1.0 - quantile if low else quantile,
+              np.concatenate([layer[m.name] for layer in layers]),
+              1.0 - quantile if m.low_is_coherent else quantile,
           )
       )
-      for measure, low in LOW_IS_COHERENT.items()
+      for m in coherences[0].measures
   }
-  return Thresholds(**levels, kind='quantile', level=quantile)
+  return Thresholds(levels, kind='quantile', level=quantile)
 
 
 def passes_by_measure(
@@ -156,29 +163,31 @@ def passes_by_measure(
     thresholds: One cut-off a measure.
 
   Returns:
-    Measure to labels, in the order of `LOW_IS_COHERENT`.
+    Measure to labels, in the order of the measures.
 
   Raises:
     InputError: A measure is not finite.
   """
   values = finite_measures(coherence)
-  labels = {}
-  for measure, low in LOW_IS_COHERENT.items():
-    threshold = getattr(thresholds, measure)
-    x = values[measure]
-    labels[measure] = x < threshold if low else x > threshold
-  return labels
+  return {
+      m.name: (
+          values[m.name] < thresholds[m.name]
+          if m.low_is_coherent
+          else values[m.name] > thresholds[m.name]
+      )
+      for m in coherence.measures
+  }
 
 
 def is_semantic(
     coherence: Coherence, thresholds: Thresholds, rule: str = 'any'
 ) -> Bool[np.ndarray, 'F']:
-  """Which features are semantic: coherent by enough of the three measures.
+  """Which features are semantic: coherent by enough of the measures.
 
   Args:
     coherence: The measures of F features.
     thresholds: One cut-off a measure; see `passes_by_measure`.
-    rule: `any` (one is enough), `all` (three), or `majority` (two).
+    rule: `any` (one is enough), `all`, or `majority` (more than half).
 
   Returns:
     One label a feature.
@@ -186,8 +195,6 @@ def is_semantic(
   Raises:
     InputError: The rule is unknown, or a measure is not finite.
   """
-  needed = votes_needed(rule)
-  votes = np.sum(
-      list(passes_by_measure(coherence, thresholds).values()), axis=0
-  )
-  return votes >= needed
+  needed = votes_needed(rule, len(coherence))
+  passed = passes_by_measure(coherence, thresholds)
+  return np.sum(list(passed.values()), axis=0) >= needed

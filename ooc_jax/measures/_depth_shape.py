@@ -7,13 +7,13 @@ import numpy as np
 from scipy import special
 
 from ooc_jax._errors import InputError
-from ooc_jax.measures._meta_regression import Fit
-from ooc_jax.measures._meta_regression import Profile
-from ooc_jax.measures._smooth_curve import Curve
-from ooc_jax.measures._smooth_curve import neighbour_inflation
-from ooc_jax.measures._smooth_curve import smooth_curve
-from ooc_jax.measures._two_lines import LINE
-from ooc_jax.measures._two_lines import two_lines
+from ooc_jax.measures._regression import LINE
+from ooc_jax.measures._regression import Curve
+from ooc_jax.measures._regression import Fit
+from ooc_jax.measures._regression import Profile
+from ooc_jax.measures._regression import neighbour_inflation
+from ooc_jax.measures._regression import smooth_curve
+from ooc_jax.measures._regression import two_lines
 
 SHAPES = (
     'U',

@@ -1,13 +1,25 @@
-"""Random directions: what chance alone would predict."""
+"""Chance: random directions, and thresholds, p and q against them.
+
+Each measure of a feature becomes a count: how many of n random directions are
+at least as coherent. A rule needs so many measures to pass, so what decides is
+one of the counts: of three, the smallest under `any`, the second under
+`majority`, the largest under `all`. It is called the deciding count.
+"""
 
 import functools
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 import numpy as np
 
 from ooc_jax._errors import InputError
+from ooc_jax.measures._coherence import Coherence
+from ooc_jax.measures._decision import RULES
+from ooc_jax.measures._decision import Thresholds
+from ooc_jax.measures._decision import finite_measures
+from ooc_jax.measures._decision import votes_needed
+from ooc_jax.measures._measure import check_known
 
 # At least so many a layer: 41 of them are 1 %.
 NULL_SIZE = 4096
@@ -97,3 +109,182 @@ def _check(num_directions: int, **sizes: int) -> None:
           f'Random directions were asked for with a {name} of {size}: give at'
           ' least 1.'
       )
+
+
+def allowed_of_null(alpha: float, size: int) -> int:
+  """How many of `size` random directions may pass at a level alpha."""
+  # 0.07 x 100 is 7.000000000000001, and 0.29 x 100 is 28.999999999999996.
+  return int(alpha * size * (1 + 1e-12))
+
+
+def check_alpha(alpha: float, size: int) -> None:
+  """Refuses a level that is none, or under one direction of the null."""
+  if not 0.0 < alpha < 1.0:
+    raise InputError(
+        f'The level alpha of the null is {alpha}: give a number between 0 and'
+        ' 1.'
+    )
+  if not allowed_of_null(alpha, size):
+    raise InputError(
+        f'A share of {alpha} of {size} random directions is less than one: give'
+        f' at least {int(np.ceil(1 / alpha))} directions, or a larger alpha.'
+    )
+
+
+def _check_decision(rule: str, coherence: Coherence) -> None:
+  """Refuses what is neither a rule nor a measure that decides alone."""
+  check_known(rule, (*RULES, *coherence), 'rule')
+
+
+def _lowered(coherence: Coherence) -> Float[np.ndarray, 'm F']:
+  """The measures, turned so that low is coherent."""
+  values = finite_measures(coherence)
+  return np.stack([m.lowered(values[m.name]) for m in coherence.measures])
+
+
+def _counts(coherence: Coherence, null: Coherence) -> Int[np.ndarray, 'm F']:
+  """How many random directions are at least as coherent; ties count."""
+  chance = np.sort(_lowered(null), axis=1)
+  if not chance.size:
+    raise InputError(
+        'There is no random direction to compare with: give the coherence of a'
+        ' few thousand.'
+    )
+  return np.stack([
+      np.searchsorted(row, x, side='right')
+      for row, x in zip(chance, _lowered(coherence), strict=True)
+  ])
+
+
+def _deciding(
+    coherence: Coherence, null: Coherence, rule: str
+) -> Int[np.ndarray, 'F']:
+  counts = _counts(coherence, null)
+  if rule in RULES:
+    return np.sort(counts, axis=0)[votes_needed(rule, len(counts)) - 1]
+  return counts[tuple(coherence).index(rule)]
+
+
+def null_thresholds(
+    null: Coherence, alpha: float = 0.01, rule: str = 'any'
+) -> Thresholds:
+  """The thresholds at which the rule calls a share alpha of the null semantic.
+
+  One level is common to the measures: each threshold is the value of the
+  (c + 1)-th most coherent random direction, with one c, so that at most c pass
+  each measure. c is the largest at which the rule as a whole passes at most
+  alpha n of them. Ties go the safe way: of random directions with equal values
+  all pass or none does, and the share may then be well under alpha.
+
+  A feature passes a measure exactly if its `null_p_values` is at most
+  (1 + c) / (1 + n).
+
+  Args:
+    null: The measures of n random directions, computed like the features'.
+    alpha: The share of random directions that may be called semantic.
+    rule: One of `RULES`; or a measure that decides alone, the others getting
+      thresholds that nothing passes.
+
+  Returns:
+    Thresholds of kind `null`: `level` is c / n, `null_share` the share of
+    random directions called semantic, at most alpha.
+
+  Raises:
+    InputError: alpha n is under 1, alpha is not between 0 and 1, the rule is
+      unknown, or a measure is not finite.
+  """
+  _check_decision(rule, null)
+  deciding = np.sort(_deciding(null, null, rule))
+  size = deciding.size
+  check_alpha(alpha, size)
+  # A direction counts itself, so it passes if its deciding count is <= c.
+  c = int(deciding[allowed_of_null(alpha, size)]) - 1
+  values = {
+      m.name: float(
+          m.never if rule in null and rule != m.name else m.lowered(float(row[c]))
+      )
+      for m, row in zip(
+          null.measures, np.sort(_lowered(null), axis=1), strict=True
+      )
+  }
+  return Thresholds(
+      values,
+      kind='null',
+      level=c / size,
+      null_share=float((deciding <= c).mean()),
+  )
+
+
+def null_p_values(
+    coherence: Coherence, null: Coherence
+) -> dict[str, Float[np.ndarray, 'F']]:
+  """P of each measure: (1 + count) / (1 + n), never under 1 / (1 + n).
+
+  Args:
+    coherence: The measures of F features.
+    null: Those of n random directions.
+
+  Returns:
+    Measure to p values, in the order of the measures.
+
+  Raises:
+    InputError: There is no random direction, or a measure is not finite.
+  """
+  counts = _counts(coherence, null)
+  return {
+      measure: (1 + row) / (1 + null.size)
+      for measure, row in zip(coherence, counts, strict=True)
+  }
+
+
+def rule_p_values(
+    coherence: Coherence, null: Coherence, rule: str = 'any'
+) -> Float[np.ndarray, 'F']:
+  """One p a feature, for the rule as a whole.
+
+  The smallest of several p values is small more often than it says. So the
+  deciding count of a feature is compared with the deciding counts of the
+  random directions among themselves: p = (1 + how many have one at most as
+  large) / (1 + n). It is valid, P(p <= a) <= a for a feature that is a random
+  direction itself, however the measures depend on each other: were the feature
+  put among the n, their counts could only grow, and then all n + 1 are
+  exchangeable. Its resolution is 1 / (1 + n).
+
+  Args:
+    coherence: The measures of F features.
+    null: Those of n random directions.
+    rule: One of `RULES`, or a measure that decides alone.
+
+  Raises:
+    InputError: The rule is unknown, there is no random direction, or a measure
+      is not finite.
+  """
+  _check_decision(rule, coherence)
+  chance = np.sort(_deciding(null, null, rule))
+  # A random direction counts itself, so a feature is counted in, too.
+  deciding = 1 + _deciding(coherence, null, rule)
+  at_most = np.searchsorted(chance, deciding, side='right')
+  return (1 + at_most) / (1 + chance.size)
+
+
+def q_values(p: Float[np.ndarray, 'F']) -> Float[np.ndarray, 'F']:
+  """Benjamini and Hochberg's (1995, J. R. Stat. Soc. B 57:289) q values.
+
+  Calling all features with q <= a semantic gives a share of false ones of at
+  most a in expectation; also here, where all p values share one null (Bates et
+  al. 2023, Ann. Stat. 51:149). With n random directions no p is under
+  1 / (1 + n), so a few true features among many do not reach a small q: m of F
+  need m >= F / (a (1 + n)), 40 of 16384 at a = 0.1 and n = 4096.
+
+  Args:
+    p: One a feature.
+
+  Returns:
+    q = min over larger p of p F / rank, in the order of the features.
+  """
+  order = np.argsort(p, kind='stable')
+  ranks = np.arange(1, p.size + 1)
+  q = np.minimum.accumulate((p[order] * p.size / ranks)[::-1])[::-1]
+  values = np.empty_like(q)
+  values[order] = np.minimum(q, 1.0)
+  return values

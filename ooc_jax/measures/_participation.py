@@ -3,8 +3,6 @@
 A feature participates in a head, in a role, where its own statistic passes a
 threshold: its largest score (`pre`, before the softmax) or its largest weight
 (`post`).
-
-Axis letters: F features, N heads, n null directions, L layers.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +15,10 @@ from ooc_jax._errors import InputError
 from ooc_jax.circuits import HeadStatistics
 from ooc_jax.circuits import to_host
 from ooc_jax.measures._bootstrap import ShareInterval
+from ooc_jax.measures._bootstrap import check_bootstrap
+from ooc_jax.measures._bootstrap import percentile_interval
+from ooc_jax.measures._null import allowed_of_null
+from ooc_jax.measures._null import check_alpha
 
 ROLES = ('query', 'key')
 KINDS = ('pre', 'post')
@@ -105,20 +107,10 @@ def null_cutoffs(
     InputError: alpha n is under 1, alpha is out of range, or a number is not
       finite.
   """
-  if not 0.0 < alpha < 1.0:
-    raise InputError(
-        f'The participation null has alpha {alpha}: give a number between 0'
-        ' and 1.'
-    )
   _check_finite(null)
   size = null.shape[1]
-  allowed = int(alpha * size * (1 + 1e-12))  # 0.07 x 100 is 7.000000000000001.
-  if not allowed:
-    raise InputError(
-        f'A share of {alpha} of {size} null directions is less than one: give'
-        f' at least {int(np.ceil(1 / alpha))} directions, or a larger alpha.'
-    )
-  place = size - 1 - allowed
+  check_alpha(alpha, size)
+  place = size - 1 - allowed_of_null(alpha, size)
   return np.partition(null, place, axis=1)[:, place].astype(np.float64)
 
 
@@ -191,23 +183,19 @@ def participation_shares(
         f'At least {wrong[0]} of {num_heads} heads was asked for: choose from 1'
         f' to {num_heads}.'
     )
-  if not 0.0 < level < 1.0 or draws < 1:
-    raise InputError(
-        f'The bootstrap has level {level} and {draws} draws: give a level'
-        ' between 0 and 1 and at least one draw.'
-    )
+  check_bootstrap(level, draws)
   histogram = np.bincount(counts, minlength=num_heads + 1)
   rng = np.random.default_rng(seed)
   drawn = rng.multinomial(counts.size, histogram / counts.size, draws)
-  ends = ((1 - level) / 2, (1 + level) / 2)
   shares = {}
   for m in at_least:
-    low, high = np.quantile(drawn[:, m:].sum(axis=1) / counts.size, ends)
-    share = histogram[m:].sum() / counts.size
-    shares[m] = ShareInterval(float(share), float(low), float(high))
-  heads = np.arange(num_heads + 1)
-  low, high = np.quantile(drawn @ heads / counts.size, ends)
-  return shares, HeadsInterval(float(counts.mean()), float(low), float(high))
+    found = drawn[:, m:].sum(axis=1) / counts.size
+    share = float(histogram[m:].sum() / counts.size)
+    shares[m] = ShareInterval(share, *percentile_interval(found, level))
+  means = drawn @ np.arange(num_heads + 1) / counts.size
+  return shares, HeadsInterval(
+      float(counts.mean()), *percentile_interval(means, level)
+  )
 
 
 def heads_errors(

@@ -1,7 +1,7 @@
 """Two populations of features compared: numbers, effect size and test.
 
-Axis letters: n features of the first population, m of the second, K distinct
-values, B resamples.
+Shapes: n features of the first population, m of the second, u distinct values,
+r resamples.
 """
 
 from typing import NamedTuple
@@ -11,6 +11,8 @@ import numpy as np
 from scipy import special
 
 from ooc_jax._errors import InputError
+from ooc_jax.measures._bootstrap import check_bootstrap
+from ooc_jax.measures._bootstrap import percentile_interval
 
 # Numbers a block of resamples holds: 32 MB.
 _BLOCK = 2**22
@@ -120,11 +122,7 @@ def cliffs_delta(
       of range.
   """
   ours, theirs, size = _places(first, second)
-  if not 0.0 < level < 1.0 or draws < 1:
-    raise InputError(
-        f'The bootstrap has level {level} and {draws} draws: give a level'
-        ' between 0 and 1 and at least one draw.'
-    )
+  check_bootstrap(level, draws)
   rng = np.random.default_rng(seed)
   at_once = max(_BLOCK // (first.size + second.size), 1)
   drawn = []
@@ -134,13 +132,9 @@ def cliffs_delta(
     b = _counts(theirs[rng.integers(0, theirs.size, (rows, theirs.size))], size)
     drawn.append(_delta(a, b))
   deltas = np.concatenate(drawn)
-  low, high = np.quantile(deltas, ((1 - level) / 2, (1 + level) / 2))
-  return EffectSize(
-      float(_delta(_counts(ours[None], size), _counts(theirs[None], size))[0]),
-      float(low),
-      float(high),
-      float(deltas.std()),
-  )
+  low, high = percentile_interval(deltas, level)
+  delta = _delta(_counts(ours[None], size), _counts(theirs[None], size))[0]
+  return EffectSize(float(delta), low, high, float(deltas.std()))
 
 
 def mann_whitney(
@@ -171,7 +165,7 @@ def mann_whitney(
 
 
 def _places(first: np.ndarray, second: np.ndarray):
-  """Where each value stands among the K distinct ones of both."""
+  """Where each value stands among the distinct ones of both."""
   for values in (first, second):
     if not (values.size and np.isfinite(values).all()):
       raise InputError(
@@ -185,14 +179,14 @@ def _places(first: np.ndarray, second: np.ndarray):
 
 
 def _counts(places: np.ndarray, size: int) -> np.ndarray:
-  """[B, K] how often each distinct value occurs in each row of places."""
+  """[r, u] how often each distinct value occurs in each row of places."""
   rows = places.shape[0]
   flat = places + size * np.arange(rows)[:, None]
   return np.bincount(flat.ravel(), minlength=rows * size).reshape(rows, size)
 
 
 def _delta(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-  """[B] from counts of the two populations over rising values."""
+  """[r] from counts of the two populations over rising values."""
   n, m = a.sum(axis=1), b.sum(axis=1)
   # Twice the pairs won: integers, so no order of addition matters.
   wins = (a * (2 * np.cumsum(b, axis=1) - b)).sum(axis=1)

@@ -9,7 +9,7 @@ from scipy import special
 
 from ooc_jax._errors import InputError
 from ooc_jax.measures._depth_shape import depth_shape
-from ooc_jax.measures._null_level import q_values
+from ooc_jax.measures._null import q_values
 
 VERDICTS = ('supported', 'not supported', 'not decided')
 _LEAST_LAYERS = 6  # As of `depth_shape`.
@@ -63,7 +63,7 @@ def relation_over_depth(
     first: One number a layer.
     second: Another.
     first_errors: Standard errors, above 0.
-    second_errors: Likewise.
+    second_errors: Those of the second number.
 
   Raises:
     InputError: As `depth_shape`.

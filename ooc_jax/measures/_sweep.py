@@ -1,23 +1,31 @@
-"""The share of semantic features under every rule and threshold."""
+"""Shares of semantic and participating features under every threshold."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jaxtyping import Float
 import numpy as np
 
 from ooc_jax._errors import InputError
 from ooc_jax.measures._coherence import Coherence
-from ooc_jax.measures._decision import LOW_IS_COHERENT
 from ooc_jax.measures._decision import RULES
 from ooc_jax.measures._decision import Thresholds
+from ooc_jax.measures._decision import is_semantic
 from ooc_jax.measures._decision import passes_by_measure
 from ooc_jax.measures._decision import quantile_thresholds
-from ooc_jax.measures._decision import votes_needed
-from ooc_jax.measures._null_level import null_thresholds
+from ooc_jax.measures._null import allowed_of_null
+from ooc_jax.measures._null import null_thresholds
+from ooc_jax.measures._participation import PARTICIPATION_QUANTILES
+from ooc_jax.measures._participation import head_counts
+from ooc_jax.measures._participation import null_cutoffs
+from ooc_jax.measures._participation import participates
+from ooc_jax.measures._participation import pooled_quantile
 
 SWEEP_ALPHAS = (0.001, 0.003, 0.01, 0.03, 0.1)
 SWEEP_QUANTILES = (0.5, 0.6, 0.7, 0.75, 0.8, 0.9, 0.95)
+PARTICIPATION_ALPHAS = (0.001, 0.01, 0.05)
 WHOLE_MODEL = -1  # The layer of a row about all layers together.
+_Statistics = Mapping[int, Float[np.ndarray, '_ _']]
 
 
 def sweep(
@@ -44,8 +52,8 @@ def sweep(
     quantiles: Levels of quantile thresholds, over all layers together.
 
   Returns:
-    Rows with `rule` ('' for a measure alone), `measure` ('' for a vote of the
-    three), `kind`, `level` (None where fixed), `layer` (`WHOLE_MODEL` for all
+    Rows with `rule` ('' for a measure alone), `measure` ('' for a vote of
+    them), `kind`, `level` (None where fixed), `layer` (`WHOLE_MODEL` for all
     layers together), `share`, `null_share`.
 
   Raises:
@@ -57,12 +65,12 @@ def sweep(
         f' {len(layers)} layers of the sweep, or none at all.'
     )
   decisions = [(rule, '') for rule in RULES]
-  decisions += [('', measure) for measure in LOW_IS_COHERENT]
+  decisions += [('', measure) for measure in next(iter(layers.values()), ())]
   rows = []
   if nulls is not None:
-    smallest = min((np.size(x.cosine) for x in nulls.values()), default=0)
+    smallest = min((x.size for x in nulls.values()), default=0)
     for alpha in alphas:
-      if alpha * smallest * (1 + 1e-12) < 1:
+      if not allowed_of_null(alpha, smallest):
         continue
       for rule, measure in decisions:
         cuts = {
@@ -118,7 +126,106 @@ def _rows(
 def _labels(
     coherence: Coherence, thresholds: Thresholds, rule: str, measure: str
 ) -> np.ndarray:
-  passed = passes_by_measure(coherence, thresholds)
   if measure:
-    return passed[measure]
-  return np.sum(list(passed.values()), axis=0) >= votes_needed(rule)
+    return passes_by_measure(coherence, thresholds)[measure]
+  return is_semantic(coherence, thresholds, rule)
+
+
+def participation_sweep(
+    layers: _Statistics,
+    nulls: Mapping[str, _Statistics] | None = None,
+    *,
+    quantiles: Sequence[float] = PARTICIPATION_QUANTILES,
+    alphas: Sequence[float] = PARTICIPATION_ALPHAS,
+    at_least: Sequence[int] | None = None,
+) -> list[dict[str, Any]]:
+  """How the share depends on the threshold and on the number of heads asked.
+
+  Args:
+    layers: Layer -> one statistic of `participation_statistics`.
+    nulls: Name of a null -> layer -> the same statistic of its directions. An
+      alpha of which one has less than one direction is left out.
+    quantiles: Of the statistic, pooled over all layers.
+    alphas: Of each null, head by head.
+    at_least: Numbers of heads m; None is 1, half of the heads, and all.
+
+  Returns:
+    Rows with `thresholds` ('quantile', 'null:NAME'), `level` (the quantile or
+    alpha), `at_least`, `layer` (`WHOLE_MODEL` for all together), `share`,
+    `mean_heads`, `null` (the null that `null_share` is of: its own, or the
+    first) and `null_share` (None without a null).
+
+  Raises:
+    InputError: A null lacks a layer, or a statistic is not finite.
+  """
+  nulls = nulls or {}
+  for name, own in nulls.items():
+    if missing := [layer for layer in layers if layer not in own]:
+      raise InputError(
+          f'The null {name!r} has nothing for layer {missing[0]}: give it for'
+          f' each of the {len(layers)} layers.'
+      )
+  heads = max(x.shape[0] for x in layers.values())
+  if at_least is None:
+    at_least = sorted({1, (heads + 1) // 2, heads})
+  first = next(iter(nulls), None)
+  rows = []
+  for quantile in quantiles:
+    cut = pooled_quantile(layers.values(), quantile)
+    cuts = dict.fromkeys(layers, cut)
+    null = None if first is None else nulls[first]
+    rows += _head_rows(
+        'quantile', quantile, cuts, layers, first, null, at_least
+    )
+  for name, own in nulls.items():
+    smallest = min(own[layer].shape[1] for layer in layers)
+    for alpha in alphas:
+      if not allowed_of_null(alpha, smallest):
+        continue
+      cuts = {layer: null_cutoffs(own[layer], alpha) for layer in layers}
+      rows += _head_rows(
+          f'null:{name}', alpha, cuts, layers, name, own, at_least
+      )
+  return rows
+
+
+def _head_rows(
+    kind: str,
+    level: float,
+    cuts: Mapping[int, Any],
+    layers: _Statistics,
+    name: str | None,
+    null: _Statistics | None,
+    at_least: Sequence[int],
+) -> list[dict[str, Any]]:
+  """A row for each m and layer, and for all layers together."""
+  counts = _head_counts(layers, cuts, layers)
+  null_counts = None if null is None else _head_counts(null, cuts, layers)
+  return [
+      {
+          'thresholds': kind,
+          'level': level,
+          'at_least': m,
+          'layer': layer,
+          'share': float((own >= m).mean()),
+          'mean_heads': float(own.mean()),
+          'null': name,
+          'null_share': (
+              None
+              if null_counts is None
+              else float((null_counts[layer] >= m).mean())
+          ),
+      }
+      for m in at_least
+      for layer, own in counts.items()
+  ]
+
+
+def _head_counts(
+    statistics: _Statistics, cuts: Mapping[int, Any], layers: _Statistics
+):
+  found = {
+      layer: head_counts(participates(statistics[layer], cuts[layer]))
+      for layer in layers
+  }
+  return found | {WHOLE_MODEL: np.concatenate(list(found.values()))}

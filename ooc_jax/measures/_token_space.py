@@ -1,17 +1,22 @@
-"""Spaces in which the similarity of two tokens is measured."""
+"""How alike the top tokens of a feature are as directions, in a token space."""
 
+import functools
 from typing import Any
 
 from flax import struct
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 import numpy as np
 
 from ooc_jax._errors import InputError
-from ooc_jax.circuits._row_blocks import RowBlocks
-from ooc_jax.circuits._row_blocks import jit_step
-from ooc_jax.circuits._row_blocks import mean_row
-from ooc_jax.measures import _checks
+from ooc_jax.circuits import TableMoments
+from ooc_jax.circuits import readable_mask
+from ooc_jax.circuits import table_moments
+from ooc_jax.circuits import to_host
+from ooc_jax.circuits import unembedding_table
+from ooc_jax.measures import _measure
+from ooc_jax.model import Model
 
 TOKEN_SPACES = ('whitened', 'top_removed', 'centred')
 
@@ -36,35 +41,34 @@ class TokenSpace:
   kind: str = struct.field(pytree_node=False)
 
 
-@jit_step
-def _add_products(sum_DE, u_VD, keep_V, mean_D, start, skip, *, blocks):
-  """Adds the outer products of the kept rows of a block."""
-  rows_SBD = blocks.read(u_VD, start).astype(jnp.float32) - mean_D[None, None]
-  new_SB = blocks.read_new(keep_V, start, skip)
-  rows_SBD = jnp.where(new_SB[:, :, None], rows_SBD, 0.0)
-  return sum_DE + jnp.einsum(
-      'SBD,SBE->DE', rows_SBD, rows_SBD, precision='highest'
-  )
+def _num_shards(x: jax.Array) -> int:
+  """Over how many devices the rows lie; a traced array is taken as whole."""
+  if isinstance(x, jax.core.Tracer):
+    return 1
+  return x.shape[0] // x.sharding.shard_shape(x.shape)[0]
 
 
-@jit_step
-def _write_rows(table_VE, u_VD, mean_D, map_DE, start, *, blocks):
-  """Writes the rows of a block of (u - mean) @ map, divided by their norms."""
-  rows_SBE = blocks.read(u_VD, start).astype(jnp.float32) - mean_D[None, None]
+@functools.partial(
+    jax.jit, static_argnames=('shards', 'size'), donate_argnums=0
+)
+def _write_rows(table_VE, u_VD, mean_D, map_DE, start, *, shards, size):
+  """Writes a block of rows of each shard: (u - mean) @ map over its norm.
+
+  One call a block, from a loop on the host: out of a jitted loop XLA:CPU moves
+  the cast of a bfloat16 matrix to float32, whole.
+  """
+  table_SRE = table_VE.reshape(shards, -1, table_VE.shape[1])
+  u_SRD = u_VD.reshape(shards, -1, u_VD.shape[1])
+  rows_SBD = jax.lax.dynamic_slice_in_dim(u_SRD, start, size, axis=1)
+  rows_SBE = rows_SBD.astype(jnp.float32) - mean_D[None, None]
   if map_DE is not None:
     rows_SBE = jnp.einsum('SBD,DE->SBE', rows_SBE, map_DE, precision='highest')
   norm_SB1 = jnp.linalg.norm(rows_SBE, axis=-1, keepdims=True)
   rows_SBE = rows_SBE / jnp.where(norm_SB1 > 0, norm_SB1, 1.0)
-  return blocks.write(table_VE, rows_SBE, start)
-
-
-def _covariance(u_VD, keep_V, mean_D, blocks) -> np.ndarray:
-  sum_DE = jnp.zeros((u_VD.shape[1],) * 2, jnp.float32)
-  for start, skip in blocks.starts():
-    sum_DE = _add_products(
-        sum_DE, u_VD, keep_V, mean_D, start, skip, blocks=blocks
-    )
-  return np.asarray(sum_DE, np.float64) / int(keep_V.sum())
+  table_SRE = jax.lax.dynamic_update_slice_in_dim(
+      table_SRE, rows_SBE, start, axis=1
+  )
+  return table_SRE.reshape(table_VE.shape)
 
 
 def _linear_map(covariance_DD: np.ndarray, kind: str) -> np.ndarray:
@@ -84,6 +88,7 @@ def token_space(
     keep: Bool[Array | np.ndarray, 'V'],
     kind: str = 'whitened',
     *,
+    moments: TableMoments | None = None,
     block_size: int = 4096,
 ) -> TokenSpace:
   """Maps the rows of an unembedding to where their cosines mean something.
@@ -105,39 +110,129 @@ def token_space(
     keep: The tokens over which mean and covariance are taken: those that can
       be read.
     kind: One of `TOKEN_SPACES`.
+    moments: `circuits.table_moments` of this table and mask, with the
+      covariance; found here if None.
     block_size: Rows at a time, on each device.
 
   Returns:
     The space, its table in float32.
 
   Raises:
-    InputError: The kind is unknown, fewer than two rows are kept, or a kept
-      row is not finite.
+    InputError: The kind is unknown, fewer than two rows are kept, a kept row is
+      not finite, or the moments have no covariance.
   """
-  _checks.check_known(kind, TOKEN_SPACES, 'token space')
+  _measure.check_known(kind, TOKEN_SPACES, 'token space')
   keep = np.asarray(keep)
   if keep.sum() < 2:
     raise InputError(
         f'The mask keeps {keep.sum()} of {len(keep)} tokens and a token space'
         ' needs at least two: give a mask that keeps the readable tokens.'
     )
-  keep = jnp.asarray(keep)
-  blocks = RowBlocks.of(unembedding, block_size)
-  mean_D = mean_row(unembedding, keep, blocks)
-  if not np.isfinite(mean_D).all():
-    raise InputError(
-        'The unembedding has rows that are not finite among the kept tokens:'
-        ' load the weights again, or mask those rows.'
-    )
+  centred = kind == 'centred'
+  if moments is None:
+    moments = table_moments(unembedding, keep, covariance=not centred)
   map_DE = None
-  if kind != 'centred':
-    covariance_DD = _covariance(unembedding, keep, mean_D, blocks)
+  if not centred:
+    if moments.covariance is None:
+      raise InputError(
+          f'The moments of the table have no covariance, of which the {kind}'
+          ' token space is made: find them with covariance=True.'
+      )
+    covariance_DD = to_host(moments.covariance).astype(np.float64)
     map_DE = jnp.asarray(_linear_map(covariance_DD, kind), jnp.float32)
+  mean_D = jnp.asarray(to_host(moments.mean))
   table_VE = jnp.zeros(
       unembedding.shape, jnp.float32, device=unembedding.sharding
   )
-  for start, _ in blocks.starts():
+  shards = _num_shards(unembedding)
+  rows = unembedding.shape[0] // shards
+  size = min(block_size, rows)
+  for first in range(0, rows, size):
     table_VE = _write_rows(
-        table_VE, unembedding, mean_D, map_DE, start, blocks=blocks
+        table_VE,
+        unembedding,
+        mean_D,
+        map_DE,
+        min(first, rows - size),  # The last block reaches back.
+        shards=shards,
+        size=size,
     )
   return TokenSpace(table_VE, kind)
+
+
+def model_token_space(model: Model, kind: str = 'whitened') -> TokenSpace:
+  """The token space of a model over its readable tokens; see `token_space`."""
+  return token_space(unembedding_table(model), readable_mask(model), kind)
+
+
+@functools.partial(jax.jit, static_argnames=('block_size', 'shards'))
+def _mean_cosine(top_ids_Fk, table_VD, block_size, shards):
+  num_features, num_top = top_ids_Fk.shape
+
+  def of_block(top_ids_SBk):
+    rows_SBkD = table_VD[top_ids_SBk].astype(jnp.float32)
+    # |sum t|^2 counts every ordered pair and each row with itself; the rows'
+    # own squares are subtracted as they are, not as k, so that rounding of
+    # their norms cancels and a zero row takes nothing away.
+    whole_SB = jnp.sum(jnp.square(jnp.sum(rows_SBkD, axis=2)), axis=2)
+    own_SB = jnp.sum(jnp.square(rows_SBkD), axis=(2, 3))
+    return (whole_SB - own_SB) / (num_top * (num_top - 1))
+
+  # Blocks are cut within the shards: a loop over blocks of whole features
+  # would have every device measure all of them.
+  per_shard = num_features // shards
+  size = min(block_size, per_shard)
+  top_ids_SRk = top_ids_Fk.reshape(shards, per_shard, num_top)
+  padding = (0, 0), (0, -per_shard % size), (0, 0)
+  top_ids_SNBk = jnp.pad(top_ids_SRk, padding).reshape(
+      shards, -1, size, num_top
+  )
+  cosine_NSB = jax.lax.map(of_block, top_ids_SNBk.swapaxes(0, 1))
+  cosine_SR = cosine_NSB.swapaxes(0, 1).reshape(shards, -1)[:, :per_shard]
+  return cosine_SR.reshape(num_features)
+
+
+def mean_pairwise_cosine(
+    top_ids: Int[Array | np.ndarray, 'F k'],
+    table: Float[Array, 'V D'],
+    *,
+    block_size: int = 64,
+) -> Float[Array, 'F']:
+  """Mean over pairs of top tokens of the cosine of their rows of `table`.
+
+  Computed from the norm of the rows' sum, (|sum t|^2 - sum |t|^2) / (k (k-1)),
+  in float32 without a matrix product, so no precision setting enters.
+
+  Args:
+    top_ids: The top tokens of each feature, in any order. Ids are not checked
+      here, so that this works under `jit`: JAX clamps what is out of range.
+      Sharded features stay on their devices.
+    table: One row of norm 1 per token, as in a `TokenSpace`; or of norm 0,
+      whose cosine with every row then counts as 0.
+    block_size: Features at a time, on each device; [block_size, k, D] is what
+      is held.
+
+  Returns:
+    A number in [-1 / (k - 1), 1] per feature.
+
+  Raises:
+    InputError: There is no pair (k < 2).
+  """
+  num_features, num_top = top_ids.shape
+  _measure.check_num_top(num_top)
+  if not num_features:
+    return jnp.zeros(0, jnp.float32)
+  top_ids = jnp.asarray(top_ids)
+  return _mean_cosine(top_ids, table, block_size, _num_shards(top_ids))
+
+
+COSINE = _measure.Measure(
+    name='cosine',
+    description='mean pairwise cosine of the top tokens in the token space',
+    low_is_coherent=False,
+    compute=lambda lens, strings, space: mean_pairwise_cosine(
+        lens.top_ids, space.table
+    ),
+    label='cosine',
+    short_label='cos',
+)

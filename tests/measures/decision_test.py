@@ -88,7 +88,7 @@ class RulesTest(parameterized.TestCase):
   def test_unknown_rule(self):
     _, scores = _every_combination()
     thresholds = measures.fixed_thresholds(_LEVELS)
-    with self.assertRaisesRegex(InputError, "nearest is 'majority'"):
+    with self.assertRaisesRegex(InputError, "did you mean 'majority'"):
       measures.is_semantic(scores, thresholds, 'most-majority')
 
   @parameterized.product(
@@ -114,13 +114,13 @@ class ThresholdsTest(parameterized.TestCase):
   def test_fixed(self):
     got = measures.fixed_thresholds(_LEVELS)
     want = measures.Thresholds(
-        levenshtein=0.5, cosine=0.25, entropy=4.0, kind='fixed'
+        {'levenshtein': 0.5, 'cosine': 0.25, 'entropy': 4.0}, kind='fixed'
     )
     self.assertEqual(got, want)
 
   @parameterized.parameters(*_MEASURES)
   def test_an_infinite_threshold_leaves_a_measure_out(self, measure):
-    out = -np.inf if measures.LOW_IS_COHERENT[measure] else np.inf
+    (out,) = (m.never for m in measures.MEASURES if m.name == measure)
     thresholds = measures.fixed_thresholds({**_LEVELS, measure: out})
     table, scores = _every_combination()
     table[:, _MEASURES.index(measure)] = False
@@ -190,7 +190,7 @@ class ThresholdsTest(parameterized.TestCase):
       measures.fixed_thresholds({'cosine': 0.5})
 
   def test_unknown_measure(self):
-    with self.assertRaisesRegex(InputError, "nearest is 'levenshtein'"):
+    with self.assertRaisesRegex(InputError, "did you mean 'levenshtein'"):
       measures.fixed_thresholds({**_LEVELS, 'levenstein': 0.5})
 
   def test_threshold_that_is_not_a_number(self):
@@ -198,8 +198,8 @@ class ThresholdsTest(parameterized.TestCase):
       measures.fixed_thresholds({**_LEVELS, 'cosine': float('nan')})
 
   def test_unknown_kind(self):
-    with self.assertRaisesRegex(InputError, "nearest is 'quantile'"):
-      measures.Thresholds(**_LEVELS, kind='quantiles')
+    with self.assertRaisesRegex(InputError, "did you mean 'quantile'"):
+      measures.Thresholds(_LEVELS, kind='quantiles')
 
   def test_frozen(self):
     thresholds = measures.fixed_thresholds(_LEVELS)

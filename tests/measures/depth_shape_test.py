@@ -10,9 +10,7 @@ from scipy import stats
 
 from ooc_jax import measures
 from ooc_jax._errors import InputError
-from ooc_jax.measures import _meta_regression
-from ooc_jax.measures import _smooth_curve
-from ooc_jax.measures import _two_lines
+from ooc_jax.measures import _regression
 
 # Shares over depth from 0 to 1; what rises or falls does so by 20 points.
 _PROFILES = {
@@ -232,8 +230,8 @@ class NumbersTest(parameterized.TestCase):
   def test_the_layer_at_the_break_is_in_each_lines_own_fit(self):
     rng = np.random.default_rng(9)
     x, y = np.arange(12.0), rng.normal(size=12)
-    profile = _meta_regression.Profile(x, y, np.full(12, 1e-6))
-    before, after = _two_lines._lines(profile, 5.0)
+    profile = _regression.Profile(x, y, np.full(12, 1e-6))
+    before, after = _regression._lines(profile, 5.0)
     for fit, first in ((before, x <= 5), (after, x < 5)):
       np.testing.assert_allclose(
           fit.coefficients[2:],
@@ -248,9 +246,9 @@ class NumbersTest(parameterized.TestCase):
     rng = np.random.default_rng(5)
     y += 0.02 * rng.normal(size=30)
     lines, mirrored = (
-        _two_lines.two_lines(profile, _smooth_curve.smooth_curve(profile))
+        _regression.two_lines(profile, _regression.smooth_curve(profile))
         for profile in (
-            _meta_regression.Profile(x, numbers, np.full(30, 0.01))
+            _regression.Profile(x, numbers, np.full(30, 0.01))
             for numbers in (y, y[::-1])
         )
     )

@@ -7,7 +7,7 @@ import numpy as np
 from ooc_jax import measures
 from ooc_jax._errors import InputError
 
-_MEASURES = tuple(measures.LOW_IS_COHERENT)
+_MEASURES = tuple(m.name for m in measures.MEASURES)
 _VOTES = {'any': 1, 'majority': 2, 'all': 3}
 
 
@@ -73,9 +73,11 @@ class NullThresholdsTest(parameterized.TestCase):
     best = None
     for c in range(1_009):
       cuts = measures.Thresholds(
-          levenshtein=float(ordered[0][c]),
-          cosine=float(-ordered[1][c]),
-          entropy=float(ordered[2][c]),
+          {
+              'levenshtein': float(ordered[0][c]),
+              'cosine': float(-ordered[1][c]),
+              'entropy': float(ordered[2][c]),
+          },
           kind='null',
       )
       share = (_passed(null, cuts).sum(0) >= _VOTES[rule]).mean()
@@ -140,7 +142,7 @@ class NullThresholdsTest(parameterized.TestCase):
     for alpha in (0.0, 1.0, -1.0, 5.0, float('nan')):
       with self.assertRaisesRegex(InputError, 'between 0 and 1'):
         measures.null_thresholds(null, alpha)
-    with self.assertRaisesRegex(InputError, "nearest is 'majority'"):
+    with self.assertRaisesRegex(InputError, "did you mean 'majority'"):
       measures.null_thresholds(null, 0.01, 'major')
     with self.assertRaisesRegex(InputError, 'no random direction'):
       measures.null_thresholds(_random(0, 0))
@@ -155,11 +157,11 @@ class PValuesTest(parameterized.TestCase):
     null, features = _random(4, 83, ties=ties), _random(5, 29, ties=ties)
     got = measures.null_p_values(features, null)
     self.assertSequenceEqual(list(got), _MEASURES)
-    for measure, low in measures.LOW_IS_COHERENT.items():
-      chance, x = getattr(null, measure), getattr(features, measure)
+    for measure in measures.MEASURES:
+      chance, x = null[measure.name], features[measure.name]
       for f in range(29):
-        as_good = chance <= x[f] if low else chance >= x[f]
-        self.assertEqual(got[measure][f], (1 + as_good.sum()) / 84)
+        as_good = chance <= x[f] if measure.low_is_coherent else chance >= x[f]
+        self.assertEqual(got[measure.name][f], (1 + as_good.sum()) / 84)
 
   @parameterized.product(rule=tuple(_VOTES), ties=(None, 9))
   def test_thresholds_say_the_same(self, rule, ties):
@@ -204,7 +206,7 @@ class PValuesTest(parameterized.TestCase):
   def test_the_rule_by_hand(self):
     null, features = _random(8, 61), _random(9, 17, shift=0.5)
     columns = {m: getattr(null, m) for m in _MEASURES}
-    sign = {m: 1 if low else -1 for m, low in measures.LOW_IS_COHERENT.items()}
+    sign = {m.name: 1 if m.low_is_coherent else -1 for m in measures.MEASURES}
 
     def counts(x):
       """Sorted over the measures: the first decides `any`, and so on."""
@@ -235,7 +237,7 @@ class PValuesTest(parameterized.TestCase):
     null = _random(0, 31)
     with self.assertRaisesRegex(InputError, 'no random direction'):
       measures.null_p_values(null, _random(0, 0))
-    with self.assertRaisesRegex(InputError, "nearest is 'cosine'"):
+    with self.assertRaisesRegex(InputError, "did you mean 'cosine'"):
       measures.rule_p_values(null, null, 'cosin')
 
 

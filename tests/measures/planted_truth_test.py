@@ -47,7 +47,6 @@ class _World:
     self.space = measures.token_space(
         jnp.asarray(self.table, jnp.float32), np.ones(_V, bool)
     )
-    self.letters = measures.string_table(self.strings)
     self._rng = rng
 
   def planted(self, count):
@@ -72,7 +71,7 @@ class _World:
         k=_K,
         precision='exact',
     )
-    return measures.lens_coherence(lens, self.letters, self.space)
+    return measures.lens_coherence(lens, self.strings, self.space)
 
 
 class PlantedTruthTest(parameterized.TestCase):

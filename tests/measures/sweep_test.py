@@ -8,7 +8,7 @@ from ooc_jax import measures
 from ooc_jax._errors import InputError
 
 _LAYERS = {0: 101, 3: 67, 4: 150}
-_SINGLE = tuple(measures.LOW_IS_COHERENT)
+_SINGLE = tuple(m.name for m in measures.MEASURES)
 
 
 def _random(seed, size, shift=0.0):

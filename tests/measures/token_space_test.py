@@ -8,9 +8,9 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec
 import numpy as np
 
+from ooc_jax import circuits
 from ooc_jax import measures
 from ooc_jax._errors import InputError
-from ooc_jax.circuits import _undertrained
 from ooc_jax.measures import _token_space
 
 _V, _D = 137, 13
@@ -68,7 +68,7 @@ def _vocab_mesh(axis_size):
 
 
 def _lowered(mesh, num_rows, size, dtype):
-  """The two steps over a block, lowered for a table of that many rows."""
+  """The step over a block, lowered for a table of that many rows."""
 
   def like(shape, dtype, sharded=False):
     if mesh is None:
@@ -77,19 +77,14 @@ def _lowered(mesh, num_rows, size, dtype):
     sharding = NamedSharding(mesh, spec)
     return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
 
-  shards = 1 if mesh is None else mesh.size
-  blocks = _undertrained.RowBlocks(shards, num_rows // shards, size)
-  u = like((num_rows, _D), dtype, sharded=True)
-  table = like((num_rows, _D), jnp.float32, sharded=True)
-  keep = like((num_rows,), jnp.bool_)
-  mean = like((_D,), jnp.float32)
-  square = like((_D, _D), jnp.float32)
-  number = like((), jnp.int32)
-  yield _token_space._add_products.lower(
-      square, u, keep, mean, number, number, blocks=blocks
-  )
-  yield _token_space._write_rows.lower(
-      table, u, mean, square, number, blocks=blocks
+  return _token_space._write_rows.lower(
+      like((num_rows, _D), jnp.float32, sharded=True),
+      like((num_rows, _D), dtype, sharded=True),
+      like((_D,), jnp.float32),
+      like((_D, _D), jnp.float32),
+      like((), jnp.int32),
+      shards=1 if mesh is None else mesh.size,
+      size=size,
   )
 
 
@@ -213,17 +208,36 @@ class TokenSpaceTest(parameterized.TestCase):
   @parameterized.parameters(jnp.float32, jnp.bfloat16)
   def test_memory_is_bounded_by_the_block(self, dtype):
     num_rows, size = 40_000, 256
-    for lowered in _lowered(None, num_rows, size, dtype):
-      memory = lowered.compile().memory_analysis()
-      self.assertLess(memory.temp_size_in_bytes, 8 * 4 * size * _D)
-      # What is added to or written into is not copied either.
-      self.assertEqual(memory.alias_size_in_bytes, memory.output_size_in_bytes)
+    lowered = _lowered(None, num_rows, size, dtype)
+    memory = lowered.compile().memory_analysis()
+    self.assertLess(memory.temp_size_in_bytes, 8 * 4 * size * _D)
+    # What is written into is not copied either.
+    self.assertEqual(memory.alias_size_in_bytes, memory.output_size_in_bytes)
 
   def test_sharded_rows_are_not_gathered(self):
-    for lowered in _lowered(_vocab_mesh(8), 8 * 190, 32, jnp.float32):
-      text = lowered.compile().as_text()
-      self.assertNotIn('all-gather', text)
-      self.assertNotIn('all-to-all', text)
+    lowered = _lowered(_vocab_mesh(8), 8 * 190, 32, jnp.float32)
+    text = lowered.compile().as_text()
+    self.assertNotIn('all-gather', text)
+    self.assertNotIn('all-to-all', text)
+
+  @parameterized.parameters(*measures.TOKEN_SPACES)
+  def test_moments_of_the_lens_serve(self, kind):
+    u, keep = jnp.asarray(_table()), _keep()
+    moments = circuits.table_moments(u, keep)
+    got = measures.token_space(u, keep, kind, moments=moments)
+    want = measures.token_space(u, keep, kind)
+    np.testing.assert_allclose(got.table, want.table, atol=_ATOL[kind])
+    # And they are what is read.
+    moved = moments.replace(mean=moments.mean + 10.0)
+    other = measures.token_space(u, keep, kind, moments=moved)
+    self.assertGreater(np.abs(other.table - want.table).max(), 0.1)
+
+  def test_moments_without_a_covariance(self):
+    u, keep = jnp.asarray(_table()), _keep()
+    moments = circuits.table_moments(u, keep, covariance=False)
+    measures.token_space(u, keep, 'centred', moments=moments)
+    with self.assertRaisesRegex(InputError, 'covariance=True'):
+      measures.token_space(u, keep, moments=moments)
 
   def test_is_a_pytree_with_a_static_kind(self):
     space = measures.token_space(jnp.asarray(_table()), _keep(), 'centred')
@@ -232,7 +246,7 @@ class TokenSpaceTest(parameterized.TestCase):
     self.assertEqual(shapes.kind, 'centred')
 
   def test_unknown_kind(self):
-    with self.assertRaisesRegex(InputError, "nearest is 'whitened'"):
+    with self.assertRaisesRegex(InputError, "did you mean 'whitened'"):
       measures.token_space(jnp.asarray(_table()), _keep(), 'whitend')
 
   def test_nothing_kept(self):

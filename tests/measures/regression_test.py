@@ -6,8 +6,7 @@ import numpy as np
 from scipy import interpolate
 from scipy import stats
 
-from ooc_jax.measures import _meta_regression
-from ooc_jax.measures import _smooth_curve
+from ooc_jax.measures import _regression
 
 
 def _data(seed, size=19, spread=0.0):
@@ -24,7 +23,7 @@ class MetaRegressionTest(parameterized.TestCase):
   @parameterized.parameters(0.0, 0.7, 3.0, 50.0)
   def test_solves_its_two_equations(self, spread):
     design, y, errors = _data(1, spread=spread)
-    fit = _meta_regression.meta_regression(design, y, errors)
+    fit = _regression.meta_regression(design, y, errors)
     weight = np.diag(1 / (errors**2 + fit.variance))
     normal = design.T @ weight @ design
     np.testing.assert_allclose(
@@ -41,7 +40,7 @@ class MetaRegressionTest(parameterized.TestCase):
 
   def test_variance_is_found_on_average(self):
     found = [
-        _meta_regression.meta_regression(*_data(s, spread=3.0)).variance
+        _regression.meta_regression(*_data(s, spread=3.0)).variance
         for s in range(400)
     ]
     # Of one estimate the standard deviation is 9 sqrt(2/17) or more.
@@ -49,7 +48,7 @@ class MetaRegressionTest(parameterized.TestCase):
 
   def test_is_least_squares_where_the_known_errors_are_small(self):
     design, y, errors = _data(2, spread=2.0)
-    fit = _meta_regression.meta_regression(design, y, 1e-6 * errors)
+    fit = _regression.meta_regression(design, y, 1e-6 * errors)
     line = stats.linregress(design[:, 1], y)
     slope = np.array([0.0, 1.0])
     np.testing.assert_allclose(fit.coefficients[1], line.slope, rtol=1e-6)
@@ -68,7 +67,7 @@ class MetaRegressionTest(parameterized.TestCase):
       design, y, errors = _data(seed, size, spread)
       y = y + 0.2 * design[:, 1]  # Now level.
       curve = np.column_stack([design, (design[:, 1] / 20 - 1) ** 2])
-      fit = _meta_regression.meta_regression(curve, y, errors)
+      fit = _regression.meta_regression(curve, y, errors)
       small += fit.p_value(np.array([0.0, 1.0, 0.0])) <= 0.05
       joint += fit.joint_p_value(np.array([False, True, True])) <= 0.05
     # 20 +- 4.4 of 400; fewer where there is no spread, as t is then cautious.
@@ -78,14 +77,14 @@ class MetaRegressionTest(parameterized.TestCase):
 
   def test_inflation_is_of_the_covariance(self):
     data = _data(4, spread=1.0)
-    plain = _meta_regression.meta_regression(*data)
-    wide = _meta_regression.meta_regression(*data, inflation=4.0)
+    plain = _regression.meta_regression(*data)
+    wide = _regression.meta_regression(*data, inflation=4.0)
     np.testing.assert_allclose(wide.covariance, 4 * plain.covariance)
     np.testing.assert_array_equal(wide.coefficients, plain.coefficients)
 
   def test_a_number_without_any_noise(self):
     design, _, errors = _data(3)
-    fit = _meta_regression.meta_regression(design, np.ones(19), errors)
+    fit = _regression.meta_regression(design, np.ones(19), errors)
     self.assertEqual(fit.variance, 0.0)
     self.assertGreater(fit.p_value(np.array([0.0, 1.0])), 0.99)
 
@@ -98,9 +97,9 @@ class NaturalSplineTest(absltest.TestCase):
     x = np.linspace(2.0, 12.5, 57)
     for _ in range(3):
       heights = rng.normal(size=5)
-      b = np.linalg.solve(_smooth_curve.natural_spline(knots, knots), heights)
+      b = np.linalg.solve(_regression.natural_spline(knots, knots), heights)
       want = interpolate.CubicSpline(knots, heights, bc_type='natural')(x)
-      got = _smooth_curve.natural_spline(x, knots) @ b
+      got = _regression.natural_spline(x, knots) @ b
       np.testing.assert_allclose(got, want, atol=1e-10)
 
 
@@ -114,9 +113,9 @@ class NeighbourInflationTest(parameterized.TestCase):
         y[i] = alike * y[i - 1] + np.sqrt(1 - alike**2) * y[i]
       x = np.arange(float(size))
       y += np.sin(x / size)
-      profile = _meta_regression.Profile(x, y, np.full(size, 0.1))
-      curve = _smooth_curve.smooth_curve(profile)
-      yield _smooth_curve.neighbour_inflation(profile, curve)
+      profile = _regression.Profile(x, y, np.full(size, 0.1))
+      curve = _regression.smooth_curve(profile)
+      yield _regression.neighbour_inflation(profile, curve)
 
   @parameterized.parameters((0.0, 1.1), (0.4, 2.3), (0.6, 3.7))
   def test_of_a_long_series(self, alike, want):

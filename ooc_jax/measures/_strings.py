@@ -1,0 +1,79 @@
+"""How alike the top tokens of a feature are as strings."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from jaxtyping import Array, Float, Int
+import numpy as np
+from rapidfuzz import process
+from rapidfuzz.distance import Levenshtein
+
+from ooc_jax._errors import InputError
+from ooc_jax.circuits import to_host
+from ooc_jax.measures import _measure
+from ooc_jax.model import Model
+
+_OVER_LONGER: Any = Levenshtein.normalized_distance
+
+
+def model_strings(model: Model) -> Sequence[str]:
+  """The canonical string of every token of a model, by id.
+
+  Raises:
+    InputError: The model has no tokenizer.
+  """
+  if model.tokenizer is None:
+    raise InputError(
+        'The model has no tokenizer and its top tokens no strings: load it from'
+        ' a checkpoint with one, or use measures.lens_coherence.'
+    )
+  return model.tokenizer.canonical_strings()
+
+
+def mean_pairwise_edit_distance(
+    top_ids: Int[Array | np.ndarray, 'F k'], strings: Sequence[str]
+) -> Float[np.ndarray, 'F']:
+  """Mean over pairs of top tokens of edit distance over the longer length.
+
+  The distance is Levenshtein's (insert, delete, substitute, each 1) between
+  code points; a pair of empty strings has distance 0. 0 says that all strings
+  are equal, 1 that no pair shares a letter in place. Computed on the host, in
+  float64.
+
+  Args:
+    top_ids: The top tokens of each feature, in any order.
+    strings: The canonical string of every token, by id.
+
+  Returns:
+    A number in [0, 1] per feature, float32.
+
+  Raises:
+    InputError: There is no pair (k < 2), or an id without a string.
+  """
+  _measure.check_top_ids(top_ids, len(strings), 'token strings')
+  num_features, num_top = top_ids.shape
+  means_F = np.empty(num_features, np.float32)
+  for f, row in enumerate(to_host(top_ids).tolist()):
+    words = [strings[i] for i in row]
+    # One matrix a feature: rapidfuzz computes each pair of a list with itself
+    # once, which is worth more than threads over a long list of pairs.
+    distances_kk = process.cdist(
+        words,
+        words,
+        scorer=_OVER_LONGER,
+        dtype=np.float64,
+    )
+    means_F[f] = distances_kk.sum() / (num_top * (num_top - 1))
+  return means_F
+
+
+LEVENSHTEIN = _measure.Measure(
+    name='levenshtein',
+    description='mean pairwise edit distance over the longer length',
+    low_is_coherent=True,
+    compute=lambda lens, strings, space: mean_pairwise_edit_distance(
+        lens.top_ids, strings
+    ),
+    label='edit distance',
+    short_label='lev',
+)
