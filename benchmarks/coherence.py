@@ -1,11 +1,10 @@
-r"""Times the measures of coherence, beside rapidfuzz for the edit distance.
+r"""Times the measures of coherence.
 
 Example:
   python benchmarks/coherence.py --features=16384 --tokenizer=tokenizer.json
 
 Prints one JSON object: medians in seconds of wall time and of processor time
-(of all threads: it says more on a busy machine), and the largest difference
-between the two edit distances. What is compared runs in this process, in turns.
+(of all threads: it says more on a busy machine).
 Without a tokenizer the vocabulary is made up, with the lengths of Gemma 2's.
 """
 
@@ -13,15 +12,12 @@ from collections.abc import Callable, Mapping
 import json
 import statistics
 import time
-from typing import Any
 
 from absl import app
 from absl import flags
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rapidfuzz import process
-from rapidfuzz.distance import Levenshtein
 
 from ooc_jax import measures
 from ooc_jax.model import Tokenizer
@@ -31,8 +27,6 @@ _VOCAB = flags.DEFINE_integer('vocab', 256_000, 'V, without a tokenizer.')
 _WIDTH = flags.DEFINE_integer('width', 2_304, 'D of the token space; 0: none.')
 _K = flags.DEFINE_integer('k', 20, 'Top tokens.')
 _TOKENIZER = flags.DEFINE_string('tokenizer', None, 'A tokenizer.json.')
-# Any: its overloads are not those that the stubs of `cdist` ask for.
-_SCORER: Any = Levenshtein.normalized_distance
 _REPEATS = flags.DEFINE_integer('repeats', 5, 'Runs of each; medians count.')
 
 
@@ -47,17 +41,6 @@ def _vocabulary(rng: np.random.Generator) -> list[str]:
   text = np.asarray(letters, np.uint32).tobytes().decode('utf-32-le')
   ends = np.cumsum(lengths)
   return [text[e - n : e] for e, n in zip(ends, lengths, strict=True)]
-
-
-def _rapidfuzz(top_ids: np.ndarray, strings: list[str]) -> np.ndarray:
-  """One small matrix a feature, the quickest way through its interface."""
-  totals = np.empty(top_ids.shape[0])
-  for feature, row in enumerate(top_ids.tolist()):
-    words = [strings[token] for token in row]
-    totals[feature] = process.cdist(
-        words, words, scorer=_SCORER, dtype=np.float64
-    ).sum()
-  return totals / (top_ids.shape[1] * (top_ids.shape[1] - 1))
 
 
 def _time(runs: Mapping[str, Callable[[], object]]) -> dict[str, float]:
@@ -79,21 +62,11 @@ def main(argv: list[str]) -> None:
   shape = _FEATURES.value, _K.value
   top_ids = rng.integers(0, len(strings), shape, dtype=np.int32)
   on_device = jnp.asarray(top_ids)
-  start = time.perf_counter()
-  table = measures.string_table(strings)
-  made = time.perf_counter() - start
 
   def edit_distance() -> np.ndarray:
-    return np.asarray(measures.mean_pairwise_edit_distance(on_device, table))
+    return measures.mean_pairwise_edit_distance(on_device, strings)
 
-  start = time.perf_counter()
-  ours = edit_distance()
-  first = time.perf_counter() - start
-  theirs = _rapidfuzz(top_ids, strings)
-  runs = {
-      'edit_distance': edit_distance,
-      'rapidfuzz': lambda: _rapidfuzz(top_ids, strings),
-  }
+  runs: dict[str, Callable[[], object]] = {'edit_distance': edit_distance}
   if _WIDTH.value:
     key = jax.random.key(0)
     rows = jax.random.normal(key, (len(strings), _WIDTH.value), jnp.float32)
@@ -106,13 +79,9 @@ def main(argv: list[str]) -> None:
       'features': shape[0],
       'k': shape[1],
       'vocab': len(strings),
-      'longest': table.longest,
-      'code_bits': table.code_bits,
+      'longest': max(map(len, strings)),
       'width': _WIDTH.value,
       'device': str(jax.devices()[0]),
-      'string_table_s': round(made, 3),
-      'edit_distance_first_s': round(first, 3),
-      'largest_difference': float(np.abs(ours - theirs).max()),
   }
   print(json.dumps(result | _time(runs)))
 

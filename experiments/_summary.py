@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 
 from ooc_jax import measures
-from ooc_jax import results
 
 _WEIGHTS = b'ooc_jax.weights'
 

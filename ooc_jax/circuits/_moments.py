@@ -104,8 +104,10 @@ def row_moments(
 
   def second_pass(b, carry):
     rows = blocks.read(table, b).astype(jnp.float32) - mean[None]
-    rows *= weights(b)[:, None]
-    return carry + jnp.einsum('VD,VE->DE', rows, rows, precision='highest')
+    rows = (rows * weights(b)[:, None])[None]
+    # As a batch of one: XLA:CPU sums a small product in order otherwise, which
+    # costs half of a digit.
+    return carry + jnp.einsum('BVD,BVE->DE', rows, rows, precision='highest')
 
   spread = None
   if covariance:

@@ -27,6 +27,8 @@ ENTROPY = Measure(
     label='entropy',
     short_label='ent',
     unit='nats',
+    digits=1,
+    limits=(0.0, None),
 )
 # A new measure is a line here.
 MEASURES: tuple[Measure, ...] = (LEVENSHTEIN, COSINE, ENTROPY)

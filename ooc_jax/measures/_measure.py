@@ -31,6 +31,9 @@ class Measure:
     label: What people call it, in lower case.
     short_label: The same where columns are narrow.
     unit: Of its numbers, '' where they have none.
+    digits: After the point, where columns are narrow.
+    limits: The least and the largest number there can be, None where there is
+      no limit.
   """
 
   name: str
@@ -42,6 +45,8 @@ class Measure:
   label: str
   short_label: str
   unit: str = ''
+  digits: int = 2
+  limits: tuple[float | None, float | None] = (None, None)
 
   @property
   def title(self) -> str:
@@ -54,7 +59,7 @@ class Measure:
     """The threshold that no feature passes."""
     return -np.inf if self.low_is_coherent else np.inf
 
-  def shown(self, value: float, digits: int = 2) -> str:
+  def shown(self, value: float, digits: int) -> str:
     """A value with its unit: '3.14 nats'."""
     return f'{value:.{digits}f}' + (f' {self.unit}' if self.unit else '')
 

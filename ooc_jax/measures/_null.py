@@ -199,14 +199,11 @@ def null_thresholds(
   check_alpha(alpha, size)
   # A direction counts itself, so it passes if its deciding count is <= c.
   c = int(deciding[allowed_of_null(alpha, size)]) - 1
-  values = {
-      m.name: float(
-          m.never if rule in null and rule != m.name else m.lowered(float(row[c]))
-      )
-      for m, row in zip(
-          null.measures, np.sort(_lowered(null), axis=1), strict=True
-      )
-  }
+  values = {}
+  ordered = np.sort(_lowered(null), axis=1)
+  for m, row in zip(null.measures, ordered, strict=True):
+    alone_elsewhere = rule in null and rule != m.name
+    values[m.name] = m.never if alone_elsewhere else m.lowered(float(row[c]))
   return Thresholds(
       values,
       kind='null',

@@ -76,4 +76,5 @@ LEVENSHTEIN = _measure.Measure(
     ),
     label='edit distance',
     short_label='lev',
+    limits=(0.0, 1.0),
 )

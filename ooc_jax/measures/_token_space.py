@@ -118,8 +118,8 @@ def token_space(
     The space, its table in float32.
 
   Raises:
-    InputError: The kind is unknown, fewer than two rows are kept, a kept row is
-      not finite, or the moments have no covariance.
+    InputError: The kind is unknown, fewer than two rows are kept, a row is not
+      finite, or the moments have no covariance.
   """
   _measure.check_known(kind, TOKEN_SPACES, 'token space')
   keep = np.asarray(keep)
@@ -235,4 +235,5 @@ COSINE = _measure.Measure(
     ),
     label='cosine',
     short_label='cos',
+    limits=(-1.0, 1.0),
 )

@@ -140,17 +140,13 @@ _LENS = (
         top_entropy='of the top tokens renormalised, nats',
     ),
 )
-_MEASURE_TEXTS = {
-    'levenshtein': 'mean pairwise edit distance over the longer length',
-    'cosine': 'mean pairwise cosine of the top tokens in the token space',
-}
 
 
 def coherence_columns() -> tuple[Column, ...]:
   """A column for each measure of coherence."""
   return tuple(
-      Column(name, _SINGLE, _MEASURE_TEXTS.get(name, ''))
-      for name in measures.LOW_IS_COHERENT
+      Column(measure.name, _SINGLE, measure.description)
+      for measure in measures.MEASURES
   )
 
 
@@ -201,8 +197,10 @@ def output_features(readouts: Iterable[str] = READOUTS) -> TableSchema:
 def labels(readouts: Iterable[str] = READOUTS) -> TableSchema:
   """A row a feature of every layer, with the labels of these readouts."""
   passed = {
-      f'{name}_passes': f'whether {name} alone calls it coherent'
-      for name in measures.LOW_IS_COHERENT
+      f'{measure.name}_passes': (
+          f'whether {measure.name} alone calls it coherent'
+      )
+      for measure in measures.MEASURES
   }
   own = (
       *_columns(_BOOL, semantic='by the rule of the run', **passed),

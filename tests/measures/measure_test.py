@@ -115,7 +115,7 @@ class FourthMeasureTest(parameterized.TestCase):
 
   def test_labels(self):
     self.assertEqual(_NUMBERS.title, 'Numbers (of 1)')
-    self.assertEqual(_NUMBERS.shown(0.5), '0.50 of 1')
+    self.assertEqual(_NUMBERS.shown(0.5, 2), '0.50 of 1')
     self.assertEqual(_NUMBERS.condition(0.5), 'numbers > 0.500 of 1')
     self.assertEqual(
         [m.condition(0.25) for m in measures.MEASURES],

@@ -121,7 +121,7 @@ class TokenSpaceTest(parameterized.TestCase):
 
   def test_whitened_cosines_survive_any_linear_map(self):
     """What makes it the causal inner product: no basis is special."""
-    rng = np.random.default_rng(2)
+    rng = np.random.default_rng(4)
     u, keep = _table(), _keep()
     left, right = (np.linalg.qr(rng.normal(size=(_D, _D)))[0] for _ in range(2))
     map_ = left @ np.diag(rng.permutation(np.geomspace(0.3, 3.0, _D))) @ right
@@ -259,11 +259,12 @@ class TokenSpaceTest(parameterized.TestCase):
     with self.assertRaisesRegex(InputError, 'not finite'):
       measures.token_space(jnp.asarray(u), keep)
 
-  def test_masked_row_that_is_not_finite_is_ignored(self):
+  def test_masked_row_that_is_not_finite(self):
+    """Refused as the lens refuses it: their moments are the same."""
     u, keep = _table(), _keep()
     u[np.flatnonzero(~keep)[3], 2] = np.nan
-    table = measures.token_space(jnp.asarray(u), keep).table
-    self.assertTrue(np.isfinite(table[keep]).all())
+    with self.assertRaisesRegex(InputError, 'not finite'):
+      measures.token_space(jnp.asarray(u), keep)
 
 
 if __name__ == '__main__':

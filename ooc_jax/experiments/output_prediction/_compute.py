@@ -152,8 +152,13 @@ class DictionaryReader:
       table = circuits.unembedding_table(model)
     self.model = model
     self._moments = self._table_moments()
-    self._space = measures.token_space(table, self._mask, config.token_space)
-    self._strings = measures.model_string_table(model)
+    self._space = measures.token_space(
+        table,
+        self._mask,
+        config.token_space,
+        moments=self._moments.get('output'),
+    )
+    self._strings = measures.model_strings(model)
     self._tokens = np.asarray(tokenizer.token_strings(), object)
 
   def features(self, dictionary: Dictionary) -> pa.Table:
@@ -192,12 +197,12 @@ class DictionaryReader:
       _, coherence = self._read(
           readout, from_arrays(random, random, layer=0, name='null')
       )
-      size = np.size(coherence.cosine)
+      size = coherence.size
       rows.append(
           tables.DIRECTIONS.build({
               'side': [readout] * size,
               'layer': np.full(size, layer),
-              **{x: getattr(coherence, x) for x in measures.LOW_IS_COHERENT},
+              **coherence,
           })
       )
     return pa.concat_tables(rows)
@@ -254,11 +259,7 @@ class DictionaryReader:
     return columns | {
         'top_tokens': self._tokens[top].tolist(),
         'bottom_tokens': self._tokens[columns['bottom_ids']].tolist(),
-        **{
-            name: getattr(coherence, name)
-            for name in measures.LOW_IS_COHERENT
-            if name not in _FROM_LENS
-        },
+        **coherence,
         'undertrained': self._suspects[top].sum(axis=1, dtype=np.int32),
     }
 

@@ -12,7 +12,7 @@ from ooc_jax.experiments.output_prediction._config import OutputPrediction
 from ooc_jax.experiments.output_prediction._config import parse_thresholds
 from ooc_jax.results import tables
 
-MEASURES = tuple(measures.LOW_IS_COHERENT)
+MEASURES = tuple(measure.name for measure in measures.MEASURES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +95,7 @@ def _coherence_of(table: pa.Table, prefix: str = '') -> measures.Coherence:
 
 def labels_table(readouts: Sequence[Readout], rule: str) -> pa.Table:
   """One row a feature of every layer, in every readout."""
-  sizes = {x: np.size(c.cosine) for x, c in readouts[0].coherences.items()}
+  sizes = {x: c.size for x, c in readouts[0].coherences.items()}
   columns = {
       'layer': np.repeat(list(sizes), list(sizes.values())),
       'feature': np.concatenate([np.arange(n) for n in sizes.values()]),

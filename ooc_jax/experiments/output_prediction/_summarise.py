@@ -1,7 +1,6 @@
 """What follows from the tables of experiment 1: labels, sweeps, summary."""
 
 from collections.abc import Iterable, Mapping
-import dataclasses
 from typing import Any
 
 import numpy as np
@@ -80,13 +79,13 @@ def _readout_summary(
         'weights': tables.weights_of(table),
         **row,
         'undertrained': _undertrained([table], prefix),
-        'thresholds': dataclasses.asdict(cuts),
+        'thresholds': cuts.as_dict(),
     })
   total = _row(
       np.concatenate(list(labels.values())),
       _null_labels(readout, rule),
       {x: np.concatenate([p[x] for p in passes.values()]) for x in MEASURES},
-      _pooled(readout.coherences.values()),
+      measures.Coherence.concatenate(list(readout.coherences.values())),
       config.seed,
   )
   first = next(iter(readout.thresholds.values()))
@@ -96,7 +95,7 @@ def _readout_summary(
           **total,
           'undertrained': _undertrained(features.values(), prefix),
       },
-      'thresholds': dataclasses.asdict(first),
+      'thresholds': first.as_dict(),
       'shape': share_shape(
           [row['layer'] for row in layers],
           [row['semantic']['share'] for row in layers],
@@ -114,14 +113,6 @@ def _null_labels(readout: Readout, rule: str) -> np.ndarray:
   return np.concatenate([
       measures.is_semantic(null, cuts, rule) for null, cuts in distinct.values()
   ])
-
-
-def _pooled(coherences: Iterable[measures.Coherence]) -> measures.Coherence:
-  coherences = list(coherences)
-  return measures.Coherence(**{
-      name: np.concatenate([getattr(c, name) for c in coherences])
-      for name in MEASURES
-  })
 
 
 def _undertrained(features: Iterable[pa.Table], prefix: str) -> float:
@@ -194,10 +185,10 @@ def _examples(
     count: int,
 ) -> list[results.Example]:
   """The features of lowest mean rank in the measures, one a top token."""
-  pooled = _pooled(coherences.values())
-  ranks = np.zeros(np.size(pooled.cosine))
-  for name, low in measures.LOW_IS_COHERENT.items():
-    values = getattr(pooled, name) * (1 if low else -1)
+  pooled = measures.Coherence.concatenate(list(coherences.values()))
+  ranks = np.zeros(pooled.size)
+  for measure in pooled.measures:
+    values = measure.lowered(pooled[measure.name])
     # Ranks of equal values by position: stable, so the same in every run.
     order = np.argsort(values, kind='stable')
     ranks[order] += np.arange(values.size)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ooc_jax import measures
 from ooc_jax import report
 from ooc_jax.experiments.output_prediction._config import OutputPrediction
 
@@ -24,15 +25,14 @@ def _findings(
     summary: Mapping[str, Any], config: OutputPrediction
 ) -> list[str]:
   limits, total = summary['thresholds'], summary['total']
+  conditions = ', '.join(
+      measure.condition(limits[measure.name]) for measure in measures.MEASURES
+  )
   low, high = total['excess_low'], total['excess_high']
   shape = summary['shape']
   p = '' if shape['p_value'] is None else f' (p = {shape["p_value"]:.2g})'
   lines = [
-      (
-          f'Semantic: {config.rule} of edit distance <'
-          f' {limits["levenshtein"]:.3f}, cosine > {limits["cosine"]:.3f},'
-          f' entropy < {limits["entropy"]:.3f} nats ({config.thresholds}).'
-      ),
+      f'Semantic: {config.rule} of {conditions} ({config.thresholds}).',
       (
           f'Random directions ({config.null}): {total["null_share"]:.1%} are'
           f' called semantic; excess {total["excess"]:.1%} ({low:.1%} to'
