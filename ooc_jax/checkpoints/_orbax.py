@@ -103,8 +103,16 @@ class TrainingCheckpoints:
   """
 
   def __init__(self, folder: pathlib.Path):
-    """Opens the folder, or makes it; what a killed run left is removed."""
+    """Opens the folder, or makes it; what a killed run left is removed.
+
+    Raises:
+      InputError: It cannot be written.
+    """
     self._folder = folder
+    try:
+      folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+      raise InputError(refusal('write', folder, error)) from None
     # Any: Orbax's policies are not of the type that it asks for.
     last_two: Any = ocp.training.preservation_policies.LatestN(2)
     self._orbax = ocp.training.Checkpointer(

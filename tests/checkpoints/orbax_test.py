@@ -13,14 +13,17 @@ import warnings
 from absl.testing import absltest
 from absl.testing import parameterized
 import jax
+import jax.numpy as jnp
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec
 import numpy as np
+import optax
 import pytest
 
 from ooc_jax import InputError
 from ooc_jax import load_model
 from ooc_jax import save_model
+from ooc_jax.checkpoints import TrainingCheckpoints
 from ooc_jax.checkpoints import restore_model
 from ooc_jax.model import Model
 from ooc_jax.model import config_from_hf
@@ -424,6 +427,19 @@ class DamageTest(OrbaxTest):
 
   # Orbax leaves coroutines behind when it fails, and says so when they go.
   @pytest.mark.filterwarnings('ignore')
+  @parameterized.parameters('manifest.ocdbt', '_METADATA')
+  def test_first_byte_changed(self, name):
+    self.saved()
+    file = next((self.target / 'params/embedding').rglob(name))
+    data = file.read_bytes()
+    file.write_bytes(bytes([data[0] ^ 1]) + data[1:])
+    self.assertIn(' is damaged (', self.error(parts=['embedding']))
+    with warnings.catch_warnings():
+      warnings.simplefilter('ignore')
+      gc.collect()
+
+  @pytest.mark.slow
+  @pytest.mark.filterwarnings('ignore')
   def test_changed_bytes_are_refused_or_harmless(self):
     """Of the files that lead to the arrays; the arrays have no checksum."""
     model = self.saved()
@@ -448,6 +464,62 @@ class DamageTest(OrbaxTest):
     with warnings.catch_warnings():
       warnings.simplefilter('ignore')
       gc.collect()
+
+
+class TrainingCheckpointsTest(parameterized.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(self.create_tempdir().full_path) / 'new'
+
+  def state(self, seed):
+    """What optimizers have: named tuples, empty ones, numbers without axes."""
+    x = np.random.default_rng(seed).normal(size=(5, 7)).astype(np.float32)
+    adam = optax.ScaleByAdamState(
+        jnp.int32(seed), {'a': jnp.asarray(x)}, {'a': jnp.asarray(x + 1)}
+    )
+    return (adam, optax.EmptyState(), jnp.asarray(x[0], jnp.bfloat16))
+
+  def test_the_last_two_are_kept_bit_for_bit(self):
+    with TrainingCheckpoints(self.folder) as checkpoints:
+      self.assertIsNone(checkpoints.newest())
+      for step in (2, 4, 9):
+        checkpoints.save(step, self.state(step))
+    with TrainingCheckpoints(self.folder) as checkpoints:
+      self.assertEqual(checkpoints.newest(), 9)
+      for step in (4, 9):
+        again = checkpoints.load(step, self.state(0))
+        expected = self.state(step)
+        self.assertEqual(
+            jax.tree.structure(again), jax.tree.structure(expected)
+        )
+        for a, b in zip(
+            jax.tree.leaves(again), jax.tree.leaves(expected), strict=True
+        ):
+          self.assertEqual(a.dtype, b.dtype)
+          self.assertEqual(np.asarray(a).tobytes(), np.asarray(b).tobytes())
+    self.assertCountEqual([p.name for p in self.folder.iterdir()], ['4', '9'])
+
+  @pytest.mark.filterwarnings('ignore')
+  def test_damage_names_the_checkpoint_to_delete(self):
+    with TrainingCheckpoints(self.folder) as checkpoints:
+      for step in (2, 4):
+        checkpoints.save(step, self.state(step))
+    for file in (self.folder / '4').rglob('*'):
+      if file.is_file():
+        file.write_bytes(b'')
+    with TrainingCheckpoints(self.folder) as checkpoints:
+      with self.assertRaisesRegex(InputError, 'new/4 is damaged .*; delete it'):
+        checkpoints.load(4, self.state(0))
+    shutil.rmtree(self.folder / '4')
+    with TrainingCheckpoints(self.folder) as checkpoints:
+      self.assertEqual(checkpoints.newest(), 2)
+    gc.collect()
+
+  def test_place_that_cannot_be_written(self):
+    self.folder.write_text('a file where the folder should be')
+    with self.assertRaisesRegex(InputError, 'Cannot write .*/new: '):
+      TrainingCheckpoints(self.folder)
 
 
 if __name__ == '__main__':

@@ -12,13 +12,13 @@ import tempfile
 import time
 from unittest import mock
 
-import _mesh
 from absl.testing import absltest
 from absl.testing import parameterized
-import convert_weights
 import jax
+from jax.sharding import AxisType
 import ml_dtypes
 import numpy as np
+import pytest
 import safetensors.numpy
 
 import ooc_jax
@@ -26,10 +26,8 @@ from ooc_jax.checkpoints import _find
 from ooc_jax.checkpoints import _folder
 from ooc_jax.checkpoints import _stream
 from ooc_jax.checkpoints import convert_model
-from ooc_jax.dictionaries import save_dictionary
 from tests.tiny import make_checkpoint
 
-_SCRIPT = pathlib.Path(__file__).parents[2] / 'experiments/convert_weights.py'
 _TYPES = {'bfloat16': ml_dtypes.bfloat16, 'float32': np.float32}
 
 
@@ -68,6 +66,12 @@ def _bits(params):
   }
 
 
+def _mesh(*shape):
+  return jax.make_mesh(
+      shape, ('feature', 'vocab'), axis_types=(AxisType.Auto,) * 2
+  )
+
+
 class FolderTest(parameterized.TestCase):
 
   def setUp(self):
@@ -87,11 +91,9 @@ class ConvertTest(FolderTest):
   )
   def test_there_and_back_bit_for_bit(self, family, dtype, shards):
     tensors = _checkpoint(self.source, family, dtype, shards)
-    convert_weights.run(str(self.source), str(self.ours))
+    convert_model(self.source, self.ours)
     back = self.root / 'back'
-    convert_weights.run(
-        str(self.ours), str(back), to='safetensors', shard_size=30_000
-    )
+    convert_model(self.ours, back, to='safetensors', shard_size=30_000)
     files = sorted(back.glob('*.safetensors'))
     self.assertGreater(len(files), 1)
     for file in files:
@@ -175,13 +177,11 @@ class ConvertTest(FolderTest):
 
   def test_over_a_mesh_of_8_devices(self):
     _checkpoint(self.source, 'llama')
-    convert_weights.run(
-        str(self.source), str(self.ours), mesh='feature:4,vocab:2'
-    )
+    convert_model(self.source, self.ours, mesh=_mesh(4, 2))
     whole = ooc_jax.load_model(self.source)
     model = ooc_jax.load_model(self.ours)
     self.assertEqual(_bits(model.params), _bits(whole.params))
-    mesh = _mesh.make_mesh('feature:2,vocab:4')
+    mesh = _mesh(2, 4)
     model = ooc_jax.load_model(self.ours, mesh=mesh)
     self.assertEqual(_bits(model.params), _bits(whole.params))
     gate = model.params['layer_1']['mlp']['gate']
@@ -240,13 +240,15 @@ class InterruptedTest(FolderTest):
         convert_model(self.source, self.ours)
     self.assertEmpty(list(self.ours.parent.iterdir()))
 
+  @pytest.mark.slow
   def test_killed(self):
     """What a killed run leaves is hidden, and the next run removes it."""
     make_checkpoint(self.source, 'llama', num_hidden_layers=40)
-    command = [
-        sys.executable, str(_SCRIPT), f'--model={self.source}',
-        f'--out={self.ours}',
-    ]  # fmt: skip
+    code = (
+        'import sys; from ooc_jax.checkpoints import convert_model;'
+        ' convert_model(sys.argv[1], sys.argv[2])'
+    )
+    command = [sys.executable, '-c', code, str(self.source), str(self.ours)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not list(self.ours.parent.glob('.*/params/layer_*')):
@@ -358,97 +360,6 @@ class CacheTest(FolderTest):
     with mock.patch.object(_find, 'fetch_config', hub):
       with self.assertRaisesRegex(ooc_jax.InputError, 'asked'):
         ooc_jax.load_model('llama3.1-8b')
-
-
-class DictionaryTest(FolderTest):
-
-  @parameterized.parameters('mlp', 'random')
-  def test_there_and_back_bit_for_bit(self, kind):
-    _checkpoint(self.source, 'gemma2')
-    convert_weights.run(
-        str(self.source), str(self.ours), dictionary=kind, layer=1
-    )
-    back = self.root / 'back'
-    convert_weights.run(
-        '', str(back), dictionary=str(self.ours), to='safetensors'
-    )
-    model = ooc_jax.load_model(self.source)
-    expected = ooc_jax.load_dictionary(kind, model=model, layer=1)
-    for folder in (self.ours, back):
-      again = ooc_jax.load_dictionary(folder)
-      self.assertEqual(_bits(again), _bits(expected))
-      self.assertEqual(again.site, expected.site)
-      self.assertEqual(again.name, expected.name)
-
-  def test_damage(self):
-    _checkpoint(self.source, 'llama')
-    model = ooc_jax.load_model(self.source)
-    dictionary = ooc_jax.load_dictionary('mlp', model=model, layer=0)
-    save_dictionary(dictionary, self.ours, to='safetensors')
-    path = self.ours / 'ooc_jax_dictionary.json'
-    good = path.read_text()
-    for old, new in (('"format": 1', '"format": 2'), ('mlp_neuron', 'x'),
-                     ('"decoder": {', '"other": {'), ('"layer": 0', '"l": 0'),
-                     ('36', '35')):  # fmt: skip
-      self.assertIn(old, good)
-      path.write_text(good.replace(old, new))
-      with self.assertRaisesRegex(ooc_jax.InputError, str(self.ours)):
-        ooc_jax.load_dictionary(self.ours)
-    path.write_text(good)
-    ooc_jax.load_dictionary(self.ours)
-    arrays = self.ours / 'dictionary.safetensors'
-    arrays.write_bytes(arrays.read_bytes()[:-1])
-    with self.assertRaisesRegex(ooc_jax.InputError, 'is damaged'):
-      ooc_jax.load_dictionary(self.ours)
-    again = self.root / 'again'
-    save_dictionary(dictionary, again)
-    shutil.rmtree(again / 'arrays')
-    with self.assertRaisesRegex(ooc_jax.InputError, 'is damaged'):
-      ooc_jax.load_dictionary(again)
-
-
-class CommandTest(FolderTest):
-
-  def _run(self, *args):
-    return subprocess.run(
-        [sys.executable, str(_SCRIPT), *map(str, args)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=os.environ | {'HF_HUB_OFFLINE': '1', 'JAX_PLATFORMS': 'cpu'},
-    )
-
-  def test_converts(self):
-    _checkpoint(self.source, 'llama')
-    done = self._run(f'--model={self.source}', f'--out={self.ours}')
-    self.assertEqual(done.returncode, 0, done.stderr)
-    self.assertIn(f'{self.ours}: 0.0', done.stdout)
-    self.assertTrue((self.ours / 'source_config.json').is_file())
-
-  def test_bad_input_is_one_sentence(self):
-    done = self._run('--model=gemma2-2', f'--out={self.ours}')
-    self.assertEqual(done.returncode, 2, done.stderr)
-    self.assertIn("did you mean 'gemma2-2b'?", done.stderr)
-    self.assertNotIn('Traceback', done.stderr)
-
-  def test_list(self):
-    done = self._run('--list')
-    self.assertEqual(done.returncode, 0, done.stderr)
-    for text in ('gemma2-9b', 'meta-llama/Llama-3.1-8B', 'llama_scope_lxr_8x',
-                 'gemma-scope-2b-pt-res-canonical'):  # fmt: skip
-      self.assertIn(text, done.stdout)
-    few = convert_weights.listing('LXR 32x')
-    self.assertIn('llama_scope_lxr_32x/l31r_32x', few)
-    self.assertNotIn('gemma', ' '.join(few))
-    with self.assertRaisesRegex(ooc_jax.InputError, 'fewer words'):
-      convert_weights.listing('gpt5')
-
-  @parameterized.parameters(
-      'feature', 'feature:0', 'feature:9', 'rows:2', 'vocab:2,vocab:2'
-  )
-  def test_mesh_that_is_none(self, text):
-    with self.assertRaisesRegex(ooc_jax.InputError, 'mesh='):
-      _mesh.make_mesh(text)
 
 
 if __name__ == '__main__':
