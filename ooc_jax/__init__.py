@@ -3,6 +3,15 @@
 The method is "out of context" (arXiv 2601.22447): directions of a dictionary
 are contracted with embedding, unembedding and attention weights; no text and
 no activation is needed.
+
+Axis letters, in shapes, names and einsum strings of the whole package:
+  F features of a dictionary     N query heads            B batch
+  V tokens of the vocabulary     K key/value heads        T query positions
+  D width of the residual stream G = N / K                S key positions
+  L layers                       H width of a head        k top k
+                                 M width of the MLP
+Any other axis is a word, as in `Float[Array, 'pairs offsets']`. A letter counts
+what the function is given: under `shard_map` one shard of it.
 """
 
 from ooc_jax import checkpoints

@@ -1,40 +1,48 @@
-"""Contractions of directions with a model's weights, streamed in blocks."""
+"""Contractions of directions with a model's weights, streamed in blocks.
 
-from ooc_jax.circuits._attention import AttentionStatistics
-from ooc_jax.circuits._attention import attention_statistics
-from ooc_jax.circuits._attention_lowered import lower_attention
-from ooc_jax.circuits._attention_vectors import attention_layer
-from ooc_jax.circuits._attention_vectors import head_keys
-from ooc_jax.circuits._attention_vectors import head_queries
-from ooc_jax.circuits._attention_vectors import head_values
-from ooc_jax.circuits._lens import CONVENTIONS
-from ooc_jax.circuits._lens import input_lens
-from ooc_jax.circuits._lens import output_lens
-from ooc_jax.circuits._lens_lowered import lower_lens
-from ooc_jax.circuits._mesh import to_host
-from ooc_jax.circuits._moments import TableMoments
-from ooc_jax.circuits._ov import head_output
-from ooc_jax.circuits._ov import ov_lens
-from ooc_jax.circuits._ov_writes import OvCopying
-from ooc_jax.circuits._ov_writes import OvWrites
-from ooc_jax.circuits._ov_writes import ov_copying
-from ooc_jax.circuits._ov_writes import ov_writes
-from ooc_jax.circuits._precision import PRECISIONS
-from ooc_jax.circuits._qk_statistics import HeadStatistics
-from ooc_jax.circuits._qk_statistics import ScoreStatistics
-from ooc_jax.circuits._qk_statistics import qk_statistics
-from ooc_jax.circuits._rope_profile import RopeProfile
-from ooc_jax.circuits._rope_profile import head_profiles
-from ooc_jax.circuits._rope_profile import rope_profile
-from ooc_jax.circuits._tables import UNDERTRAINED_COSINE
-from ooc_jax.circuits._tables import embedding_table
-from ooc_jax.circuits._tables import final_gain
-from ooc_jax.circuits._tables import readable_mask
-from ooc_jax.circuits._tables import unembedding_table
-from ooc_jax.circuits._undertrained import undertrained_tokens
-from ooc_jax.circuits._unembedding_lens import Lens
-from ooc_jax.circuits._unembedding_lens import table_moments
-from ooc_jax.circuits._unembedding_lens import unembedding_lens
+`lens` reads directions at the vocabulary, `qk` scores them against each other
+in the heads of a layer, `ov` follows what a head writes for them to tokens or
+to another dictionary; each tells its algorithm in its docstring. `numerics` is
+the arithmetic under them. All are sharded over a mesh with the axes 'feature'
+and 'vocab', hold blocks only, and give the same answer on one device and on
+many.
+"""
+
+from ooc_jax.circuits._lowered import lower_attention
+from ooc_jax.circuits._lowered import lower_lens
+from ooc_jax.circuits.lens import CONVENTIONS
+from ooc_jax.circuits.lens import PRECISIONS
+from ooc_jax.circuits.lens import UNDERTRAINED_COSINE
+from ooc_jax.circuits.lens import Lens
+from ooc_jax.circuits.lens import TableMoments
+from ooc_jax.circuits.lens import embedding_table
+from ooc_jax.circuits.lens import final_gain
+from ooc_jax.circuits.lens import input_lens
+from ooc_jax.circuits.lens import output_lens
+from ooc_jax.circuits.lens import readable_mask
+from ooc_jax.circuits.lens import table_moments
+from ooc_jax.circuits.lens import undertrained_tokens
+from ooc_jax.circuits.lens import unembedding_lens
+from ooc_jax.circuits.lens import unembedding_table
+from ooc_jax.circuits.numerics import to_host
+from ooc_jax.circuits.ov import OvCopying
+from ooc_jax.circuits.ov import OvWrites
+from ooc_jax.circuits.ov import head_output
+from ooc_jax.circuits.ov import ov_copying
+from ooc_jax.circuits.ov import ov_lens
+from ooc_jax.circuits.ov import ov_writes
+from ooc_jax.circuits.qk import AttentionStatistics
+from ooc_jax.circuits.qk import HeadStatistics
+from ooc_jax.circuits.qk import RopeProfile
+from ooc_jax.circuits.qk import ScoreStatistics
+from ooc_jax.circuits.qk import attention_layer
+from ooc_jax.circuits.qk import attention_statistics
+from ooc_jax.circuits.qk import head_keys
+from ooc_jax.circuits.qk import head_profiles
+from ooc_jax.circuits.qk import head_queries
+from ooc_jax.circuits.qk import head_values
+from ooc_jax.circuits.qk import qk_statistics
+from ooc_jax.circuits.qk import rope_profile
 
 __all__ = (
     'AttentionStatistics',

@@ -1,6 +1,6 @@
 """Experiments in two processes: what one process finds, written by the first.
 
-The lens itself, and that no row is read twice: circuits/lens_processes_test.
+The lens itself, and that no row is read twice: lens_processes_test.
 """
 
 import json

@@ -1,0 +1,174 @@
+"""What a lens is asked for, and what it is made of."""
+
+import functools
+import pathlib
+from typing import Any, NamedTuple
+
+import flax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from ooc_jax._errors import InputError
+from ooc_jax.circuits.lens._certificate import TopBottom
+from ooc_jax.circuits.lens._prepare import AffineMap
+from ooc_jax.circuits.lens._sums import Sums
+from ooc_jax.circuits.numerics import divide
+from ooc_jax.circuits.numerics import times_power
+from ooc_jax.model import softcap as apply_softcap
+
+PRECISIONS = ('auto', 'screened', 'exact')
+# Of a direction: under this a product is cheap in either precision.
+_WIDTH = 256
+_CPU_FLAGS = frozenset({'avx512_bf16', 'amx_bf16'})
+
+
+@flax.struct.dataclass
+class Lens:
+  """What each feature does to (or reads from) the vocabulary.
+
+  Logits are before any final softcap; statistics are over the kept tokens.
+
+  Attributes:
+    top_ids: [F, k] token ids of the largest logits, largest first; equal
+      products by rising id.
+    top_logits: [F, k] their logits, rounded to float32 once they are ordered.
+    bottom_ids: [F, k] token ids of the smallest logits, smallest first.
+    bottom_logits: [F, k] their logits.
+    mean: [F] of the logits.
+    std: [F] population standard deviation.
+    skewness: [F] third standardised moment; 0 where std is 0.
+    kurtosis: [F] fourth standardised moment less 3; 0 where std is 0.
+    entropy: [F] nats, of the softmax over the kept tokens, with the final
+      softcap where the model has one.
+    top_mass: [F] probability of the top k in that softmax.
+    top_entropy: [F] nats, of the top k renormalised.
+    active_share: [F] share of kept tokens over the feature's threshold, or
+      None where that has no meaning.
+    mask: [V] the tokens that count.
+    recomputed: [F] whether the certificate of the first pass failed, so that
+      the feature was computed again; the answer is the same.
+  """
+
+  # Any: JAX also fills its pytrees with shapes, shardings and batches.
+  top_ids: Int[Array, 'F k'] | Any
+  top_logits: Float[Array, 'F k'] | Any
+  bottom_ids: Int[Array, 'F k'] | Any
+  bottom_logits: Float[Array, 'F k'] | Any
+  mean: Float[Array, 'F'] | Any
+  std: Float[Array, 'F'] | Any
+  skewness: Float[Array, 'F'] | Any
+  kurtosis: Float[Array, 'F'] | Any
+  entropy: Float[Array, 'F'] | Any
+  top_mass: Float[Array, 'F'] | Any
+  top_entropy: Float[Array, 'F'] | Any
+  active_share: Float[Array, 'F'] | Any
+  mask: Bool[Array, 'V'] | Any
+  recomputed: Bool[Array, 'F'] | Any
+
+
+class LensSpec(NamedTuple):
+  """What is asked of a lens; static under jit.
+
+  Attributes:
+    k: How many tokens at either end.
+    screened: Whether logits are made in bfloat16.
+    softcap: Bound on the logits in the softmax, or None.
+    unit_rows: Whether rows of the table are divided by their norms.
+    centered: Whether the mean kept row is subtracted from the table.
+    platform: Where it runs: 'cpu', 'gpu', 'tpu'.
+    feature_axis: The mesh axis of features under `shard_map`, or None.
+    vocab_axis: The mesh axis of the vocabulary under `shard_map`, or None.
+  """
+
+  k: int
+  screened: bool
+  softcap: float | None = None
+  unit_rows: bool = False
+  centered: bool = False
+  platform: str = 'cpu'
+  feature_axis: str | None = None
+  vocab_axis: str | None = None
+
+
+def use_screen(precision: str, platform: str, width: int) -> bool:
+  """Whether logits are made in bfloat16, for the answers of float32.
+
+  Args:
+    precision: One of `PRECISIONS`; 'auto' is 'screened' where the product in
+      bfloat16 is much the faster one, and 'exact' elsewhere.
+    platform: Where it runs: 'cpu', 'gpu', 'tpu'.
+    width: D; a product over few columns is cheap in either precision.
+
+  Raises:
+    InputError: It is none of them.
+  """
+  if precision not in PRECISIONS:
+    raise InputError(
+        f'precision {precision!r} is unknown; choose from {PRECISIONS}.'
+    )
+  if precision == 'auto':
+    fast = platform != 'cpu' or _cpu_multiplies_bfloat16()
+    return fast and width >= _WIDTH
+  return precision == 'screened'
+
+
+def assemble(
+    extremes: TopBottom,
+    sums: Sums,
+    affine: AffineMap,
+    exponent: Int[Array, 'F'],
+    count: Float[Array, ''],
+    recomputed: Bool[Array, 'F'],
+    spec: LensSpec,
+) -> Lens:
+  """The lens of some features, without the mask.
+
+  Args:
+    extremes: Of the whole vocabulary.
+    sums: Of the whole vocabulary.
+    affine: From products to logits.
+    exponent: Of the power of two that goes back on the exact products.
+    count: How many tokens count.
+    recomputed: Passed on.
+    spec: What is asked for.
+  """
+  logits = times_power(extremes.value, exponent[None, :, None])
+  shift = affine.shift[:, None]
+  top = logits[0] - shift
+  m1, m2, m3, m4 = (sums.power_sums / count).T
+  variance = jnp.maximum(m2 - m1**2, 0.0)
+  third = m3 - 3 * m1 * m2 + 2 * m1**3
+  fourth = m4 - 4 * m1 * m3 + 6 * m1**2 * m2 - 3 * m1**4
+  capped = apply_softcap(top, spec.softcap)
+  below = capped - capped[:, :1]
+  terms = jnp.exp(below)
+  top_sum = terms.sum(axis=1)
+  return Lens(
+      top_ids=extremes.row[0],
+      top_logits=top,
+      bottom_ids=extremes.row[1],
+      bottom_logits=-logits[1] - shift,
+      mean=affine.mean,
+      std=jnp.sqrt(variance) * affine.slope
+      if affine.std is None
+      else affine.std,
+      skewness=divide(third, variance**1.5),
+      kurtosis=jnp.where(variance > 0, divide(fourth, variance**2) - 3, 0.0),
+      # -Σ p log p with p = exp(y - peak) / partition.
+      entropy=jnp.log(sums.partition) - sums.weighted / sums.partition,
+      top_mass=top_sum * jnp.exp(capped[:, 0] - sums.peak) / sums.partition,
+      top_entropy=jnp.log(top_sum) - (terms * below).sum(axis=1) / top_sum,
+      active_share=sums.active.astype(jnp.float32) / count,
+      mask=None,
+      recomputed=recomputed,
+  )
+
+
+@functools.cache
+def _cpu_multiplies_bfloat16() -> bool:
+  try:
+    lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
+  except OSError:
+    return False  # Not Linux: unknown, so taken for absent.
+  flags = next((x.split() for x in lines if x.startswith('flags')), ())
+  return not _CPU_FLAGS.isdisjoint(flags)

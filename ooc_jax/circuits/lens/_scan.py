@@ -1,0 +1,285 @@
+"""One pass of directions over a table: sums, and candidates for top and bottom.
+
+The logits of a block are made once, reduced, and forgotten once the largest
+groups among a few blocks are known. They may be rounded (a product in
+bfloat16, and any float32 sum is): `_certificate` decides what follows for true
+logits, and needs for it that every token left out is bounded. So a pass keeps
+whole groups of tokens, those with the largest bounds, and at its end the best
+tokens of these groups are its candidates.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from ooc_jax.circuits.lens import _sums
+from ooc_jax.circuits.lens._prepare import PreparedDirections
+from ooc_jax.circuits.lens._sums import Sums
+from ooc_jax.circuits.numerics import Blocks
+from ooc_jax.circuits.numerics import fold_reduce
+
+# What terms too small for float32 may add up to, in products near 1 at most.
+_UNDERFLOW = 1e-33
+
+
+class ScanSpec(NamedTuple):
+  """What a pass is for; static under jit.
+
+  Attributes:
+    candidates: How many to keep at either end.
+    softcap: Bound on the logits in the softmax, or None.
+    statistics: Whether sums are made, too.
+  """
+
+  candidates: int
+  softcap: float | None = None
+  statistics: bool = True
+
+
+class Positions(NamedTuple):
+  """One number per position of the walk over a table.
+
+  Attributes:
+    keep: 1 where a row counts, else 0.
+    size: Norm of the row; minus infinity where it does not count.
+    loss: Norm of what rounding takes from the row, or None where nothing.
+    scale: Multiplies the row's logits, or None.
+  """
+
+  keep: Float[Array, 'positions']
+  size: Float[Array, 'positions']
+  loss: Float[Array, 'positions'] | None
+  scale: Float[Array, 'positions'] | None
+
+
+class Candidates(NamedTuple):
+  """The largest and the smallest x: axis 0 has top and bottom.
+
+  Values of the bottom are negated, so that larger is further out in both.
+
+  Attributes:
+    value: x, sorted by what it could be at most, largest first.
+    error: Bound on its error; minus infinity where a row does not count.
+    position: Where it was found.
+    left_out: No x that is not listed is truly over this.
+  """
+
+  value: Float[Array, '2 F candidates']
+  error: Float[Array, '2 F candidates']
+  position: Int[Array, '2 F candidates']
+  left_out: Float[Array, '2 F']
+
+
+class BestGroups(NamedTuple):
+  """The best groups so far: bound, number and values of their members."""
+
+  bound: Float[Array, '2 F groups']
+  group: Int[Array, '2 F groups']
+  value: Float[Array, '2 F groups members']
+
+
+def scan(
+    prepared: PreparedDirections,
+    table: Float[Array, 'V D'],
+    positions: Positions,
+    blocks: Blocks,
+    spec: ScanSpec,
+) -> tuple[Sums, Candidates]:
+  """All logits of `prepared` over `table`, reduced as they are made.
+
+  Where `prepared.row` is bfloat16 the product is of bfloat16 numbers with
+  float32 sums, and `table` is rounded to it; otherwise both are float32 and
+  the precision is highest.
+  """
+  F = prepared.row.shape[0]
+  lanes, joined = blocks.lanes, blocks.joined
+  num = min(spec.candidates, blocks.groups)
+  sizes = blocks.group_max(positions.size).reshape(-1, lanes)
+  losses = None
+  if positions.loss is not None:
+    losses = blocks.group_max(positions.loss).reshape(-1, lanes)
+  rows = [
+      None if x is None else x.reshape(blocks.count, blocks.rows)
+      for x in positions
+  ]
+
+  def one_block(i, carry, first):
+    sums, logits, bounds = carry
+    block = first + i
+    keep, size, _, scale = (None if x is None else x[block] for x in rows)
+    # Only losses and scales may be missing.
+    assert keep is not None and size is not None
+    x = _products(prepared.row, blocks.read(table, block), keep, scale)
+    mask = jnp.where(jnp.isfinite(size), 0.0, -jnp.inf)[None]
+    high, low = fold_reduce(
+        (blocks.fold(x + mask), blocks.fold(x - mask)), 'Mm'
+    )
+    extremes = jnp.stack([high.max(axis=1), -low.min(axis=1)])
+    error = _error_bound(
+        prepared,
+        sizes[block][None],
+        None if losses is None else losses[block][None],
+    )
+    bounds = jax.lax.dynamic_update_slice(
+        bounds, (extremes + error[None])[:, :, None], (0, 0, i, 0)
+    )
+    logits = jax.lax.dynamic_update_slice(
+        logits, x.reshape(F, 1, blocks.group, lanes), (0, i, 0, 0)
+    )
+    if spec.statistics:
+      sums = _sums.absorb(
+          sums,
+          x,
+          extremes[0].max(axis=1),
+          keep,
+          mask,
+          prepared,
+          blocks,
+          softcap=spec.softcap,
+      )
+    return sums, logits, bounds
+
+  def some_blocks(carry, step):
+    sums, logits, best = carry
+    first = step * joined
+    sums, logits, bounds = jax.lax.fori_loop(
+        0,
+        jnp.minimum(joined, blocks.count - first),
+        lambda i, inner: one_block(i, inner, first),
+        (sums, logits, jnp.full((2, F, joined, lanes), -jnp.inf)),
+    )
+    return (
+        sums,
+        logits,
+        _join(best, logits, bounds, first, blocks),
+    ), None
+
+  start = (
+      _sums.no_sums(F),
+      jnp.zeros((F, joined, blocks.group, lanes)),
+      _no_groups(F, num, blocks),
+  )
+  (sums, _, best), _ = jax.lax.scan(
+      some_blocks,
+      start,
+      jnp.arange(-(-blocks.count // joined), dtype=jnp.int32),
+  )
+  return sums, _choose(best, prepared, positions, blocks, spec.candidates)
+
+
+def _products(row, table, keep, scale) -> Float[Array, 'F V']:
+  # Rows that do not count become zeros: they may hold anything finite.
+  # (A choice, as XLA:CPU multiplies bfloat16 numbers in two steps.)
+  rounded = jnp.where(keep[:, None] > 0, table, 0).astype(row.dtype)
+  x = jnp.einsum(
+      'FD,VD->FV',
+      row,
+      rounded,
+      precision=jax.lax.Precision.HIGHEST,
+      preferred_element_type=jnp.float32,
+  )
+  return x if scale is None else x * scale[None]
+
+
+def _no_groups(F: int, num: int, blocks: Blocks) -> BestGroups:
+  """No group is known before the first block."""
+  return BestGroups(
+      jnp.full((2, F, num), -jnp.inf),
+      jnp.zeros((2, F, num), jnp.int32),
+      jnp.zeros((2, F, num, blocks.group)),
+  )
+
+
+def _error_bound(prepared, size, loss):
+  """Bound on the error of x, [F, ...] from [1, ...]."""
+  shape = (-1,) + (1,) * (size.ndim - 1)
+  error = prepared.size_error.reshape(shape) * size + _UNDERFLOW
+  if loss is None:
+    return error
+  return error + prepared.loss_error.reshape(shape) * loss
+
+
+def _join(
+    best: BestGroups, logits, bounds, first, blocks: Blocks
+) -> BestGroups:
+  """The best groups of those known and those of the blocks just made."""
+  F, num = best.bound.shape[1:]
+  # The known groups come first: they are large, and the search is then quicker.
+  bound, index = _top_k(
+      jnp.concatenate([best.bound, bounds.reshape(2, F, -1)], axis=2), num
+  )
+  old = jnp.minimum(index, num - 1)
+  new = jnp.maximum(index - num, 0)
+  members = blocks.positions(new)  # Within these blocks.
+  fresh = _take(logits.reshape(1, F, -1), members.reshape(2, F, -1)).reshape(
+      members.shape
+  )
+  is_old = index < num
+  return BestGroups(
+      bound,
+      jnp.where(
+          is_old,
+          _take(best.group, old),
+          new + first * blocks.lanes,
+      ),
+      jnp.where(
+          is_old[..., None],
+          _take(best.value, old[..., None]),
+          fresh,
+      ),
+  )
+
+
+def _choose(
+    best: BestGroups,
+    prepared: PreparedDirections,
+    positions: Positions,
+    blocks: Blocks,
+    num,
+) -> Candidates:
+  """The best tokens of the best groups."""
+  F = best.bound.shape[1]
+  sign = jnp.float32([1, -1]).reshape(2, 1, 1)
+  value = best.value.reshape(2, F, -1) * sign
+  position = blocks.positions(best.group).reshape(2, F, -1)
+  flat = position.reshape(2 * F, -1)
+  twice = jax.tree.map(
+      lambda x: jnp.tile(x, 2), (prepared.size_error, prepared.loss_error)
+  )
+  both = prepared._replace(size_error=twice[0], loss_error=twice[1])
+  error = _error_bound(
+      both,
+      positions.size[flat],
+      None if positions.loss is None else positions.loss[flat],
+  ).reshape(value.shape)
+  # What stands for no group yet has no members.
+  known = jnp.repeat(~jnp.isneginf(best.bound), blocks.group, axis=2)
+  error = jnp.where(known, error, -jnp.inf)
+  num = min(num, value.shape[2])
+  bound, index = _top_k(value + error, num)
+  left_out = jnp.full((2, F), -jnp.inf)
+  if num < value.shape[2]:
+    left_out = bound[:, :, -1]
+  if best.bound.shape[2] < blocks.groups:
+    left_out = jnp.maximum(left_out, best.bound[:, :, -1])
+  return Candidates(
+      _take(value, index),
+      _take(error, index),
+      _take(position, index),
+      left_out,
+  )
+
+
+def _take(x: Array, index: Int[Array, '...']) -> Array:
+  return jnp.take_along_axis(x, index, axis=2, mode='promise_in_bounds')
+
+
+def _top_k(
+    x: Float[Array, '2 F n'], k: int
+) -> tuple[Float[Array, '2 F k'], Int[Array, '2 F k']]:
+  # XLA:CPU knows a quick search for matrices only, and runs it on one core,
+  # but two of them side by side.
+  top, bottom = jax.lax.top_k(x[0], k), jax.lax.top_k(x[1], k)
+  return jnp.stack([top[0], bottom[0]]), jnp.stack([top[1], bottom[1]])

@@ -1,0 +1,140 @@
+"""The model's vocabulary tables, and which of their rows count.
+
+A row counts where its token can be read alone and training touched it; which
+tokens training hardly touched is found from the unembedding alone.
+"""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+import numpy as np
+
+from ooc_jax._errors import InputError
+from ooc_jax.circuits.numerics import RowBlocks
+from ooc_jax.circuits.numerics import jit_step
+from ooc_jax.circuits.numerics import mean_row
+from ooc_jax.circuits.numerics import to_host
+from ooc_jax.model import Model
+from ooc_jax.model import norm_gain
+from ooc_jax.model import parameter
+
+UNDERTRAINED_COSINE = 0.6
+
+
+def embedding_table(model: Model) -> Float[Array, 'V D']:
+  """W_E, one row a token, without Gemma's scale √D.
+
+  Raises:
+    InputError: It was not loaded.
+  """
+  return parameter(model, 'embedding')
+
+
+def unembedding_table(model: Model) -> Float[Array, 'V D']:
+  """W_U, one row a token; the embedding where the model is tied.
+
+  Raises:
+    InputError: It was not loaded.
+  """
+  return parameter(model, 'embedding' if model.config.tied else 'unembedding')
+
+
+def final_gain(model: Model) -> Float[Array, 'D']:
+  """True gain of the final norm: 1 + weight in Gemma, weight in Llama.
+
+  Raises:
+    InputError: It was not loaded.
+  """
+  return norm_gain(model, 'final_norm')
+
+
+def readable_mask(
+    model: Model, *, undertrained_cosine: float | None = UNDERTRAINED_COSINE
+) -> Bool[Array, 'V']:
+  """True where a token counts: readable alone, and touched by training.
+
+  Args:
+    model: With its unembedding. Without a tokenizer every token counts.
+    undertrained_cosine: The level of `undertrained_tokens`; None keeps
+      under-trained tokens.
+
+  Raises:
+    InputError: The unembedding was not loaded.
+  """
+  if model.tokenizer is None:
+    return jnp.ones(model.config.vocab_size, bool)
+  readable = np.asarray(model.tokenizer.mask())
+  if undertrained_cosine is None:
+    return jnp.asarray(readable)
+  flagged = undertrained_tokens(
+      unembedding_table(model),
+      jnp.asarray(model.tokenizer.unheld()),
+      cosine=undertrained_cosine,
+  )
+  return jnp.asarray(readable & ~to_host(flagged))
+
+
+def undertrained_tokens(
+    unembedding: Float[Array, 'V D'],
+    seeds: Bool[Array | np.ndarray, 'V'],
+    *,
+    cosine: float = UNDERTRAINED_COSINE,
+    block_size: int = 4096,
+) -> Bool[Array, 'V']:
+  """Flags the tokens whose unembedding row looks like that of an unseen token.
+
+  After Land and Bartolo (2024, arXiv 2405.05417): rows of tokens that were
+  never a target all moved alike, away from every output. With rows centred on
+  the mean over all V, r is the mean row of the seeds, refined once as the mean
+  of the rows whose cosine to it is over `cosine`; flagged are the rows whose
+  cosine to the refined r is over `cosine`.
+
+  Args:
+    unembedding: One row per token, of any float type; may be sharded.
+    seeds: Tokens that no text holds: reserved, unused, control characters.
+      Without any, nothing is flagged. A seed is not flagged for being one;
+      where most seeds are trained after all, they share no direction and
+      nothing is flagged either.
+    cosine: The setting above, in [0, 1).
+    block_size: Rows at a time, on each device; [block_size, D] is held.
+
+  Returns:
+    True where a token is under-trained.
+
+  Raises:
+    InputError: `cosine` is out of range, or a row is not finite.
+  """
+  if not 0.0 <= cosine < 1.0:
+    raise InputError(
+        f'The cosine over which a token counts as under-trained is {cosine}:'
+        ' give a number from 0 to below 1 (0.6 by default).'
+    )
+  blocks = RowBlocks.of(unembedding, block_size)
+  near = jnp.asarray(seeds)
+  mean = mean_row(unembedding, jnp.ones_like(near), blocks)
+  if not np.isfinite(mean).all():
+    raise InputError(
+        'The unembedding has rows that are not finite: load the weights again.'
+    )
+  level = jnp.float32(cosine)
+  for _ in range(2):  # Once from the seeds, once refined.
+    # Without rows there is no direction, rather than that of minus the mean.
+    direction = jnp.where(
+        near.any(), mean_row(unembedding, near, blocks) - mean, 0.0
+    )
+    near = jnp.zeros_like(near)
+    for start, _ in blocks.starts():
+      near = _mark_near(
+          near, unembedding, mean, direction, level, start, blocks=blocks
+      )
+  return near
+
+
+@jit_step
+def _mark_near(near, table, mean, direction, cosine, start, *, blocks):
+  """Marks the rows of a block whose cosine to the direction is over a level."""
+  rows = blocks.read(table, start).astype(jnp.float32) - mean[None, None]
+  dots = jnp.einsum('SBD,D->SB', rows, direction, precision='highest')
+  squares = jnp.sum(jnp.square(rows), axis=2)
+  norms = jnp.sqrt(squares * jnp.sum(jnp.square(direction)))
+  # Not divided, so that a zero row or direction is near nothing.
+  return blocks.write(near, dots > cosine * norms, start)

@@ -1,0 +1,235 @@
+"""How features and the rows of a table are cut into blocks.
+
+`Blocks` is for a pass inside one jitted program, `RowBlocks` for a loop on the
+host with one jitted call a block. In both the last block reaches back to be
+whole, and what it repeats does not count.
+"""
+
+from collections.abc import Iterator
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+# Entries that one step of a reduction folds. XLA:CPU unrolls so few and then
+# vectorises over the lanes: sums of powers take 0.2 ns an entry and core so,
+# and 1 to 5 ns folded all at once.
+FOLD = 8
+
+
+class Blocks(NamedTuple):
+  """Sizes of the blocks of a lens; static under jit.
+
+  A position counts the rows as the walk meets them. As the last block reaches
+  back, position p is not always row p.
+
+  Attributes:
+    features: Features at a time.
+    rows: Rows of the table at a time; a multiple of FOLD * lanes.
+    joined: Blocks of rows whose logits are kept until their largest are
+      looked up.
+    lanes: Independent partial sums, contiguous in memory. Entries of a block
+      that share a lane are one group of the top-k.
+    count: Blocks of rows in all.
+    vocab: Rows of the table (of one shard).
+  """
+
+  features: int
+  rows: int
+  joined: int
+  lanes: int
+  count: int
+  vocab: int
+
+  @classmethod
+  def choose(cls, features: int, vocab: int, platform: str) -> 'Blocks':
+    """Blocks for one device of a platform ('cpu', 'gpu', 'tpu')."""
+    # On a CPU the logits of a block, 4 MB, stay near its cores from the
+    # product to the last reduction. Elsewhere calls are dear, not memory.
+    most, rows, joined, lanes = (
+        (512, 2048, 8, 64) if platform == 'cpu' else (2048, 8192, 4, 128)
+    )
+    step = FOLD * lanes
+    rows = min(rows, -(-vocab // step) * step)
+    count = -(-vocab // rows)
+    blocks = -(-features // most)
+    return cls(
+        -(-features // blocks),
+        rows,
+        min(joined, count),
+        lanes,
+        count,
+        vocab,
+    )
+
+  @classmethod
+  def single_pass(cls, vocab: int, platform: str) -> 'Blocks':
+    """For passes that read each row once: a block stays in a core's cache."""
+    rows = min(512 if platform == 'cpu' else 8192, vocab)
+    return cls(1, rows, 1, 1, -(-vocab // rows), vocab)
+
+  @property
+  def group(self) -> int:
+    """Entries of a group."""
+    return self.rows // self.lanes
+
+  @property
+  def groups(self) -> int:
+    """Groups in all."""
+    return self.count * self.lanes
+
+  def fold(self, x: Array) -> Array:
+    """[F, rows] -> [F, n, FOLD, lanes]."""
+    return x.reshape(x.shape[0], -1, FOLD, self.lanes)
+
+  def start(self, block: Int[Array, '']) -> Int[Array, '']:
+    """First row of a block, whole: the last one reaches back."""
+    return jnp.minimum(block * self.rows, max(self.vocab - self.rows, 0))
+
+  def read(self, x: Array, block: Int[Array, '']) -> Array:
+    """The rows of a block of [V, ...]; zeros past a table of one block."""
+    if self.vocab < self.rows:
+      return jnp.pad(x, [(0, self.rows - self.vocab)] + [(0, 0)] * (x.ndim - 1))
+    # Without the barrier XLA:CPU casts a whole bfloat16 table to float32 ahead
+    # of the loop: a second copy of twice the size.
+    x, start = jax.lax.optimization_barrier((x, self.start(block)))
+    return jax.lax.dynamic_slice_in_dim(x, start, self.rows)
+
+  def fresh(self, block: Int[Array, '']) -> Array:
+    """[rows] bool: in the table, and not seen by an earlier block."""
+    row = self.start(block) + jnp.arange(self.rows, dtype=jnp.int32)
+    return (row >= block * self.rows) & (row < self.vocab)
+
+  def rows_at(self, positions: Int[Array, '...']) -> Int[Array, '...']:
+    """Rows of the table at positions of the walk."""
+    back = self.count * self.rows - self.vocab
+    last = positions >= (self.count - 1) * self.rows
+    if self.vocab < self.rows:
+      return jnp.minimum(positions, self.vocab - 1)
+    return jnp.where(last, positions - back, positions)
+
+  def positions(
+      self, group: Int[Array, '...']
+  ) -> Int[Array, '... {self.group}']:
+    """Positions of the members of groups."""
+    first = group // self.lanes * self.rows + group % self.lanes
+    steps = jnp.arange(self.group, dtype=jnp.int32) * self.lanes
+    return first[..., None] + steps.reshape((1,) * group.ndim + (-1,))
+
+  def group_max(self, x: Float[Array, 'positions']) -> Float[Array, 'groups']:
+    """Largest of each group, of one number per position."""
+    return x.reshape(self.count, self.group, self.lanes).max(axis=1).ravel()
+
+
+def fold_reduce(xs, kinds: str):
+  """Reduces [F, n, FOLD, lanes] over FOLD, all of `xs` in one loop.
+
+  Args:
+    xs: Arrays of one shape.
+    kinds: A letter for each: s sum, M largest, m smallest.
+
+  Returns:
+    [F, n, lanes] for each.
+  """
+  start = {'s': 0.0, 'M': -jnp.inf, 'm': jnp.inf}
+  join = {'s': jax.lax.add, 'M': jax.lax.max, 'm': jax.lax.min}
+
+  def combine(left, right):
+    return tuple(
+        join[k](a, b) for k, a, b in zip(kinds, left, right, strict=True)
+    )
+
+  return jax.lax.reduce(
+      tuple(xs), tuple(jnp.float32(start[k]) for k in kinds), combine, (2,)
+  )
+
+
+def fold_last(xs, join):
+  """Folds [n, D] of all `xs` over every FOLD-th column: D / FOLD are left.
+
+  Args:
+    xs: Arrays of one shape.
+    join: Joins two tuples with an entry of each.
+  """
+  n, D = xs[0].shape
+  padding = -D % FOLD
+  zero = jnp.float32(0)
+  return jax.lax.reduce(
+      tuple(
+          jnp.pad(x, ((0, 0), (0, padding))).reshape(n, FOLD, -1) for x in xs
+      ),
+      (zero,) * len(xs),
+      join,
+      (1,),
+  )
+
+
+class RowBlocks(NamedTuple):
+  """How to walk over the rows of a matrix without a second copy of it.
+
+  The shards of a sharded matrix become an axis of their own, [V, D] ->
+  [shards, rows, D], and blocks are cut from each shard's rows: every device
+  reads its own, and nothing is gathered.
+
+  The walk is a loop on the host, one jitted call a block: out of a jitted loop
+  XLA:CPU moves the cast of a bfloat16 matrix to float32, whole.
+  """
+
+  shards: int
+  rows: int  # Of one shard.
+  size: int  # Rows of a block, in each shard.
+
+  @classmethod
+  def of(cls, x: jax.Array, block_size: int) -> 'RowBlocks':
+    rows = x.sharding.shard_shape(x.shape)[0]
+    return cls(x.shape[0] // rows, rows, min(block_size, rows))
+
+  def starts(self) -> Iterator[tuple[int, int]]:
+    """First row of every block, and how many of its rows were seen before.
+
+    All blocks have one size, so the last one reaches back.
+    """
+    for first in range(0, self.rows, self.size):
+      start = min(first, self.rows - self.size)
+      yield start, first - start
+
+  def read(self, x: jax.Array, start: jax.Array) -> jax.Array:
+    """The block of [V, ...] at `start`, [shards, size, ...]."""
+    x = x.reshape(self.shards, self.rows, *x.shape[1:])
+    return jax.lax.dynamic_slice_in_dim(x, start, self.size, axis=1)
+
+  def write(self, x: jax.Array, block: jax.Array, start: jax.Array):
+    """`x` [V, ...] with `block` [shards, size, ...] written at `start`."""
+    shards = x.reshape(self.shards, self.rows, *x.shape[1:])
+    shards = jax.lax.dynamic_update_slice_in_dim(shards, block, start, axis=1)
+    return shards.reshape(x.shape)
+
+  def read_new(self, mask: jax.Array, start: jax.Array, skip: jax.Array):
+    """The block of a mask, False where its rows were seen before."""
+    new = jnp.arange(self.size) >= skip
+    return self.read(mask, start) & new[None]
+
+
+# Jits a step over one block: updates its first argument in place.
+jit_step = functools.partial(
+    jax.jit, static_argnames='blocks', donate_argnums=0
+)
+
+
+@jit_step
+def _add_rows(total, x, mask, start, skip, *, blocks):
+  rows = blocks.read(x, start).astype(jnp.float32)
+  new = blocks.read_new(mask, start, skip)
+  return total + jnp.sum(rows, axis=(0, 1), where=new[:, :, None])
+
+
+def mean_row(
+    x: Float[Array, 'V D'], mask: Bool[Array, 'V'], blocks: RowBlocks
+) -> Float[Array, 'D']:
+  """Mean of the rows in the mask, in float32; zeros where there is none."""
+  total = jnp.zeros(x.shape[1], jnp.float32)
+  for start, skip in blocks.starts():
+    total = _add_rows(total, x, mask, start, skip, blocks=blocks)
+  return total / jnp.maximum(jnp.sum(mask), 1).astype(jnp.float32)

@@ -1,0 +1,107 @@
+"""How features attend to each other, for all heads of a layer."""
+
+from collections.abc import Sequence
+
+import flax
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jaxtyping import Array, Bool
+import numpy as np
+
+from ooc_jax._errors import InputError
+from ooc_jax.circuits.numerics import feature_mesh
+from ooc_jax.circuits.qk._head_vectors import check_attention_input
+from ooc_jax.circuits.qk._head_vectors import head_keys
+from ooc_jax.circuits.qk._head_vectors import head_queries
+from ooc_jax.circuits.qk._statistics import HeadStatistics
+from ooc_jax.circuits.qk._statistics import qk_statistics
+from ooc_jax.dictionaries import Dictionary
+from ooc_jax.model import Model
+
+
+@flax.struct.dataclass
+class AttentionStatistics(HeadStatistics):
+  """`HeadStatistics` with a leading axis N of heads, and where they are from.
+
+  Attributes:
+    layer: Whose attention.
+    offset: Tokens from key to query.
+    heads: Which head each row of axis N is.
+  """
+
+  layer: int = flax.struct.field(pytree_node=False, kw_only=True)
+  offset: int = flax.struct.field(pytree_node=False, kw_only=True)
+  heads: tuple[int, ...] = flax.struct.field(pytree_node=False, kw_only=True)
+
+
+def attention_statistics(
+    model: Model,
+    dictionary: Dictionary,
+    layer: int,
+    *,
+    offset: int = 0,
+    heads: Sequence[int] | None = None,
+    k: int = 10,
+    counts: Bool[Array | np.ndarray, 'F'] | None = None,
+    mesh: Mesh | None = None,
+) -> AttentionStatistics:
+  """Attention scores and weights between all features, from weights alone.
+
+  For head n and kv head n // G, with d the decoder rows in both roles and g
+  the gain of the norm before the attention (1 + weight in Gemma):
+    q_i = (√D d_i/‖d_i‖ ⊙ g) W_Q[n],  k_j = (√D d_j/‖d_j‖ ⊙ g) W_K[n // G],
+    score = scale · q_i · R(offset) k_j, then the attention softcap.
+  In Gemma 3 queries and keys pass through their norms. Softmaxes are over the
+  whole dictionary, not over the tokens of a text.
+
+  Args:
+    model: With its attention and norms.
+    dictionary: At the layer's input: `resid_pre` of the layer, `resid_post`
+      of the one before, or what that one's MLP or attention wrote (see
+      `attention_layer`); token embeddings fit every layer.
+    layer: From 0.
+    offset: Tokens from key to query; 0 leaves out RoPE, which is then the
+      identity.
+    heads: Query heads; None for all.
+    k: Partners to keep of every feature in each role.
+    counts: True for a feature that counts as a key, to leave out sinks; None
+      for all.
+    mesh: With an axis 'feature'; None takes the one the dictionary is sharded
+      over. Give it under `jit`.
+
+  Returns:
+    Statistics [N, F] of all heads. A zero direction scores 0 with everyone.
+
+  Raises:
+    InputError: The dictionary is not at the layer's input, or a setting is out
+      of range.
+  """
+  check_attention_input(model, dictionary, layer)
+  mesh = feature_mesh(mesh, dictionary.decoder)
+  heads = tuple(range(model.config.num_heads) if heads is None else heads)
+  if not heads:
+    raise InputError(f'No head of layer {layer} was asked for: name one.')
+  found, keys, kv_head = [], jnp.zeros(0), None
+  for head in heads:
+    queries = head_queries(
+        model, dictionary.decoder, layer, head, offset=offset
+    )
+    if kv_head != head // model.config.group_size:
+      kv_head = head // model.config.group_size
+      keys = head_keys(model, dictionary.decoder, layer, head)
+    statistics = qk_statistics(
+        queries,
+        keys,
+        scale=model.config.attention_scale,
+        softcap=model.config.attention_softcap,
+        k=k,
+        counts=counts,
+        mesh=mesh,
+    )
+    # One head after the other: their blocks do not add up in memory.
+    found.append(jax.block_until_ready(statistics))
+  stacked = jax.tree.map(lambda *x: jnp.stack(x), *found)
+  return AttentionStatistics(
+      **vars(stacked), layer=layer, offset=offset, heads=heads
+  )

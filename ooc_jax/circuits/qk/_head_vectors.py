@@ -1,0 +1,237 @@
+"""What a head makes of a dictionary's directions: queries, keys and values.
+
+A feature stands for the whole stream, so a pre-norm sees its direction only:
+RMSNorm(d) ⊙ g = √D d/‖d‖ ⊙ g (the norm's epsilon is left out). In every role a
+feature is its decoder row: what it writes is what later heads find.
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+import numpy as np
+
+from ooc_jax._errors import InputError
+from ooc_jax.dictionaries import Dictionary
+from ooc_jax.dictionaries import DictionarySite
+from ooc_jax.model import Model
+from ooc_jax.model import norm_gain
+from ooc_jax.model import parameter
+from ooc_jax.model import rope_frequencies
+
+_HIGHEST = jax.lax.Precision.HIGHEST
+# What a layer writes is in the stream that the next one reads.
+_WRITTEN_BY_LAYER = (
+    'resid_post',
+    'mlp_in',
+    'mlp_neuron',
+    'mlp_out',
+    'attn_z',
+    'attn_out',
+)
+
+
+def attention_layer(site: DictionarySite) -> int | None:
+  """The layer whose attention reads the stream with a site's directions.
+
+  `resid_pre` of layer l feeds layer l; `resid_post`, and what the MLP or the
+  attention of layer l writes, feed l + 1. None for `embedding`, which is in
+  the stream of every layer, and for `resid_mid`, which no attention reads.
+  """
+  if site.hook == 'resid_pre':
+    return site.layer
+  if site.hook in _WRITTEN_BY_LAYER:
+    return site.layer + 1
+  return None
+
+
+def check_attention_input(
+    model: Model, dictionary: Dictionary, layer: int
+) -> None:
+  """Refuses a dictionary whose directions are not at the layer's input."""
+  check_head(model, layer, 0)
+  site = dictionary.site
+  if dictionary.decoder.shape[1] != model.config.embed_dim:
+    raise InputError(
+        f'{dictionary.name} has directions of width'
+        f' {dictionary.decoder.shape[1]}, and the model a residual stream of'
+        f' {model.config.embed_dim}; load the dictionary of this model.'
+    )
+  if site.hook == 'embedding' or attention_layer(site) == layer:
+    return
+  read_by = attention_layer(site)
+  fit = 'no layer' if read_by is None else f'layer {read_by}'
+  wanted = f'resid_post of layer {layer - 1}' if layer else 'resid_pre'
+  raise InputError(
+      f'{dictionary.name} is at {site.hook} of layer {site.layer}, which is'
+      f' read by the attention of {fit}, not of layer {layer}; give a'
+      f' dictionary at {wanted}, or another layer.'
+  )
+
+
+def check_head(model: Model, layer: int, head: int) -> None:
+  """Refuses a layer or a head that is not there."""
+  config = model.config
+  for name, value, number in (
+      ('layer', layer, config.num_layers),
+      ('head', head, config.num_heads),
+  ):
+    if not 0 <= value < number:
+      raise InputError(
+          f'There is no {name} {value}; the model has 0 to {number - 1}.'
+      )
+
+
+def check_offset(model: Model, layer: int, offset: int) -> None:
+  """Refuses an offset at which the layer's queries see no key."""
+  window = model.config.windows[layer]
+  if offset < 0:
+    raise InputError(
+        f'offset is {offset}: a key stands at or before its query, so give the'
+        ' distance between them, 0 or more.'
+    )
+  if window is not None and offset >= window:
+    raise InputError(
+        f'offset is {offset}, and layer {layer} slides over {window} tokens;'
+        f' choose an offset below {window}.'
+    )
+
+
+def head_queries(
+    model: Model,
+    directions: Float[Array, 'F D'],
+    layer: int,
+    head: int,
+    *,
+    offset: int = 0,
+) -> Float[Array, 'F H']:
+  """Queries of one head, turned by `offset` against keys at position 0.
+
+  Args:
+    model: With its attention and norms.
+    directions: Of the residual stream; only their direction counts.
+    layer: From 0.
+    head: Query head, from 0.
+    offset: Distance from the key back to the query, in tokens.
+
+  Raises:
+    InputError: There is no such layer or head, or `offset` is outside the
+      layer's window.
+  """
+  check_head(model, layer, head)
+  check_offset(model, layer, offset)
+  return rotate(
+      model,
+      layer,
+      _projected(model, directions, layer, 'query', head),
+      offset,
+  )
+
+
+def head_keys(
+    model: Model, directions: Float[Array, 'F D'], layer: int, head: int
+) -> Float[Array, 'F H']:
+  """Keys that query head `head` meets, at position 0: of kv head n // G.
+
+  Args:
+    model: With its attention and norms.
+    directions: Of the residual stream; only their direction counts.
+    layer: From 0.
+    head: Query head, from 0.
+
+  Raises:
+    InputError: There is no such layer or head.
+  """
+  check_head(model, layer, head)
+  kv_head = head // model.config.group_size
+  return _projected(model, directions, layer, 'key', kv_head)
+
+
+def head_values(
+    model: Model, directions: Float[Array, 'F D'], layer: int, head: int
+) -> Float[Array, 'F H']:
+  """Values that query head `head` reads: of kv head n // G.
+
+  Args:
+    model: With its attention and norms.
+    directions: Of the residual stream; only their direction counts.
+    layer: From 0.
+    head: Query head, from 0.
+
+  Raises:
+    InputError: There is no such layer or head.
+  """
+  check_head(model, layer, head)
+  kv_head = head // model.config.group_size
+  return _projected(model, directions, layer, 'value', kv_head)
+
+
+def rotation(
+    model: Model, layer: int, offsets: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """Cosine and sine [offsets, H/2] of rotary pairs, from float64 angles."""
+  rope = model.config.rope_of(layer)
+  frequencies = rope_frequencies(rope, model.config.head_dim)
+  angles = np.asarray(offsets, np.float64)[:, None] * frequencies[None, :]
+  return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+
+
+def rotate(
+    model: Model, layer: int, x: Float[Array, 'F H'], offset: int
+) -> Float[Array, 'F H']:
+  """Turns pairs (i, i + H/2) by `offset` positions."""
+  if offset == 0:
+    return x
+  cos, sin = (
+      jnp.asarray(a) for a in rotation(model, layer, np.array([offset]))
+  )
+  first, second = jnp.split(x, 2, axis=1)
+  return jnp.concatenate(
+      [first * cos - second * sin, second * cos + first * sin], axis=1
+  )
+
+
+def _projected(
+    model: Model,
+    directions: Float[Array, 'F D'],
+    layer: int,
+    name: str,
+    head: int,
+) -> Float[Array, 'F H']:
+  """The pre-norm's output times one head's weight, with its q/k norm."""
+  prefix = f'layer_{layer}'
+  weight = parameter(model, f'{prefix}/attention/{name}')[:, head]
+  out = _normed_product(
+      directions, norm_gain(model, f'{prefix}/attention_norm'), weight
+  )
+  if model.config.qk_norm and name != 'value':
+    gain = norm_gain(model, f'{prefix}/attention/{name}_norm')
+    out = _head_norm(out, gain, model.config.norm_eps)
+  return out
+
+
+@jax.jit
+def _normed_product(
+    directions: Float[Array, 'F D'],
+    gain: Float[Array, 'D'],
+    weight: Float[Array, 'D H'],
+) -> Float[Array, 'F H']:
+  """√D d/‖d‖ ⊙ g · W, without a second copy of the directions."""
+  d = directions.astype(jnp.float32)
+  # Of a row in units of its largest entry: squares neither over- nor underflow.
+  largest = jnp.abs(d).max(axis=1, keepdims=True)
+  largest = jnp.where(largest > 0, largest, 1.0)
+  norm = largest * jnp.linalg.norm(d / largest, axis=1, keepdims=True)
+  scale = math.sqrt(d.shape[1]) / jnp.where(norm > 0, norm, 1.0)
+  weight = gain[:, None] * weight.astype(jnp.float32)
+  return jnp.einsum('fd,dh->fh', d, weight, precision=_HIGHEST) * scale
+
+
+@functools.partial(jax.jit, static_argnames='eps')
+def _head_norm(
+    x: Float[Array, 'F H'], gain: Float[Array, 'H'], eps: float
+) -> Float[Array, 'F H']:
+  mean_square = jnp.mean(jnp.square(x), axis=1, keepdims=True)
+  return x * jax.lax.rsqrt(mean_square + eps) * gain[None, :]

@@ -1,0 +1,221 @@
+"""Scores of a tile, some queries with all keys, reduced in both roles at once.
+
+A tile holds whole rows, so the softmax of its rows is final, and one product
+serves rows (query role) and columns (key role). Of a column only the maxima of
+groups of queries are kept: the k largest scores of a key lie in the k groups
+with the largest maxima (every other group is beaten by k scores), and only
+those scores are made again, by `best_queries`.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from ooc_jax.circuits.numerics import grouped_topk
+from ooc_jax.model import softcap as apply_softcap
+
+# Queries per group in the key role: of the best groups all scores are made
+# again, so few are wasted, and an eighth of the scores is searched.
+GROUP = 8
+# Keys per group in the query role, where the scores are still at hand.
+_KEY_GROUP = 32
+# Keys come in a multiple of this.
+LANES = 128
+# Keys searched at once: the rows of their queries fit in a core's cache.
+_KEYS_AT_ONCE = 32
+_HIGHEST = jax.lax.Precision.HIGHEST
+
+
+class Keys(NamedTuple):
+  """What every tile meets.
+
+  Attributes:
+    rows: [K, H] float32; K is a multiple of `LANES`.
+    counts: [K] which keys a query sees, or None for all.
+    number: How many those are.
+    mean_row: [H] of the keys that count.
+    mean_query: [H] of all queries.
+    centre: [K] mean score of each key; with a softcap, near enough.
+  """
+
+  rows: Float[Array, 'keys H']
+  counts: Bool[Array, 'keys'] | None
+  number: Float[Array, '']
+  mean_row: Float[Array, 'H']
+  mean_query: Float[Array, 'H']
+  centre: Float[Array, 'keys']
+
+
+class Rows(NamedTuple):
+  """The query role of a tile; scores before the softcap in `top`."""
+
+  top: tuple[Float[Array, 'rows k'], Int[Array, 'rows k']]
+  mean: Float[Array, 'rows']
+  std: Float[Array, 'rows'] | None  # Or None without a softcap: see _score_std.
+  peak: Float[Array, 'rows']
+  partition: Float[Array, 'rows']  # Σ exp(y - peak)
+  weighted: Float[Array, 'rows']  # Σ exp(y - peak)·(y - peak)
+
+
+class Columns(NamedTuple):
+  """The key role of a tile: what its queries add to each key."""
+
+  total: Float[Array, 'keys'] | None  # Σ y, or None without a softcap.
+  second: Float[Array, 'keys'] | None  # Σ (y - centre)², or None without one.
+  received: Float[Array, 'keys']
+  largest: Float[Array, 'keys']
+
+
+def reduce_tile(
+    queries: Float[Array, 'rows H'],
+    real: Bool[Array, 'rows'] | None,
+    keys: Keys,
+    *,
+    k: int,
+    softcap: float | None,
+) -> tuple[Rows, Columns, Float[Array, 'groups keys']]:
+  """All statistics of a tile.
+
+  Args:
+    queries: Float32, times the scale; as many as a multiple of `GROUP`.
+    real: Which queries are no padding, or None for all.
+    keys: All of them.
+    k: How many partners of each query to keep.
+    softcap: Bound on the scores, or None.
+
+  Returns:
+    Statistics of the rows, sums of the columns, and the largest score (before
+    the softcap) of each key in each group of queries, -inf for padding.
+  """
+  # The barriers keep XLA:CPU from making scores and weights again, or slower,
+  # in each reduction.
+  scores = barrier(
+      jnp.einsum('fh,kh->fk', queries, keys.rows, precision=_HIGHEST)
+  )
+  y = scores if softcap is None else barrier(apply_softcap(scores, softcap))
+  rows, weights = _query_role(queries, scores, y, keys, k, softcap)
+  share, masked = 1.0 / rows.partition, scores
+  one = jnp.ones_like(share)
+  if real is not None:
+    one = real.astype(jnp.float32)
+    share *= one
+    masked = jnp.where(real[:, None], scores, -jnp.inf)
+  total = second = None
+  if softcap is not None:
+    away = jnp.square(y - keys.centre[None, :])
+    if real is not None:
+      away *= one[:, None]
+    total, second = _dot('f,fk->k', one, y), away.sum(axis=0)
+  columns = Columns(
+      total=total,
+      second=second,
+      received=_dot('f,fk->k', share, weights),
+      largest=(weights * share[:, None]).max(axis=0),
+  )
+  f, K = scores.shape
+  maxima = masked.reshape(f // GROUP, GROUP, K).max(axis=1)
+  return barrier((rows, columns, maxima))
+
+
+def _query_role(
+    queries: Float[Array, 'rows H'],
+    scores: Float[Array, 'rows keys'],
+    y: Float[Array, 'rows keys'],
+    keys: Keys,
+    k: int,
+    softcap: float | None,
+) -> tuple[Rows, Float[Array, 'rows keys']]:
+  """The rows' statistics, and exp(y - peak), 0 for keys that do not count."""
+  seen, one = scores, jnp.ones_like(keys.centre)
+  if keys.counts is not None:
+    one = keys.counts.astype(jnp.float32)
+    seen = jnp.where(keys.counts[None, :], scores, -jnp.inf)
+  top = grouped_topk(seen, k, _KEY_GROUP)
+  # The cap is monotone: the largest score stays the largest. Not top[0][:, 0]:
+  # with that XLA:CPU no longer sees a top-k and sorts, six times as slow.
+  peak = apply_softcap(top[0].max(axis=1), softcap)
+  below = y - peak[:, None]
+  if keys.counts is not None:
+    below = jnp.where(keys.counts[None, :], below, -jnp.inf)
+  weights = barrier(jnp.exp(below))
+  mean, std = _dot('fh,h->f', queries, keys.mean_row), None
+  if softcap is not None:
+    centre = apply_softcap(mean, softcap)
+    away = jnp.square(y - centre[:, None]) * one[None, :]
+    mean = _dot('fk,k->f', y, one) / keys.number
+    variance = away.sum(axis=1) / keys.number - jnp.square(mean - centre)
+    std = jnp.sqrt(jnp.maximum(variance, 0.0))
+  return (
+      Rows(
+          top=top,
+          mean=mean,
+          std=std,
+          peak=peak,
+          partition=_dot('fk,k->f', weights, one),
+          weighted=(weights * (y - barrier(peak)[:, None])).sum(axis=1),
+      ),
+      weights,
+  )
+
+
+def best_queries(
+    keys: Float[Array, 'keys H'],
+    groups: Int[Array, 'keys n'],
+    queries: Float[Array, 'queries H'],
+    real: Bool[Array, 'queries'],
+    k: int,
+) -> tuple[Float[Array, 'keys k'], Int[Array, 'keys k']]:
+  """The k queries of largest score for each key.
+
+  Args:
+    keys: One key a row.
+    groups: For each key, which groups of `GROUP` queries to search, or any
+      number past the last group for none.
+    queries: All queries, times the scale.
+    real: Which of them are no padding.
+    k: How many to keep.
+
+  Returns:
+    Scores and positions in `queries`, largest first, equal ones by rising
+    position.
+  """
+  C, H = keys.shape
+  # Rising groups keep candidates in rising position, so ties resolve low.
+  groups = jnp.sort(groups, axis=1)
+  grouped = queries.reshape(-1, GROUP * H)
+  real = real.reshape(-1, GROUP)
+  padding = -C % _KEYS_AT_ONCE
+
+  def one_block(args):
+    rows, mine = args
+    counts = (mine < len(grouped))[:, :, None]
+    mine = jnp.minimum(mine, len(grouped) - 1)
+    members = grouped[mine].reshape(*mine.shape, GROUP, H)
+    scores = jnp.einsum(
+        'cngh,ch->cng', members, rows, precision=jax.lax.Precision.HIGHEST
+    )
+    scores = jnp.where(counts & real[mine], scores, -jnp.inf)
+    scores, index = jax.lax.top_k(scores.reshape(_KEYS_AT_ONCE, -1), k)
+    group = jnp.take_along_axis(mine, index // GROUP, axis=1)
+    return scores, group * GROUP + index % GROUP
+
+  blocks = (
+      jnp.pad(keys, ((0, padding), (0, 0))).reshape(-1, _KEYS_AT_ONCE, H),
+      jnp.pad(groups, ((0, padding), (0, 0))).reshape(
+          -1, _KEYS_AT_ONCE, groups.shape[1]
+      ),
+  )
+  found = jax.lax.map(one_block, blocks)
+  return tuple(x.reshape(-1, k)[:C] for x in found)
+
+
+def barrier(x: Any) -> Any:
+  """`x`, made by itself: neither fused with its uses nor made again there."""
+  return jax.lax.optimization_barrier(x)
+
+
+def _dot(subscripts: str, *arrays: Array) -> Array:
+  """A sum of products; plain sums are faster so on CPU too."""
+  return jnp.einsum(subscripts, *arrays, precision=_HIGHEST)
