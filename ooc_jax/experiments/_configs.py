@@ -33,7 +33,7 @@ def load_config(name: str, overrides: Mapping[str, Any], kind: type[_C]) -> _C:
 
   Args:
     name: 'smollm2'; 'gemma2' and 'llama3' are short for their smallest.
-    overrides: Setting -> value; None means not given.
+    overrides: Setting -> value.
     kind: `OutputPrediction`, `AttentionParticipation` or another such class.
 
   Raises:
@@ -59,8 +59,7 @@ def load_config(name: str, overrides: Mapping[str, Any], kind: type[_C]) -> _C:
     settings |= entries[entry]
   fields = settings_of(kind)
   settings = {k: v for k, v in settings.items() if k in fields}
-  given = {k: v for k, v in overrides.items() if v is not None}
-  return kind(**{**settings, **given})
+  return kind(**{**settings, **overrides})
 
 
 def _check_known(where: str, settings: Mapping[str, Any], kind: type) -> None:

@@ -1,0 +1,147 @@
+"""How a command starts and ends: flags, log, cache, and errors as sentences."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+import contextlib
+import ctypes
+import dataclasses
+import hashlib
+import logging as standard_logging
+import os
+import pathlib
+import platform
+import sys
+
+from absl import flags
+from absl import logging
+import jax
+
+from ooc_jax._cli._flags import Given
+from ooc_jax._cli._flags import parse_flags
+from ooc_jax._errors import InputError
+
+# Loggers whose news are of no interest: fonts in a PDF, accelerators that are
+# not there, every HTTP request.
+_QUIET = ('fontTools', 'jax', 'httpx', 'huggingface_hub', 'filelock')
+# Of glibc's malloc.h. What is larger than the threshold is memory of its own,
+# and goes back when it is freed: left alone, glibc raises that to 32 MB, and
+# keeps what a compiler takes and frees in an arena for each of its threads.
+_MALLOC = {
+    'M_ARENA_MAX': (-8, 2),
+    'M_MMAP_THRESHOLD': (-3, 1 << 20),
+    'M_TRIM_THRESHOLD': (-1, 1 << 20),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Command:
+  """What can be started from a command line.
+
+  Attributes:
+    doc: What it does, first line first.
+    settings: Heading -> dataclass whose settings are its flags.
+    main: Does it.
+    words: Whether it takes arguments that are no flags.
+    interrupted: What becomes of a run that Ctrl-C stops.
+  """
+
+  doc: str
+  settings: Mapping[str, type]
+  main: Callable[[Given], None]
+  words: bool = False
+  interrupted: str = 'the same command continues where this one stopped.'
+
+
+def start(command: Command, argv: Sequence[str], program: str) -> None:
+  """Reads the flags and runs the command; what a user can cause is a sentence.
+
+  Args:
+    command: To run.
+    argv: Its command line; the first word is not read.
+    program: How it was called, for `--help`.
+  """
+  with _errors_without_traceback(command.interrupted):
+    usage = f'{command.doc}\n\nusage: {program} [--SETTING=VALUE ...]'
+    given = parse_flags(argv, command.settings, usage)
+    if given.help is not None:
+      print(given.help)
+      return
+    if given.words and not command.words:
+      raise InputError(
+          f'Unexpected arguments {list(given.words)}; settings are given as'
+          ' --name=value.'
+      )
+    _log()
+    _use_compilation_cache()
+    _hold_little()
+    command.main(given)
+
+
+@contextlib.contextmanager
+def _errors_without_traceback(interrupted: str) -> Iterator[None]:
+  try:
+    yield
+  except InputError as error:
+    print(f'error: {error}', file=sys.stderr)
+    sys.exit(2)
+  except KeyboardInterrupt:
+    print(f'\ninterrupted; {interrupted}', file=sys.stderr)
+    sys.exit(130)
+  except BrokenPipeError:
+    # The reader of our output left (`| head`): nothing is wrong here.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(0)
+
+
+def _log() -> None:
+  flags.FLAGS.mark_as_parsed()  # Those of absl's log, which it asks for.
+  if flags.FLAGS['verbosity'].using_default_value:
+    logging.set_verbosity(logging.INFO)
+  logging.use_absl_handler()
+  for name in _QUIET:
+    standard_logging.getLogger(name).setLevel(standard_logging.WARNING)
+
+
+def _use_compilation_cache() -> None:
+  """Keeps compiled programs for later runs, unless the user said where.
+
+  In `$OOC_JAX_CACHE/programs`, where the empty text turns it off; by default
+  in the user's cache folder.
+  """
+  if 'JAX_COMPILATION_CACHE_DIR' in os.environ:
+    return
+  root = os.environ.get('OOC_JAX_CACHE')
+  if root == '':
+    return
+  if root is None:
+    caches = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
+    root = os.path.join(caches, 'ooc_jax')
+  folder = pathlib.Path(root).expanduser() / 'programs' / _machine()
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+  except OSError:
+    return  # Without a place to keep them, they are compiled every time.
+  jax.config.update('jax_compilation_cache_dir', str(folder))
+  # Most programs compile in less than a second, and there are hundreds.
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
+  jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
+
+
+def _machine() -> str:
+  """Another name on a processor of other instructions, as homes are shared."""
+  about = platform.processor()
+  try:
+    text = pathlib.Path('/proc/cpuinfo').read_text()
+    about += next(x for x in text.splitlines() if x.startswith('flags'))
+  except (OSError, StopIteration):
+    pass
+  return f'{platform.machine()}-{hashlib.sha256(about.encode()).hexdigest()[:8]}'
+
+
+def _hold_little() -> None:
+  """Makes the C library keep less of what is freed; before threads start."""
+  if not sys.platform.startswith('linux'):
+    return
+  change = getattr(ctypes.CDLL(None), 'mallopt', None)
+  if change is not None:
+    for setting in _MALLOC.values():
+      change(*setting)
