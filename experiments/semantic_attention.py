@@ -36,7 +36,7 @@ from _study import check_known
 from _study import check_least
 from absl import flags
 import attention_participation
-import output_prediction
+import _output_prediction as output_prediction
 
 import ooc_jax
 from ooc_jax import results

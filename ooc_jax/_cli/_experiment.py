@@ -19,27 +19,35 @@ class RunSettings:
 
   model: str = setting(
       experiments.DEFAULT_MODEL,
-      help='What is studied: a file of configs/, in which other settings may'
-      ' have other defaults than here.',
+      help=(
+          'What is studied: a file of configs/, in which other settings may'
+          ' have other defaults than here.'
+      ),
   )
   weights: str | None = setting(
       None,
-      help='A local copy of the model, instead of the hub: a .gguf or'
-      ' .safetensors file, or a folder.',
+      help=(
+          'A local copy of the model, instead of the hub: a .gguf or'
+          ' .safetensors file, or a folder.'
+      ),
   )
   out: str | None = setting(
       None,
-      help='Folder to write; by default one in results/ that is named after'
-      ' experiment, model and dictionary.',
+      help=(
+          'Folder to write; by default one in results/ that is named after'
+          ' experiment, model and dictionary.'
+      ),
   )
   mesh: str | None = setting(
       None, help="Devices to spread over: 'feature:4,vocab:2'."
   )
   coordinator: str | None = setting(
       None,
-      help='Compute together with other processes, whose first one listens at'
-      " 'host:port' (with --processes and --process); 'auto' where the machine"
-      ' knows them: a TPU pod, Slurm, Open MPI, Kubernetes.',
+      help=(
+          'Compute together with other processes, whose first one listens at'
+          " 'host:port' (with --processes and --process); 'auto' where the"
+          ' machine knows them: a TPU pod, Slurm, Open MPI, Kubernetes.'
+      ),
   )
   processes: int | None = setting(None, help='How many they are.')
   process: int | None = setting(None, help='Which this one is, from 0.')

@@ -141,7 +141,9 @@ def _help(usage: str, settings: Mapping[str, tuple[str, Any]]) -> str:
     text = about.help
     if default is not None:
       shown = ','.join(default) if isinstance(default, tuple) else default
-      text += f' Default: {str(shown).lower() if kind is bool else shown}.'
+      source = '' if about.source == 'ours' else f' ({about.source})'
+      text += f' Default: {str(shown).lower() if kind is bool else shown}'
+      text += f'{source}.'
     if about.alias is not None:
       text += f' --{about.alias} is the same.'
     body = textwrap.fill(
@@ -149,7 +151,7 @@ def _help(usage: str, settings: Mapping[str, tuple[str, Any]]) -> str:
     )
     sections.setdefault(heading, []).append(f'  --{name}={value}\n{body}\n')
   blocks = [f'{x}:\n{"".join(lines)}' for x, lines in sections.items()]
-  return '\n'.join([usage.strip() + '\n', *blocks])
+  return '\n'.join([f'{usage}\n', *blocks])
 
 
 def _logging_help() -> str:

@@ -60,7 +60,7 @@ def start(command: Command, argv: Sequence[str], program: str) -> None:
     program: How it was called, for `--help`.
   """
   with _errors_without_traceback(command.interrupted):
-    usage = f'{command.doc}\n\nusage: {program} [--SETTING=VALUE ...]'
+    usage = f'{command.doc.strip()}\n\nusage: {program} [--SETTING=VALUE ...]'
     given = parse_flags(argv, command.settings, usage)
     if given.help is not None:
       print(given.help)
@@ -134,7 +134,9 @@ def _machine() -> str:
     about += next(x for x in text.splitlines() if x.startswith('flags'))
   except (OSError, StopIteration):
     pass
-  return f'{platform.machine()}-{hashlib.sha256(about.encode()).hexdigest()[:8]}'
+  return (
+      f'{platform.machine()}-{hashlib.sha256(about.encode()).hexdigest()[:8]}'
+  )
 
 
 def _hold_little() -> None:

@@ -1,6 +1,7 @@
 """`output_prediction` from the command line."""
 
 import dataclasses
+import os
 import time
 
 from ooc_jax._cli._experiment import RunSettings
@@ -14,6 +15,15 @@ from ooc_jax.experiments import OutputPrediction
 from ooc_jax.experiments import output_prediction
 from ooc_jax.experiments import setting
 
+# Else libtpu asks a server for the TPU of this machine, for minutes, complains
+# that there is none, and refuses to be loaded by two programs at a time.
+_NO_TPU_HERE = {
+    'TPU_SKIP_MDS_QUERY': '1',
+    'TPU_WORKER_HOSTNAMES': 'localhost',
+    'TPU_ACCELERATOR_TYPE': 'v5litepod-8',
+    'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
+}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PlanSettings:
@@ -21,8 +31,10 @@ class PlanSettings:
 
   plan: str | None = setting(
       None,
-      help="TPUs that need not be here, 'v5e:2x4': say whether it would fit,"
-      ' and what they would send to each other.',
+      help=(
+          "TPUs that need not be here, 'v5e:2x4': say whether it would fit,"
+          ' and what they would send to each other.'
+      ),
   )
 
 
@@ -34,6 +46,8 @@ def _main(given: Given) -> None:
     print('\n'.join(output_prediction.plan(config, model=weights)))
     return
   if given['plan'] is not None:
+    for name, value in _NO_TPU_HERE.items():
+      os.environ.setdefault(name, value)
     lines = output_prediction.topology_plan(
         config, given['plan'], model=weights, mesh=given['mesh']
     )

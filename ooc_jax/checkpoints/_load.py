@@ -90,11 +90,13 @@ class ModelPlan:
     config: The model's hyperparameters.
     files: What would be read of it.
     parameter_bytes: Of the parameters, as they would be held.
+    item_bytes: Of one parameter.
   """
 
   config: ModelConfig
   files: tuple[PlannedFile, ...]
   parameter_bytes: int
+  item_bytes: int
 
 
 def plan_model(
@@ -143,7 +145,7 @@ def _plan(
       for name, shape in parameter_shapes(config).items()
       if part_of(name.split('/')) in needed
   )
-  return ModelPlan(config, files, item_bytes * count)
+  return ModelPlan(config, files, item_bytes * count, item_bytes)
 
 
 def _local(files: Any) -> tuple[PlannedFile, ...]:

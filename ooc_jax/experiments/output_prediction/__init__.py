@@ -10,6 +10,8 @@ from ooc_jax.experiments.output_prediction._compute import compute
 from ooc_jax.experiments.output_prediction._config import OutputPrediction
 from ooc_jax.experiments.output_prediction._config import parse_readouts
 from ooc_jax.experiments.output_prediction._config import parse_thresholds
+from ooc_jax.experiments.output_prediction._plan import plan
+from ooc_jax.experiments.output_prediction._plan import topology_plan
 from ooc_jax.experiments.output_prediction._run import run
 from ooc_jax.experiments.output_prediction._summarise import summarise
 from ooc_jax.experiments.output_prediction._text import text
@@ -20,7 +22,9 @@ __all__ = (
     'compute',
     'parse_readouts',
     'parse_thresholds',
+    'plan',
     'run',
     'summarise',
     'text',
+    'topology_plan',
 )
