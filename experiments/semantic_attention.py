@@ -24,6 +24,7 @@ import _attention_flags
 from _attention_study import AttentionStudy
 import _command
 import _output_flags
+import _output_prediction as output_prediction
 import _plan
 import _processes
 import _semantic_finish
@@ -36,7 +37,6 @@ from _study import check_known
 from _study import check_least
 from absl import flags
 import attention_participation
-import _output_prediction as output_prediction
 
 import ooc_jax
 from ooc_jax import results

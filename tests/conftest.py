@@ -34,6 +34,18 @@ def pytest_configure(config):
   jax.config.update('jax_numpy_dtype_promotion', 'strict')
 
 
+@pytest.fixture(autouse=True, scope='session')
+def _finished_runs_are_shared(tmp_path_factory):
+  """Gives `tests.finished` a folder, the same in all processes of pytest."""
+  from tests import finished
+
+  base = tmp_path_factory.getbasetemp()
+  if 'PYTEST_XDIST_WORKER' in os.environ:
+    base = base.parent
+  finished.ROOT = base / 'finished'
+  finished.ROOT.mkdir(exist_ok=True)
+
+
 @pytest.fixture(autouse=True, scope='module')
 def _compiled_programs_are_let_go():
   """Drops all programs once they hold many memory maps.

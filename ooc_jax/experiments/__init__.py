@@ -19,6 +19,7 @@ from ooc_jax.experiments._processes import is_first_process
 from ooc_jax.experiments._processes import join
 from ooc_jax.experiments._runtime import Run
 from ooc_jax.experiments._settings import Setting
+from ooc_jax.experiments._settings import parse_layers
 from ooc_jax.experiments._settings import setting
 from ooc_jax.experiments._settings import settings_of
 from ooc_jax.experiments.attention_participation import AttentionParticipation
@@ -40,6 +41,7 @@ __all__ = (
     'load_config',
     'make_mesh',
     'output_prediction',
+    'parse_layers',
     'semantic_attention',
     'setting',
     'settings_of',

@@ -109,7 +109,7 @@ def _problem(value: Any, kind: Any, about: Setting) -> str:
     low, high = about.between or (float('-inf'), float('inf'))
     if type(value) in (int, float) and low < value < high:
       return ''
-    return f'must be a number between {low} and {high}.'
+    return f'must be a number between {low:g} and {high:g}.'
   if kind in (bool, str) and type(value) is not kind:
     return f'must be {"true or false" if kind is bool else "a text"}.'
   return ''

@@ -209,7 +209,7 @@ class DictionaryReader:
 
   def _random(
       self, likeness: Float[Array, 'F D'] | None, layer: int
-  ) -> Float[Any, 'F D']:
+  ) -> Float[Array, 'n D']:
     config = self._config
     if config.null == 'matched' and likeness is not None:
       return measures.matched_directions(

@@ -3,31 +3,43 @@
 import json
 import pathlib
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 
-from _study import Study
 from absl.testing import absltest
 from absl.testing import parameterized
+import jax
 import numpy as np
-import output_prediction
 import pyarrow.parquet as pq
+import pytest
 from tokenizers import pre_tokenizers
 
 import ooc_jax
 from ooc_jax import results
+from ooc_jax.experiments import OutputPrediction
+from ooc_jax.experiments import output_prediction
+from tests import finished
 from tests.experiments import scripts
 from tests.tiny import make_checkpoint
 
-_ROOT = pathlib.Path(__file__).parents[2]
+_ROOT = pathlib.Path(__file__).parents[3]
 _SCRIPT = _ROOT / 'experiments' / 'output_prediction.py'
 
 
-def _study(**settings):
-  return Study(**({'model': 'tiny', 'k': 5, 'examples': 4} | settings))
+def _config(**settings):
+  return OutputPrediction(
+      **({'model': 'tiny', 'k': 5, 'examples': 4} | settings)
+  )
+
+
+def _run_into(out, weights, **settings):
+  return output_prediction.run(
+      _config(**settings), model=weights, out=out, figures=False
+  )
 
 
 def _command(*args):
@@ -51,18 +63,17 @@ class RunTest(parameterized.TestCase):
       family=('llama', 'gemma2'), dictionary=('mlp', 'random', 'tokens')
   )
   def test_folder_holds_what_the_library_computes(self, family, dictionary):
-    weights = make_checkpoint(self.root / 'model', family)
     layers = '0' if dictionary == 'tokens' else '0-1'
-    outcome = output_prediction.run(
-        _study(dictionary=dictionary, layers=layers),
-        self.root / 'out',
-        str(weights),
+    out = finished.run(
+        'output_prediction', family, dictionary=dictionary, layers=layers, k=5
     )
+    summary = results.ResultsFolder.view(out).read_summary()
+    weights = finished.checkpoint(family)
     model = ooc_jax.load_model(weights)
     directions = ooc_jax.load_dictionary(dictionary, model=model, layer=0)
     lens = ooc_jax.output_lens(model, directions, k=5)
     coherence = ooc_jax.coherence(model, lens)
-    table = pq.read_table(self.root / 'out' / 'features' / 'layer=00.parquet')
+    table = pq.read_table(out / 'features' / 'layer=00.parquet')
     self.assertEqual(table.num_rows, directions.size)
     np.testing.assert_array_equal(
         np.asarray(table['top_ids'].to_pylist()), lens.top_ids
@@ -82,49 +93,43 @@ class RunTest(parameterized.TestCase):
         table['top_tokens'][2].as_py(),
         [strings[i] for i in np.asarray(lens.top_ids)[2]],
     )
-    labels = pq.read_table(self.root / 'out' / 'labels.parquet')
-    rows = outcome.summary['layers']
+    labels = pq.read_table(out / 'labels.parquet')
+    rows = summary['layers']
     self.assertEqual(len(rows), len(layers) // 2 + 1)
     self.assertEqual(labels.num_rows, sum(row['features'] for row in rows))
     first = labels.filter(np.asarray(labels['layer']) == 0)
     self.assertAlmostEqual(
         np.asarray(first['semantic']).mean(), rows[0]['semantic']['share']
     )
-    self.assertTrue((self.root / 'out/figures/semantic_by_depth.png').is_file())
-    self.assertTrue((self.root / 'out/figures/semantic_by_depth.pdf').is_file())
+    self.assertFalse((out / 'figures').exists())
 
   def test_quantile_thresholds_pool_all_layers(self):
-    weights = make_checkpoint(self.root / 'model')
-    outcome = output_prediction.run(
-        _study(thresholds='quantile:0.6'), self.root / 'out', str(weights)
-    )
+    out = finished.run('output_prediction', thresholds='quantile:0.6', k=5)
+    summary = results.ResultsFolder.view(out).read_summary()
     columns = {'levenshtein': 0.4, 'cosine': 0.6, 'entropy': 0.4}
     tables = [
-        pq.read_table(path)
-        for path in sorted((self.root / 'out' / 'features').iterdir())
+        pq.read_table(path) for path in sorted((out / 'features').iterdir())
     ]
     self.assertLen(tables, 3)
     for name, quantile in columns.items():
       pooled = np.concatenate([t[name].to_numpy() for t in tables])
       self.assertAlmostEqual(
-          outcome.summary['thresholds'][name],
+          summary['thresholds'][name],
           float(np.quantile(pooled.astype(np.float64), quantile)),
           places=12,
       )
 
   def test_no_layer_is_computed_twice(self):
-    weights = make_checkpoint(self.root / 'model')
-    study = _study()
-    output_prediction.run(study, self.root / 'out', str(weights))
-    before = scripts.digest(self.root / 'out')
-    (self.root / 'out' / 'features' / 'layer=01.parquet').unlink()
+    out = self.root / 'out'
+    shutil.copytree(finished.run('output_prediction', k=5, examples=4), out)
+    before = scripts.digest(out)
+    (out / 'features' / 'layer=01.parquet').unlink()
     stamps = {
-        p.name: p.stat().st_mtime_ns
-        for p in (self.root / 'out' / 'features').iterdir()
+        p.name: p.stat().st_mtime_ns for p in (out / 'features').iterdir()
     }
-    output_prediction.run(study, self.root / 'out', str(weights))
-    self.assertEqual(scripts.digest(self.root / 'out'), before)
-    for path in (self.root / 'out' / 'features').iterdir():
+    _run_into(out, finished.checkpoint())
+    self.assertEqual(scripts.digest(out), before)
+    for path in (out / 'features').iterdir():
       if path.name in stamps:
         self.assertEqual(path.stat().st_mtime_ns, stamps[path.name])
 
@@ -132,30 +137,83 @@ class RunTest(parameterized.TestCase):
       ('k',), ('convention',), ('thresholds',), ('weights',)
   )
   def test_another_configuration_is_refused_and_nothing_changes(self, what):
-    weights = make_checkpoint(self.root / 'model')
-    study = _study(layers='1')
-    output_prediction.run(study, self.root / 'out', str(weights))
-    before = scripts.digest(self.root / 'out')
+    out = self.root / 'out'
+    shutil.copytree(finished.run('output_prediction', k=5, examples=4), out)
+    before = scripts.digest(out)
     other = {
         'k': {'k': 6},
         'convention': {'convention': 'raw'},
         'thresholds': {'thresholds': 'quantile:0.8'},
         'weights': {},
     }[what]
+    weights = finished.checkpoint()
     if what == 'weights':
-      make_checkpoint(weights, seed=1)
+      weights = make_checkpoint(self.root / 'model', seed=1)
     with self.assertRaisesRegex(ooc_jax.InputError, 'out'):
-      output_prediction.run(
-          _study(layers='1', **other), self.root / 'out', str(weights)
-      )
-    self.assertEqual(scripts.digest(self.root / 'out'), before)
+      _run_into(out, weights, **other)
+    self.assertEqual(scripts.digest(out), before)
 
   def test_model_without_tokenizer_is_refused(self):
     weights = make_checkpoint(self.root / 'model')
     (weights / 'tokenizer.json').unlink()
     with self.assertRaisesRegex(ooc_jax.InputError, 'tokenizer'):
-      output_prediction.run(_study(), self.root / 'out', str(weights))
+      _run_into(self.root / 'out', weights)
     self.assertFalse((self.root / 'out').exists())
+
+  def test_a_loaded_model_and_dictionaries_of_ones_own(self):
+    model = ooc_jax.load_model(finished.checkpoint())
+    rows = np.random.default_rng(0).normal(size=(2, 7, 20)).astype(np.float32)
+    own = {
+        1: ooc_jax.dictionaries.from_arrays(rows[0], rows[1], layer=1),
+        2: ooc_jax.dictionaries.from_arrays(rows[1], layer=2),
+    }
+    config = _config(model=None, null_size=200)
+    found = output_prediction.compute(model, own, config)
+    self.assertEqual(list(found.features), [1, 2])
+    self.assertIn('input_top_ids', found.features[1].column_names)
+    self.assertNotIn('input_top_ids', found.features[2].column_names)
+    summary = output_prediction.summarise(found, config)
+    out = self.root / 'out'
+    unnamed = model.replace(files=())
+
+    def run(model, own):
+      return output_prediction.run(
+          config, model=model, dictionaries=own, out=out, figures=False
+      )
+
+    outcome = run(unnamed, own)
+    self.assertEqual(
+        pq.read_table(out / 'features' / 'layer=01.parquet')['top_ids'],
+        found.features[1]['top_ids'],
+    )
+    schema = {'schema': outcome.summary['schema']}
+    self.assertEqual(outcome.summary, summary.summary | schema)
+    self.assertEqual(
+        output_prediction.text(summary.summary, config),
+        output_prediction.text(outcome.summary, config),
+    )
+    # Without files, arrays tell one run from another.
+    before = scripts.digest(out)
+    run(unnamed, own)
+    for other in (
+        (model.replace(params=jax.tree.map(lambda x: x * 2, model.params),
+                       files=()), own),
+        (unnamed, own | {2: own[2].replace(decoder=own[2].decoder + 1)}),
+        (unnamed, {1: own[1]}),
+    ):  # fmt: skip
+      with self.assertRaisesRegex(ooc_jax.InputError, 'another run'):
+        run(*other)
+    self.assertEqual(scripts.digest(out), before)
+
+  def test_layers_choose_among_the_dictionaries(self):
+    model = ooc_jax.load_model(finished.checkpoint())
+    one = ooc_jax.load_dictionary('mlp', model=model, layer=1)
+    config = _config(layers='1', readouts='output', null_size=200)
+    found = output_prediction.compute(model, {0: one, 1: one}, config)
+    self.assertEqual(list(found.features), [1])
+    for given in ({0: one}, {}):
+      with self.assertRaisesRegex(ooc_jax.InputError, "layers='1'"):
+        output_prediction.compute(model, given, config)
 
 
 class CommandTest(parameterized.TestCase):
@@ -178,6 +236,9 @@ class CommandTest(parameterized.TestCase):
     self.assertTrue(lines[2].split()[0] == '0' and lines[3].split()[0] == '2')
     self.assertTrue(lines[4].split()[0] == 'all')
     self.assertLen([x for x in lines if ' feature ' in x], 3)
+    figures = self.root / 'out' / 'figures'
+    self.assertTrue((figures / 'semantic_by_depth.png').is_file())
+    self.assertTrue((figures / 'semantic_by_depth.pdf').is_file())
     self.assertNotIn('Traceback', done.stderr)
 
   # What a setting may be is in study_test; here, how a refusal looks.
@@ -203,6 +264,7 @@ class CommandTest(parameterized.TestCase):
     self.assertEqual(errors[0], done.stderr.splitlines()[-1])
     self.assertFalse((out / 'summary.json').exists())
 
+  @pytest.mark.slow
   def test_killed_at_any_moment_it_continues_to_the_same_bytes(self):
     weights = make_checkpoint(self.root / 'model', num_hidden_layers=5)
     args = [f'--weights={weights}', '--k=5']

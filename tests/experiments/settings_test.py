@@ -2,34 +2,43 @@
 
 import pathlib
 
-from _study import Study
-from _study import load_study
-from _study import parse_layers
-from _study import parse_thresholds
 from absl.testing import absltest
 from absl.testing import parameterized
 
 from ooc_jax import InputError
+from ooc_jax.experiments import OutputPrediction
+from ooc_jax.experiments import load_config
+from ooc_jax.experiments import parse_layers
+from ooc_jax.experiments.output_prediction import parse_thresholds
 
 _CONFIGS = pathlib.Path(__file__).parents[2] / 'configs'
 
 
-class StudyTest(parameterized.TestCase):
+class SettingsTest(parameterized.TestCase):
 
   @parameterized.parameters(('smolm2', "'smollm2'"), ('../x', 'smollm2'))
   def test_unknown_config_suggests_the_nearest(self, name, message):
     with self.assertRaisesRegex(InputError, message):
-      load_study(name, {})
+      load_config(name, {}, OutputPrediction)
 
   @parameterized.parameters(
       *((path.stem,) for path in sorted(_CONFIGS.glob('[a-z]*.py')))
   )
-  def test_every_config_file_is_a_study(self, name):
-    self.assertIsInstance(load_study(name, {}), Study)
+  def test_every_config_file_is_a_config(self, name):
+    self.assertIsInstance(
+        load_config(name, {}, OutputPrediction), OutputPrediction
+    )
 
-  def test_flags_override_the_file_and_none_does_not(self):
-    study = load_study('smollm2', {'k': 7, 'layers': None})
-    self.assertEqual((study.k, study.layers), (7, 'all'))
+  def test_flags_override_the_file(self):
+    given = {'k': 7, 'undertrained_cosine': None}
+    config = load_config('smollm2', given, OutputPrediction)
+    self.assertEqual((config.k, config.dictionary), (7, 'mlp'))
+    self.assertIsNone(config.undertrained_cosine)
+
+  def test_every_setting_has_a_default(self):
+    config = OutputPrediction(layers='0,5', k=20)
+    self.assertIsNone(config.model)
+    self.assertEqual(config, OutputPrediction(layers='0,5'))
 
   @parameterized.parameters(
       ('all', [0, 1, 2, 3, 4]),
@@ -74,10 +83,13 @@ class StudyTest(parameterized.TestCase):
       ({'convention': 'norm'}, "'normed'"),
       ({'rule': 'anny'}, "'any'"),
       ({'precision': 'fast'}, "'fast'"),
+      ({'centered': 1}, 'centered=1'),
+      ({'dictionary': 3}, 'dictionary=3'),
+      ({'undertrained_cosine': 'x'}, "'x' must be a number"),
   )
   def test_bad_settings(self, settings, message):
     with self.assertRaisesRegex(InputError, message):
-      Study(model='smollm2', **settings)
+      OutputPrediction(model='smollm2', **settings)
 
 
 if __name__ == '__main__':

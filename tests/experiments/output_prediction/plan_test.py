@@ -3,14 +3,13 @@
 import importlib.util
 import unittest
 
-from _collectives import collectives
-import _mesh
-import _topology
 from absl.testing import absltest
 from absl.testing import parameterized
 
 from ooc_jax import InputError
 from ooc_jax import circuits
+from ooc_jax.experiments import make_mesh
+from ooc_jax.experiments.output_prediction import _plan
 from ooc_jax.model import config_from_hf
 from tests.tiny import CONFIGS
 
@@ -42,7 +41,7 @@ class CollectivesTest(absltest.TestCase):
 
   def test_loops_of_known_length_count_their_turns(self):
     self.assertEqual(
-        collectives(_HLO),
+        _plan.collectives(_HLO),
         {
             'all-reduce': (5, 5 * 4 * (16 + 64)),
             'all-gather': (5 + 1, 5 * 2 * 64 + 4 * 6),
@@ -50,7 +49,9 @@ class CollectivesTest(absltest.TestCase):
     )
 
   def test_nothing_is_sent_by_one_device(self):
-    self.assertEqual(collectives('ENTRY %main (x: f32[]) -> f32[] {\n}'), {})
+    self.assertEqual(
+        _plan.collectives('ENTRY %main (x: f32[]) -> f32[] {\n}'), {}
+    )
 
 
 class TopologyTest(parameterized.TestCase):
@@ -58,21 +59,21 @@ class TopologyTest(parameterized.TestCase):
   @parameterized.parameters('v5e', '2x4', 'v5e:2,4', 'v5e:2x4;x', 'gpu:2x4')
   def test_names_that_are_none(self, name):
     with self.assertRaisesRegex(InputError, "write 'v5e:2x4'"):
-      _topology.tpu_devices(name)
+      _plan.tpu_devices(name)
 
   @unittest.skipIf(importlib.util.find_spec('libtpu'), 'libtpu is installed.')
   def test_without_the_compiler(self):
     with self.assertRaisesRegex(InputError, r'ooc_jax\[tpu\]'):
-      _topology.tpu_devices('v5e:2x4')
+      _plan.tpu_devices('v5e:2x4')
 
   @unittest.skipUnless(
       importlib.util.find_spec('libtpu'),
       "Needs libtpu: pip install 'ooc_jax[tpu]'.",
   )
   def test_the_lens_compiles_for_chips_that_are_not_here(self):
-    devices = _topology.tpu_devices('v5e:2x4')
+    devices = _plan.tpu_devices('v5e:2x4')
     self.assertLen(devices, 8)
-    mesh = _mesh.make_mesh('feature:4,vocab:2', devices)
+    mesh = make_mesh('feature:4,vocab:2', devices)
     config = config_from_hf(CONFIGS['gemma2'] | {'vocab_size': 4_096})
     lowered = circuits.lower_lens(config, 64, mesh, k=5, precision='screened')
     compiled = lowered.compile()
@@ -80,7 +81,7 @@ class TopologyTest(parameterized.TestCase):
     # A part of directions and table; the rest is small.
     least = 4 * config.embed_dim * (64 / 4 + 4_096 / 2)
     self.assertBetween(memory.argument_size_in_bytes, least, 10 * least)
-    sent = collectives(compiled.as_text())
+    sent = _plan.collectives(compiled.as_text())
     self.assertTrue(sent)
     # Never logits, of which a chip has 64 / 4 x 4,096 / 2.
     self.assertLess(sum(size for _, size in sent.values()), 4 * 16 * 2_048)

@@ -1,19 +1,16 @@
-"""Experiment 1 from every side, against its null, and its control."""
+"""Experiment 1 in every readout, against its null, and its control."""
 
-import pathlib
-import tempfile
-
-from _sides import parse_sides
-from _study import Study
 from absl.testing import absltest
 from absl.testing import parameterized
 import numpy as np
-import output_prediction
 import pyarrow.parquet as pq
 
 import ooc_jax
 from ooc_jax import measures
-from tests.tiny import make_checkpoint
+from ooc_jax import results
+from ooc_jax.experiments.output_prediction import OutputPrediction
+from ooc_jax.experiments.output_prediction import parse_readouts
+from tests import finished
 
 _MEASURES = ('levenshtein', 'cosine', 'entropy')
 
@@ -23,32 +20,22 @@ def _coherence(table, prefix=''):
   return measures.Coherence(**columns)
 
 
-class SidesTest(parameterized.TestCase):
+class ReadoutsTest(parameterized.TestCase):
 
-  def setUp(self):
-    super().setUp()
-    folder = tempfile.TemporaryDirectory()
-    self.addCleanup(folder.cleanup)
-    self.root = pathlib.Path(folder.name)
-
-  def _run(self, family='llama', mesh=None, name='out', **settings):
-    weights = self.root / family
-    if not weights.exists():
-      make_checkpoint(weights, family)
-    self.model = ooc_jax.load_model(weights)
-    study = Study(**(
-        {'model': 'tiny', 'k': 5, 'layers': '0-1', 'null_size': 300} | settings
-    ))
-    out = self.root / name
-    outcome = output_prediction.run(study, out, str(weights), mesh)
+  def _run(self, family='llama', mesh=None, **settings):
+    defaults = {'k': 5, 'layers': '0-1', 'null_size': 300}
+    self.out = finished.run(
+        'output_prediction', family, mesh=mesh, **(defaults | settings)
+    )
+    self.model = ooc_jax.load_model(finished.checkpoint(family))
     self.layers = [
-        pq.read_table(path) for path in sorted((out / 'features').iterdir())
+        pq.read_table(path)
+        for path in sorted((self.out / 'features').iterdir())
     ]
-    self.out = out
-    return outcome.summary
+    return results.ResultsFolder.view(self.out).read_summary()
 
   @parameterized.parameters('llama', 'gemma2')
-  def test_each_side_is_its_contraction(self, family):
+  def test_each_readout_is_its_contraction(self, family):
     """In float64, from the definition, whatever the library does."""
     self._run(family, convention='raw')
     mlp = ooc_jax.load_dictionary('mlp', model=self.model, layer=1)
@@ -119,27 +106,25 @@ class SidesTest(parameterized.TestCase):
     self.assertNotEqual(first['entropy'], second['entropy'])
 
   def test_random_weights_know_nothing(self):
-    trained = self._run(sides='output', name='trained')
-    drawn = self._run(
-        sides='output', control='random_weights', name='drawn', seed=3
-    )
+    trained = self._run(readouts='output')
+    drawn = self._run(readouts='output', control='random_weights', seed=3)
     self.assertNotEqual(
         trained['total']['median']['cosine'], drawn['total']['median']['cosine']
     )
     # 72 neurons at 1 %, of which chance lets a few through.
     self.assertLess(drawn['total']['semantic']['share'], 0.08)
 
-  def test_only_the_output_side(self):
-    summary = self._run(sides='output')
+  def test_only_the_output_readout(self):
+    summary = self._run(readouts='output')
     self.assertEqual(summary['sides'], {})
     self.assertNotIn('input_top_ids', self.layers[0].column_names)
     self.assertFalse((self.out / 'null_input.parquet').exists())
 
   @parameterized.parameters('feature:2,vocab:4', 'vocab:2', 'feature:4')
   def test_any_mesh_gives_the_same_features(self, mesh):
-    self._run(name='one')
+    self._run()
     alone = self.layers
-    self._run(name='many', mesh=mesh)
+    self._run(mesh=mesh)
     for one, many in zip(alone, self.layers, strict=True):
       for prefix in ('', 'input_', 'embedding_'):
         for column in ('top_ids', 'bottom_ids'):
@@ -154,17 +139,17 @@ class SidesTest(parameterized.TestCase):
 
   def test_settings_that_are_none(self):
     for settings, words in (
-        ({'sides': 'input'}, 'sides='),
-        ({'sides': 'output,left'}, 'sides='),
+        ({'readouts': 'input'}, 'readouts='),
+        ({'readouts': 'output,left'}, 'readouts='),
         ({'null': 'none'}, 'null='),
         ({'alpha': 1.5}, 'alpha='),
         ({'control': 'shuffled'}, 'control='),
         ({'null_size': 9}, 'null_size='),
     ):
       with self.assertRaisesRegex(ooc_jax.InputError, words):
-        Study(model='tiny', **settings)
+        OutputPrediction(model='tiny', **settings)
     with self.assertRaisesRegex(ooc_jax.InputError, 'tied'):
-      parse_sides('output,embedding', tied=True)
+      parse_readouts('output,embedding', tied=True)
 
 
 if __name__ == '__main__':
