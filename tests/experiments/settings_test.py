@@ -1,5 +1,6 @@
 """Settings: files of configs/, flags, and what is refused."""
 
+import dataclasses
 import pathlib
 
 from absl.testing import absltest
@@ -9,6 +10,8 @@ from ooc_jax import InputError
 from ooc_jax.experiments import OutputPrediction
 from ooc_jax.experiments import load_config
 from ooc_jax.experiments import parse_layers
+from ooc_jax.experiments import setting
+from ooc_jax.experiments._settings import check
 from ooc_jax.experiments.output_prediction import parse_thresholds
 
 _CONFIGS = pathlib.Path(__file__).parents[2] / 'configs'
@@ -77,19 +80,41 @@ class SettingsTest(parameterized.TestCase):
 
   @parameterized.parameters(
       ({'k': 1}, 'k=1'),
-      ({'k': 2.0}, 'k=2.0'),
       ({'seed': -1}, 'seed=-1'),
       ({'token_space': 'white'}, "'whitened'"),
       ({'convention': 'norm'}, "'normed'"),
       ({'rule': 'anny'}, "'any'"),
       ({'precision': 'fast'}, "'fast'"),
-      ({'centered': 1}, 'centered=1'),
-      ({'dictionary': 3}, 'dictionary=3'),
-      ({'undertrained_cosine': 'x'}, "'x' must be a number"),
   )
   def test_bad_settings(self, settings, message):
     with self.assertRaisesRegex(InputError, message):
       OutputPrediction(model='smollm2', **settings)
+
+  # Of a class that jaxtyping does not check first.
+  @parameterized.parameters(
+      ({'k': 2.0}, 'k=2.0 must be a whole number, at least 2'),
+      ({'k': True}, 'k=True must be a whole number'),
+      ({'k': None}, 'k=None'),
+      ({'centered': 1}, 'centered=1 must be true or false'),
+      ({'name': 3}, 'name=3 must be a text'),
+      ({'share': 'x'}, "share='x' must be a number between 0 and 1"),
+      ({'share': 1.0}, 'share=1.0 must be'),
+      ({'share': float('nan')}, 'share=nan must be'),
+  )
+  def test_bad_types(self, settings, message):
+    with self.assertRaisesRegex(InputError, message):
+      check(_Settings(**settings))
+
+  def test_none_only_where_it_is_allowed(self):
+    check(_Settings(share=None))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Settings:
+  k: int = setting(3, help='A number.', least=2)
+  centered: bool = setting(False, help='Yes or no.')
+  name: str = setting('x', help='A text.')
+  share: float | None = setting(0.5, help='A share.', between=(0.0, 1.0))
 
 
 if __name__ == '__main__':

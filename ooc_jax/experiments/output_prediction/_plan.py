@@ -65,8 +65,8 @@ def plan(
   planned = plan_model(config, config.parts, model)
   c = planned.config
   layers = parse_layers(config.layers, c.num_layers)
-  dictionaries = plan_dictionaries(config, layers, c)
-  F, V, D = dictionaries.features, c.vocab_size, c.embed_dim
+  files, F = plan_dictionaries(config, layers, c)
+  V, D = c.vocab_size, c.embed_dim
   flops = 2.0 * F * V * D * len(layers) + 4.0 * V * D * D
   table, directions = 4.0 * V * D, 8.0 * F * D
   weights = planned.parameter_bytes
@@ -74,8 +74,8 @@ def plan(
   return plan_lines(
       config,
       config.parts,
-      planned,
-      dictionaries,
+      (*planned.files, *files),
+      f'F {F} at {len(layers)} layers',
       {'L': c.num_layers, 'D': D, 'V': V},
       {
           'compute': f'{flops / 1e12:.1f} TFLOP',
@@ -121,7 +121,7 @@ def topology_plan(
   planned = plan_model(config, config.parts, model)
   c, item = planned.config, planned.item_bytes
   layers = parse_layers(config.layers, c.num_layers)
-  F = plan_dictionaries(config, layers, c).features
+  _, F = plan_dictionaries(config, layers, c)
   compiled = circuits.lower_lens(
       c,
       F,
