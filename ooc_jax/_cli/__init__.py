@@ -15,7 +15,7 @@ from ooc_jax._cli._main import start
 from ooc_jax._text import nearest
 
 # Each is the module `_NAME.py` here.
-COMMANDS = ('output_prediction',)
+COMMANDS = ('output_prediction', 'convert_weights', 'train_sae')
 __all__ = ('COMMANDS', 'Command', 'main', 'run', 'start')
 
 

@@ -131,8 +131,8 @@ class EnvironmentTest(ModelCase):
   """In processes of their own: the variables are read at import."""
 
   def run_program(self, code, **variables):
-    names = ('PATH', 'LANG', 'TMPDIR')
-    env = {k: os.environ[k] for k in names if k in os.environ} | {
+    names = ('PATH', 'LANG', 'TMPDIR', 'JAX_')  # JAX_: its compilation cache.
+    env = {k: v for k, v in os.environ.items() if k.startswith(names)} | {
         'HOME': str(self.folder),
         'JAX_PLATFORMS': 'cpu',
         'PYTHONPATH': os.pathsep.join(sys.path),
