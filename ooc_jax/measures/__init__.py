@@ -1,4 +1,19 @@
-"""Numbers about what circuits computed: how coherent, and is that a lot."""
+"""Numbers about what circuits computed: how coherent, and is that a lot.
+
+A `Measure` says how well the top tokens of a feature go together. From a lens,
+the strings of the tokens and a space in which they are directions,
+`lens_coherence` makes a `Coherence`: an array [F] for each of `MEASURES`.
+`Thresholds` turn these into labels (`is_semantic`), by a rule of how many
+measures must pass. They are set so that random directions
+(`isotropic_directions`, `matched_directions`), read in the same way, pass at a
+chosen rate (`null_thresholds`); every feature gets a p value against the same
+directions, and `sweep` says what other rules and levels would have found.
+
+Attention goes the same way: statistics of each head, cut-offs, in how many
+heads a feature participates. Over layers, `depth_shape` names the course of a
+share, `relation_over_depth` compares two courses, and `cliffs_delta` two
+populations of features.
+"""
 
 from ooc_jax.measures._bootstrap import ShareInterval
 from ooc_jax.measures._bootstrap import bootstrap_excess

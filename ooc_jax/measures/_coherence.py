@@ -61,18 +61,27 @@ class Coherence(Mapping[str, Any]):
   ):
     """Takes an array a measure, in their order or by name.
 
+    Args:
+      *values: Of the first measures.
+      measures: Those that may be given; those that are not are left out.
+      **by_name: Of the others.
+
     Raises:
-      InputError: A measure is unknown, missing or given twice.
+      InputError: A measure is unknown or given twice, or there is none.
     """
-    self.measures = tuple(measures)
-    names = [m.name for m in self.measures]
+    names = [m.name for m in measures]
     given = dict(zip(names, values, strict=False))
-    if len(values) > len(names) or given.keys() & by_name.keys():
+    count = len(values) + len(by_name)
+    if len(given) < len(values) or given.keys() & by_name.keys() or not count:
       raise InputError(
-          f'There are {len(values) + len(by_name)} arrays for the measures'
-          f' {", ".join(names)}: give one for each.'
+          f'There are {count} arrays for the measures {", ".join(names)}: give'
+          ' one each for some of them.'
       )
-    self._values = values_by_name(given | by_name, self.measures, 'coherence')
+    given |= by_name
+    for name in by_name:
+      _measure.check_known(name, names, 'measure')
+    self.measures = tuple(m for m in measures if m.name in given)
+    self._values = {m.name: given[m.name] for m in self.measures}
 
   def __getitem__(self, name: str) -> Any:
     return self._values[name]
@@ -121,25 +130,6 @@ class Coherence(Mapping[str, Any]):
     made.measures = measures
     made._values = {m.name: x for m, x in zip(measures, values, strict=True)}
     return made
-
-
-def values_by_name(
-    given: Mapping[str, Any], measures: Sequence[Measure], what: str
-) -> dict[str, Any]:
-  """What is given for every measure, in their order.
-
-  Raises:
-    InputError: A measure is unknown or missing.
-  """
-  names = [m.name for m in measures]
-  for name in given:
-    _measure.check_known(name, names, 'measure')
-  if missing := [name for name in names if name not in given]:
-    raise InputError(
-        f'The {what} has nothing for {" and ".join(missing)}: give a value for'
-        f' each of {", ".join(names)}.'
-    )
-  return {name: given[name] for name in names}
 
 
 def lens_coherence(

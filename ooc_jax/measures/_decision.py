@@ -11,7 +11,6 @@ import numpy as np
 from ooc_jax._errors import InputError
 from ooc_jax.measures._coherence import MEASURES
 from ooc_jax.measures._coherence import Coherence
-from ooc_jax.measures._coherence import values_by_name
 from ooc_jax.measures._measure import Measure
 from ooc_jax.measures._measure import check_known
 
@@ -91,8 +90,15 @@ def fixed_thresholds(
   Raises:
     InputError: A measure is unknown or missing, or its value is not a number.
   """
-  values = values_by_name(values, measures, 'list of fixed thresholds')
-  return Thresholds({m: float(x) for m, x in values.items()}, kind='fixed')
+  names = [m.name for m in measures]
+  for name in values:
+    check_known(name, names, 'measure')
+  if missing := [name for name in names if name not in values]:
+    raise InputError(
+        f'The fixed thresholds have no number for {" and ".join(missing)}: give'
+        f' one for each of {", ".join(names)}.'
+    )
+  return Thresholds({name: float(values[name]) for name in names}, kind='fixed')
 
 
 def finite_measures(coherence: Coherence) -> dict[str, np.ndarray]:

@@ -59,7 +59,7 @@ class Measure:
     """The threshold that no feature passes."""
     return -np.inf if self.low_is_coherent else np.inf
 
-  def shown(self, value: float, digits: int) -> str:
+  def shown(self, value: float, digits: int = 2) -> str:
     """A value with its unit: '3.14 nats'."""
     return f'{value:.{digits}f}' + (f' {self.unit}' if self.unit else '')
 

@@ -16,6 +16,7 @@ _LEVELS = {'levenshtein': 0.5, 'cosine': 0.25, 'entropy': 4.0}
 _GOOD = {'levenshtein': 0.25, 'cosine': 0.75, 'entropy': 3.0}
 _BAD = {'levenshtein': 0.75, 'cosine': 0.125, 'entropy': 5.0}
 _MEASURES = tuple(_LEVELS)
+_THREE = measures.MEASURES[:3]
 
 
 def _coherence(columns):
@@ -43,7 +44,9 @@ class RulesTest(parameterized.TestCase):
 
   def test_directions(self):
     table, scores = _every_combination()
-    got = measures.passes_by_measure(scores, measures.fixed_thresholds(_LEVELS))
+    got = measures.passes_by_measure(
+        scores, measures.fixed_thresholds(_LEVELS, _THREE)
+    )
     self.assertSequenceEqual(list(got), _MEASURES)
     np.testing.assert_array_equal(np.stack(list(got.values()), 1), table)
 
@@ -55,14 +58,14 @@ class RulesTest(parameterized.TestCase):
   )
   def test_rules(self, rule, want):
     _, scores = _every_combination()
-    thresholds = measures.fixed_thresholds(_LEVELS)
+    thresholds = measures.fixed_thresholds(_LEVELS, _THREE)
     got = measures.is_semantic(scores, thresholds, rule)
     self.assertEqual(got.dtype, bool)
     np.testing.assert_array_equal(got, np.array(want, bool))
 
   def test_any_is_the_default(self):
     _, scores = _every_combination()
-    thresholds = measures.fixed_thresholds(_LEVELS)
+    thresholds = measures.fixed_thresholds(_LEVELS, _THREE)
     np.testing.assert_array_equal(
         measures.is_semantic(scores, thresholds),
         measures.is_semantic(scores, thresholds, 'any'),
@@ -70,7 +73,9 @@ class RulesTest(parameterized.TestCase):
 
   def test_exactly_at_the_threshold_does_not_pass(self):
     scores = _coherence({m: [x] for m, x in _LEVELS.items()})
-    got = measures.passes_by_measure(scores, measures.fixed_thresholds(_LEVELS))
+    got = measures.passes_by_measure(
+        scores, measures.fixed_thresholds(_LEVELS, _THREE)
+    )
     for labels in got.values():
       np.testing.assert_array_equal(labels, [False])
 
@@ -79,7 +84,7 @@ class RulesTest(parameterized.TestCase):
     on_device = measures.Coherence(
         *(jnp.asarray(getattr(scores, m)) for m in _MEASURES)
     )
-    thresholds = measures.fixed_thresholds(_LEVELS)
+    thresholds = measures.fixed_thresholds(_LEVELS, _THREE)
     np.testing.assert_array_equal(
         measures.is_semantic(on_device, thresholds, 'majority'),
         measures.is_semantic(scores, thresholds, 'majority'),
@@ -87,7 +92,7 @@ class RulesTest(parameterized.TestCase):
 
   def test_unknown_rule(self):
     _, scores = _every_combination()
-    thresholds = measures.fixed_thresholds(_LEVELS)
+    thresholds = measures.fixed_thresholds(_LEVELS, _THREE)
     with self.assertRaisesRegex(InputError, "did you mean 'majority'"):
       measures.is_semantic(scores, thresholds, 'most-majority')
 
@@ -100,7 +105,7 @@ class RulesTest(parameterized.TestCase):
     broken[3] = value
     layers[layer] = layers[layer].replace(**{measure: broken})
     message = f'{measure} is not finite for 1 of .* feature 3'
-    thresholds = measures.fixed_thresholds(_LEVELS)
+    thresholds = measures.fixed_thresholds(_LEVELS, _THREE)
     with self.assertRaisesRegex(InputError, message):
       measures.passes_by_measure(layers[layer], thresholds)
     with self.assertRaisesRegex(InputError, message):
@@ -112,7 +117,7 @@ class RulesTest(parameterized.TestCase):
 class ThresholdsTest(parameterized.TestCase):
 
   def test_fixed(self):
-    got = measures.fixed_thresholds(_LEVELS)
+    got = measures.fixed_thresholds(_LEVELS, _THREE)
     want = measures.Thresholds(
         {'levenshtein': 0.5, 'cosine': 0.25, 'entropy': 4.0}, kind='fixed'
     )
@@ -120,8 +125,8 @@ class ThresholdsTest(parameterized.TestCase):
 
   @parameterized.parameters(*_MEASURES)
   def test_an_infinite_threshold_leaves_a_measure_out(self, measure):
-    (out,) = (m.never for m in measures.MEASURES if m.name == measure)
-    thresholds = measures.fixed_thresholds({**_LEVELS, measure: out})
+    (out,) = (m.never for m in _THREE if m.name == measure)
+    thresholds = measures.fixed_thresholds({**_LEVELS, measure: out}, _THREE)
     table, scores = _every_combination()
     table[:, _MEASURES.index(measure)] = False
     np.testing.assert_array_equal(
@@ -187,22 +192,22 @@ class ThresholdsTest(parameterized.TestCase):
 
   def test_missing_measures(self):
     with self.assertRaisesRegex(InputError, 'levenshtein and entropy'):
-      measures.fixed_thresholds({'cosine': 0.5})
+      measures.fixed_thresholds({'cosine': 0.5}, _THREE)
 
   def test_unknown_measure(self):
     with self.assertRaisesRegex(InputError, "did you mean 'levenshtein'"):
-      measures.fixed_thresholds({**_LEVELS, 'levenstein': 0.5})
+      measures.fixed_thresholds({**_LEVELS, 'levenstein': 0.5}, _THREE)
 
   def test_threshold_that_is_not_a_number(self):
     with self.assertRaisesRegex(InputError, 'threshold of cosine'):
-      measures.fixed_thresholds({**_LEVELS, 'cosine': float('nan')})
+      measures.fixed_thresholds({**_LEVELS, 'cosine': float('nan')}, _THREE)
 
   def test_unknown_kind(self):
     with self.assertRaisesRegex(InputError, "did you mean 'quantile'"):
       measures.Thresholds(_LEVELS, kind='quantiles')
 
   def test_frozen(self):
-    thresholds = measures.fixed_thresholds(_LEVELS)
+    thresholds = measures.fixed_thresholds(_LEVELS, _THREE)
     with self.assertRaises(dataclasses.FrozenInstanceError):
       thresholds.cosine = 0.0
 

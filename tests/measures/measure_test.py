@@ -25,7 +25,8 @@ _NUMBERS = measures.Measure(
     short_label='num',
     unit='of 1',
 )
-_FOUR = (*measures.MEASURES, _NUMBERS)
+_THREE = measures.MEASURES[:3]
+_FOUR = (*_THREE, _NUMBERS)
 
 
 def _scores(seed, size, found=_FOUR):
@@ -50,7 +51,7 @@ class FourthMeasureTest(parameterized.TestCase):
     want = np.isin(lens.top_ids, [2, 3, 7]).mean(axis=1)
     np.testing.assert_array_equal(scores.numbers, want.astype(np.float32))
     self.assertEqual(scores['numbers'].dtype, np.float32)
-    _, three = _scores(0, 31, measures.MEASURES)
+    _, three = _scores(0, 31, _THREE)
     for name in three:
       np.testing.assert_array_equal(scores[name], three[name])
 
@@ -118,11 +119,11 @@ class FourthMeasureTest(parameterized.TestCase):
     self.assertEqual(_NUMBERS.shown(0.5, 2), '0.50 of 1')
     self.assertEqual(_NUMBERS.condition(0.5), 'numbers > 0.500 of 1')
     self.assertEqual(
-        [m.condition(0.25) for m in measures.MEASURES],
+        [m.condition(0.25) for m in _THREE],
         ['edit distance < 0.250', 'cosine > 0.250', 'entropy < 0.250 nats'],
     )
     self.assertEqual(
-        [m.title for m in measures.MEASURES],
+        [m.title for m in _THREE],
         ['Edit distance', 'Cosine', 'Entropy (nats)'],
     )
 
@@ -148,9 +149,24 @@ class RecordsTest(absltest.TestCase):
     np.testing.assert_array_equal(both.cosine[31:], scores.cosine)
     np.testing.assert_array_equal(both.numbers[31:], 1 - scores.numbers)
 
+  def test_some_measures_only(self):
+    x = np.arange(3.0)
+    for made in (
+        measures.Coherence(entropy=x, levenshtein=-x),
+        measures.Coherence(-x, entropy=x),
+    ):
+      self.assertEqual(list(made), ['levenshtein', 'entropy'])
+      self.assertEqual(made.measures, (_THREE[0], _THREE[2]))
+      np.testing.assert_array_equal(made.entropy, x)
+      cuts = measures.quantile_thresholds([made], 0.5)
+      # Low is coherent in both: 0 by entropy, 2 by edit distance.
+      np.testing.assert_array_equal(
+          measures.is_semantic(made, cuts), [True, False, True]
+      )
+
   def test_thresholds_in_one_level(self):
     cuts = measures.fixed_thresholds(
-        {'cosine': 0.5, 'entropy': 3.0, 'levenshtein': 0.25}
+        {'cosine': 0.5, 'entropy': 3.0, 'levenshtein': 0.25}, _THREE
     )
     self.assertEqual(
         list(cuts.as_dict().items()),
@@ -166,18 +182,18 @@ class RecordsTest(absltest.TestCase):
 
   def test_refusals(self):
     x = np.zeros(3)
-    with self.assertRaisesRegex(InputError, 'nothing for entropy'):
-      measures.Coherence(x, x)
+    with self.assertRaisesRegex(InputError, '0 arrays'):
+      measures.Coherence()
     with self.assertRaisesRegex(InputError, "did you mean 'cosine'"):
       measures.Coherence(x, cosin=x, entropy=x)
     with self.assertRaisesRegex(InputError, '4 arrays'):
-      measures.Coherence(x, x, x, x)
+      measures.Coherence(x, x, x, x, measures=_THREE)
     with self.assertRaisesRegex(InputError, '4 arrays'):
       measures.Coherence(x, x, x, cosine=x)
     with self.assertRaisesRegex(AttributeError, "no measure 'cosin'"):
       _ = measures.Coherence(x, x, x).cosin
-    with self.assertRaisesRegex(InputError, 'nothing for numbers'):
-      measures.fixed_thresholds({m.name: 0.5 for m in measures.MEASURES}, _FOUR)
+    with self.assertRaisesRegex(InputError, 'no number for numbers'):
+      measures.fixed_thresholds({m.name: 0.5 for m in _THREE}, _FOUR)
 
 
 if __name__ == '__main__':

@@ -7,7 +7,7 @@ import numpy as np
 from ooc_jax import measures
 from ooc_jax._errors import InputError
 
-_MEASURES = tuple(m.name for m in measures.MEASURES)
+_MEASURES = tuple(m.name for m in measures.MEASURES[:3])
 _VOTES = {'any': 1, 'majority': 2, 'all': 3}
 
 
@@ -157,7 +157,7 @@ class PValuesTest(parameterized.TestCase):
     null, features = _random(4, 83, ties=ties), _random(5, 29, ties=ties)
     got = measures.null_p_values(features, null)
     self.assertSequenceEqual(list(got), _MEASURES)
-    for measure in measures.MEASURES:
+    for measure in measures.MEASURES[:3]:
       chance, x = null[measure.name], features[measure.name]
       for f in range(29):
         as_good = chance <= x[f] if measure.low_is_coherent else chance >= x[f]
@@ -206,7 +206,9 @@ class PValuesTest(parameterized.TestCase):
   def test_the_rule_by_hand(self):
     null, features = _random(8, 61), _random(9, 17, shift=0.5)
     columns = {m: getattr(null, m) for m in _MEASURES}
-    sign = {m.name: 1 if m.low_is_coherent else -1 for m in measures.MEASURES}
+    sign = {
+        m.name: 1 if m.low_is_coherent else -1 for m in measures.MEASURES[:3]
+    }
 
     def counts(x):
       """Sorted over the measures: the first decides `any`, and so on."""
