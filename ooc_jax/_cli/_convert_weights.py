@@ -5,7 +5,6 @@ import pathlib
 
 from absl import logging
 
-import ooc_jax
 from ooc_jax import dictionaries
 from ooc_jax import experiments
 from ooc_jax._cli._flags import Given
@@ -13,6 +12,7 @@ from ooc_jax._cli._main import Command
 from ooc_jax._errors import InputError
 from ooc_jax.checkpoints import MODELS
 from ooc_jax.checkpoints import convert_model
+from ooc_jax.checkpoints import load_model
 from ooc_jax.experiments import setting
 
 
@@ -131,8 +131,8 @@ def _convert(given: Given) -> pathlib.Path:
   model = None
   if source is not None:
     # It maps some dictionaries to the stream: see `load_dictionary`.
-    model = ooc_jax.load_model(source, parts=dictionaries.model_parts(name))
-  loaded = ooc_jax.load_dictionary(
+    model = load_model(source, parts=dictionaries.model_parts(name))
+  loaded = dictionaries.load_dictionary(
       name,
       model=model,
       layer=given['layer'],

@@ -4,10 +4,10 @@ import dataclasses
 import pathlib
 import time
 
-import ooc_jax
 from ooc_jax._cli._flags import Given
 from ooc_jax._cli._main import Command
 from ooc_jax._errors import InputError
+from ooc_jax.checkpoints import load_model
 from ooc_jax.dictionaries import DictionarySite
 from ooc_jax.dictionaries import training
 from ooc_jax.experiments import parse_layers
@@ -81,7 +81,7 @@ def _main(given: Given) -> None:
     )
   start = time.monotonic()
   recipe = training.TrainingRecipe(**given.of(_RECIPE))
-  model = ooc_jax.load_model(given['model'], revision=given['revision'])
+  model = load_model(given['model'], revision=given['revision'])
   out = pathlib.Path(given['out']).expanduser()
   metrics = training.train_saes(
       model,
