@@ -15,7 +15,14 @@ from ooc_jax._cli._main import start
 from ooc_jax._text import nearest
 
 # Each is the module `_NAME.py` here.
-COMMANDS = ('output_prediction', 'convert_weights', 'train_sae')
+COMMANDS = (
+    'output_prediction',
+    'attention_participation',
+    'semantic_attention',
+    'compare',
+    'convert_weights',
+    'train_sae',
+)
 __all__ = ('COMMANDS', 'Command', 'main', 'run', 'start')
 
 

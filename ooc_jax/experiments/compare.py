@@ -218,10 +218,11 @@ def run(
           for folder, name in zip(folders, found.names, strict=True)
       ],
   }
+  name, draw = found.figure
+  figure = draw() if figures else None  # A damaged folder shows here.
   with results.ResultsFolder.open(out, settings, provenance={}) as folder:
-    if figures:
-      name, draw = found.figure
-      folder.write_figure(name, draw())
+    if figure is not None:
+      folder.write_figure(name, figure)
     csv = report.csv_table(found.numbers)
     atomic_write(folder.path / 'comparison.csv', csv.encode())
     words = report.markdown_table(found.rows)

@@ -8,15 +8,15 @@ import sys
 
 from absl.testing import absltest
 from absl.testing import parameterized
-import compare
 
 import ooc_jax
 from ooc_jax import results
+from ooc_jax.experiments import compare
 from tests.experiments import scripts
 from tests.report import written
 from tests.report import written_populations
 
-_SCRIPT = pathlib.Path(compare.__file__)
+_SCRIPT = pathlib.Path(__file__).parents[2] / 'experiments' / 'compare.py'
 
 
 class CompareTest(parameterized.TestCase):
@@ -29,7 +29,7 @@ class CompareTest(parameterized.TestCase):
     written.write_run(self.b, null=False, settings={'model': 'b|'})
 
   def test_writes_the_figure_and_the_table(self):
-    found = compare.run([self.a, self.b], self.out)
+    found = compare.run([self.a, self.b], out=self.out)
     self.assertEqual([row[0] for row in found.rows], ['run', 'tiny', 'b|'])
     self.assertIn(
         'Setting thresholds differs: "null" in tiny, "quantile" in b|.',
@@ -50,30 +50,30 @@ class CompareTest(parameterized.TestCase):
     self.assertEqual(summary['runs'], ['tiny', 'b|'])
 
   def test_the_same_bytes_again(self):
-    compare.run([self.a, self.b], self.out)
+    compare.run([self.a, self.b], out=self.out)
     first = scripts.digest(self.out)
-    compare.run([str(self.a), self.b], self.out)
+    compare.run([str(self.a), self.b], out=self.out)
     self.assertEqual(scripts.digest(self.out), first)
     self.a.rename(self.root / 'elsewhere')
-    compare.run([self.root / 'elsewhere', self.b], self.root / 'out2')
+    compare.run([self.root / 'elsewhere', self.b], out=self.root / 'out2')
     self.assertEqual(scripts.digest(self.root / 'out2'), first)
 
   def test_other_runs_need_another_folder(self):
-    compare.run([self.a, self.b], self.out)
+    compare.run([self.a, self.b], out=self.out)
     for folders, labels in (
         ([self.b, self.a], None),
         ([self.a, self.b], ['x', 'y']),
     ):
       with self.assertRaisesRegex(ooc_jax.InputError, 'holds another run'):
-        compare.run(folders, self.out, labels)
+        compare.run(folders, out=self.out, names=labels)
     with self.assertRaisesRegex(ooc_jax.InputError, 'holds another run'):
-      compare.run([self.a, self.b], self.a)
+      compare.run([self.a, self.b], out=self.a)
 
   def test_populations(self):
     folders = [self.root / 'c', self.root / 'd']
     for folder, sign in zip(folders, (-1, 1), strict=True):
       written_populations.write(folder, sign=sign)
-    found = compare.run(folders, self.out)
+    found = compare.run(folders, out=self.out)
     self.assertEqual([row[0] for row in found.rows], ['run', 'c', 'd'])
     self.assertEqual(found.rows[2][5], 'not supported')
     self.assertEqual(found.cautions, [])
@@ -85,25 +85,25 @@ class CompareTest(parameterized.TestCase):
     figure = self.out / 'figures' / 'delta_by_depth.png'
     self.assertGreater(figure.stat().st_size, 5000)
     with self.assertRaisesRegex(ooc_jax.InputError, "'output' or 'input'"):
-      compare.run(folders, self.root / 'e', side='key_pre')
+      compare.run(folders, out=self.root / 'e', side='key_pre')
     twin = self.root / 'e' / 'c'
     written_populations.write(twin)
     with self.assertRaisesRegex(ooc_jax.InputError, 'give --names'):
-      compare.run([folders[0], twin], self.root / 'f')
+      compare.run([folders[0], twin], out=self.root / 'f')
 
   def test_another_side(self):
     names = [self.root / 'c', self.root / 'd']
     for name in names:
       written.write_run(name, side='input')
-    found = compare.run(names, self.out, side='input')
+    found = compare.run(names, out=self.out, side='input')
     self.assertEqual([row[5] for row in found.rows[1:]], ['65.0', '65.0'])
     with self.assertRaisesRegex(ooc_jax.InputError, 'holds another run'):
-      compare.run(names, self.out)
+      compare.run(names, out=self.out)
     with self.assertRaisesRegex(ooc_jax.InputError, "from the side 'input'"):
-      compare.run([self.a, self.b], self.root / 'e', side='input')
+      compare.run([self.a, self.b], out=self.root / 'e', side='input')
 
   def test_names_of_the_user(self):
-    found = compare.run([self.a, self.b], self.out, ['$x^{', '漢'])
+    found = compare.run([self.a, self.b], out=self.out, names=['$x^{', '漢'])
     self.assertEqual([row[0] for row in found.rows[1:]], ['$x^{', '漢'])
 
   @parameterized.parameters(
@@ -125,7 +125,9 @@ class CompareTest(parameterized.TestCase):
   def test_what_is_refused_leaves_nothing(self, names, labels, message):
     self._write_bad_ones()
     with self.assertRaisesRegex(ooc_jax.InputError, message) as caught:
-      compare.run([f'{self.root}/{x}' for x in names], self.out, labels)
+      compare.run(
+          [f'{self.root}/{x}' for x in names], out=self.out, names=labels
+      )
     text = str(caught.exception)
     self.assertNotIn('\n', text)
     self.assertTrue(text.endswith('.'), text)

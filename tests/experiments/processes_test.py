@@ -10,15 +10,16 @@ import sys
 import tempfile
 from unittest import mock
 
-import _processes
 from absl.testing import absltest
 from absl.testing import parameterized
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import pytest
 
 import ooc_jax
+from ooc_jax.experiments import _processes
 from tests import processes
 from tests.experiments import scripts
 from tests.tiny import make_checkpoint
@@ -104,6 +105,7 @@ class ProcessesTest(parameterized.TestCase):
     )
     return first, alone
 
+  @pytest.mark.slow
   def test_output_prediction(self):
     weights = make_checkpoint(self.root / 'model')
     script = 'output_prediction'
@@ -120,12 +122,14 @@ class ProcessesTest(parameterized.TestCase):
       self.assertEqual(done.returncode, 0, done.stderr)
     self.assertEqual(scripts.digest(first), before)
 
+  @pytest.mark.slow
   def test_attention_participation(self):
     weights = make_checkpoint(self.root / 'model')
     settings = (f'--weights={weights}', '--layers=1', '--nulls=permuted')
     folders = self._run_both('attention_participation', *settings)
     self._assert_same(*map(_tables, folders))
 
+  @pytest.mark.slow
   def test_what_the_first_process_refuses_stops_both(self):
     weights = make_checkpoint(self.root / 'model')
     first, _ = self.outs
@@ -141,6 +145,7 @@ class ProcessesTest(parameterized.TestCase):
       self.assertNotIn('Traceback', done.stderr)
     self.assertEqual(scripts.digest(first), before)
 
+  @pytest.mark.slow
   def test_idle_devices_are_refused(self):
     weights = make_checkpoint(self.root / 'model')
     for mesh in ((), ('--mesh=feature:1',)):
@@ -151,28 +156,25 @@ class ProcessesTest(parameterized.TestCase):
         self.assertIn('vocab:2', done.stderr)
         self.assertNotIn('Traceback', done.stderr)
 
-  @parameterized.named_parameters(
-      ('no_number', ['--coordinator=localhost:1', '--processes=2'], 'process='),
-      ('no_place', ['--processes=2', '--process=0'], 'coordinator='),
-      ('auto_and_number', ['--coordinator=auto', '--process=0'], 'auto'),
-      (
-          'number_too_high',
-          ['--coordinator=localhost:1', '--processes=2', '--process=2'],
-          'process=2',
-      ),
-      (
-          'no_port',
-          ['--coordinator=here', '--processes=2', '--process=1'],
-          'host:port',
-      ),
-      ('auto_on_one_machine', ['--coordinator=auto'], 'did not find'),
+  @parameterized.parameters(
+      ('localhost:1', 2, None, 'process='),
+      (None, 2, 0, 'coordinator='),
+      ('auto', None, 0, 'auto'),
+      ('localhost:1', 2, 2, 'process=2'),
+      ('here', 2, 1, 'host:port'),
   )
-  def test_flags_that_do_not_go_together(self, args, message):
+  def test_what_does_not_go_together(self, place, count, number, message):
+    with self.assertRaisesRegex(ooc_jax.InputError, message):
+      _processes.join(place, count, number)
+
+  def test_alone_on_its_machine(self):
     done = scripts.run(
-        _command('output_prediction', *args, f'--out={self.outs[0]}')
+        _command(
+            'output_prediction', '--coordinator=auto', f'--out={self.outs[0]}'
+        )
     )
     self.assertEqual(done.returncode, 2, done.stderr)
-    self.assertIn(message, done.stderr)
+    self.assertIn('did not find', done.stderr)
     self.assertNotIn('Traceback', done.stderr)
     self.assertFalse(self.outs[0].exists())
 

@@ -16,6 +16,7 @@ from ooc_jax.experiments.attention_participation._config import (
     parse_participation,
 )
 from ooc_jax.experiments.attention_participation._inputs import layer_inputs
+from ooc_jax.experiments.attention_participation._plan import plan
 from ooc_jax.experiments.attention_participation._run import read_tables
 from ooc_jax.experiments.attention_participation._run import run
 from ooc_jax.experiments.attention_participation._summarise import summarise
@@ -27,6 +28,7 @@ __all__ = (
     'compute',
     'layer_inputs',
     'parse_participation',
+    'plan',
     'read_tables',
     'run',
     'summarise',
