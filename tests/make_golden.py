@@ -10,7 +10,6 @@ Made with torch 2.13.0 (CPU) and transformers 5.23.0, in their own environment:
   python -m tests.make_golden
 """
 
-import importlib
 import pathlib
 
 import numpy as np
@@ -18,6 +17,7 @@ import torch
 import transformers
 
 from ooc_jax.model import families
+from tests.checkpoints import tiny
 
 _FOLDER = pathlib.Path(__file__).parent / 'model' / 'golden'
 _LENGTH = 600
@@ -25,17 +25,12 @@ _BATCH = 2
 # Sites are compared at few positions: the ends, and around the window of 64.
 _SITE_POSITIONS = (0, 1, 63, 64, 65, 301, 598, 599)
 
-_FACTS = [
-    importlib.import_module(f'tests.model.families.{family.name}_test').FACTS
-    for family in families.FAMILIES
-]
-
 
 def _models() -> dict[str, transformers.PreTrainedModel]:
   """One model per golden folder."""
   return {
       folder: getattr(transformers, facts.model_class(folder))(config)
-      for facts in _FACTS
+      for facts in map(tiny.facts_of, tiny.FAMILIES)
       for folder, config in facts.golden(transformers).items()
   }
 
@@ -43,9 +38,9 @@ def _models() -> dict[str, transformers.PreTrainedModel]:
 def _facts_of(model: transformers.PreTrainedModel):
   """What the tests know of the family of `model`."""
   kind = model.config.model_type
-  for family, facts in zip(families.FAMILIES, _FACTS, strict=True):
+  for family in families.FAMILIES:
     if kind in family.hf.model_types:
-      return facts
+      return tiny.facts_of(family.name)
   raise ValueError(f'No family has the model_type {kind!r}.')
 
 

@@ -18,19 +18,19 @@ from safetensors.numpy import save_file
 import tokenizers
 
 from ooc_jax.model import families
+from tests.model.families.facts import Facts
 
-# Each family's own test says what its files are.
-FACTS = {
-    family.name: (
-        importlib.import_module(
-            f'tests.model.families.{family.name}_test'
-        ).FACTS
-    )
-    for family in families.FAMILIES
-}
-FAMILIES = tuple(FACTS)
-GGUF_FAMILIES = tuple(name for name, x in FACTS.items() if x.gguf_norms)
+FAMILIES = tuple(family.name for family in families.FAMILIES)
+GGUF_FAMILIES = tuple(
+    family.name for family in families.FAMILIES if family.gguf is not None
+)
 TOKENS = np.array([[3, 30, 0, 17, 5], [11, 2, 29, 8, 8]], np.int32)
+
+
+def facts_of(family: str) -> Facts:
+  """What the files of a family are: the family's own test says it."""
+  # Imported when asked for, as those tests ask for tiny checkpoints.
+  return importlib.import_module(f'tests.model.families.{family}_test').FACTS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +67,7 @@ def hf_config(
       'rope_theta': 10_000.0,
       'tie_word_embeddings': tied,
   }
-  config |= FACTS[family].hf_keys(sizes.h)
+  config |= facts_of(family).hf_keys(sizes.h)
   return {k: v for k, v in (config | changes).items() if v is not None}
 
 
@@ -90,7 +90,7 @@ def hf_shapes(
     }
     shapes |= {
         f'{layer}.{name}.weight': (s.h if 'self_attn' in name else s.d,)
-        for name in FACTS[family].norms.values()
+        for name in facts_of(family).norms.values()
     }
   shapes['model.norm.weight'] = (s.d,)
   if not tied:
@@ -182,7 +182,7 @@ def gguf_tensors(
     family: str, weights: Mapping[str, np.ndarray], sizes: Sizes = SIZES
 ) -> dict[str, np.ndarray]:
   """The weights as llama.cpp's converter stores them."""
-  facts = FACTS[family]
+  facts = facts_of(family)
   names = _GGUF_NAMES | facts.gguf_norms
   result = {}
   for name, x in weights.items():
@@ -240,7 +240,7 @@ def write_gguf(
   writer.add_value_length(sizes.h)
   writer.add_layer_norm_rms_eps(1e-5)
   writer.add_rope_freq_base(10_000.0)
-  for key, value in FACTS[family].gguf_keys.items():
+  for key, value in facts_of(family).gguf_keys.items():
     whole = isinstance(value, int)
     add = writer.add_uint32 if whole else writer.add_float32
     add(f'{family}.{key}', value)

@@ -38,7 +38,7 @@ class RefusalTest(parameterized.TestCase):
       (dict(sliding_window=512), 'sliding_window'),
       (dict(layer_types=['full_attention'] * 32), 'layer_types'),
       # Values that are not implemented.
-      (dict(model_type='mistral'), "'mistral' is not supported"),
+      (dict(model_type='mamba'), "'mamba' is not supported"),
       (dict(model_type=['llama']), r"\['llama'\] is not supported"),
       (dict(model_type=None), 'model_type None'),
       (dict(attention_bias=True), 'attention_bias = True'),

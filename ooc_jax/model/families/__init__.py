@@ -14,6 +14,7 @@ from ooc_jax.model._config import ModelConfig
 from ooc_jax.model.families import gemma2
 from ooc_jax.model.families import gemma3
 from ooc_jax.model.families import llama
+from ooc_jax.model.families import mistral
 from ooc_jax.model.families._family import GGUF
 from ooc_jax.model.families._family import Family
 from ooc_jax.model.families._family import HuggingFace
@@ -36,7 +37,7 @@ __all__ = (
     'hf_rules',
 )
 
-FAMILIES = (llama.FAMILY, gemma2.FAMILY, gemma3.FAMILY)
+FAMILIES = (llama.FAMILY, gemma2.FAMILY, gemma3.FAMILY, mistral.FAMILY)
 
 
 def family_named(name: str) -> Family:

@@ -28,8 +28,8 @@ def sliding_windows(
 
   Args:
     header: Of the file.
-    period: Where it does not say.
-    window: Likewise, or None where every file says.
+    period: Taken where the file does not say.
+    window: Taken where the file does not say; None where every file does.
   """
   window = header.whole('attention.sliding_window', window)
   key = 'attention.sliding_window_pattern'

@@ -13,7 +13,8 @@ from ooc_jax.model.families._tables import gguf_table
 from ooc_jax.model.families._tables import hf_table
 
 
-def _read_hf(hf: Reader) -> dict[str, Any]:
+def read_hf(hf: Reader) -> dict[str, Any]:
+  """The fields that a Llama's config.json decides."""
   _hf.check_activation(hf, 'hidden_act', {'silu', 'swish'})
   head_dim = hf.whole('head_dim', _hf.even_head_dim(hf))
   return {
@@ -24,7 +25,8 @@ def _read_hf(hf: Reader) -> dict[str, Any]:
   }
 
 
-def _write_hf(config: ModelConfig) -> dict[str, Any]:
+def write_hf(config: ModelConfig) -> dict[str, Any]:
+  """The keys that `read_hf` reads."""
   return {'hidden_act': 'silu', **_hf.write_rope(config.rope)}
 
 
@@ -43,8 +45,8 @@ FAMILY = Family(
             # In Gemma this name is the norm after the attention.
             'mlp_norm': 'post_attention_layernorm',
         }),
-        read=_read_hf,
-        write=_write_hf,
+        read=read_hf,
+        write=write_hf,
         defaults={'rms_norm_eps': 1e-6, 'tie_word_embeddings': False},
     ),
     gguf=GGUF(
