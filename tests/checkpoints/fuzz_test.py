@@ -6,24 +6,18 @@ import struct
 import tempfile
 
 from absl.testing import absltest
-import hypothesis
 from hypothesis import strategies as st
 import jax
 import jaxtyping
 import numpy as np
+import pytest
 from safetensors.numpy import save
 
 from ooc_jax import InputError
 from ooc_jax import load_model
 from tests.checkpoints import tiny
+from tests.fuzzed import fuzzed
 
-_SETTINGS = hypothesis.settings(
-    max_examples=80,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=list(hypothesis.HealthCheck),
-)
 _SIZES = tiny.Sizes(l=1)
 _NUMBERS = st.one_of(
     st.integers(-2, 70),
@@ -59,6 +53,7 @@ def _try(folder: pathlib.Path, parts=('norms',)) -> bool:
 
 
 class FuzzTest(absltest.TestCase):
+  examples = 20
 
   def setUp(self):
     super().setUp()
@@ -70,8 +65,7 @@ class FuzzTest(absltest.TestCase):
     tiny.write_folder(self.folder, self.config, self.weights)
     self.assertTrue(_try(self.folder))
 
-  @_SETTINGS
-  @hypothesis.given(st.data())
+  @fuzzed(data=st.data())
   def test_config(self, data):
     config = dict(self.config)
     known = [
@@ -86,8 +80,7 @@ class FuzzTest(absltest.TestCase):
     (self.folder / 'config.json').write_text(json.dumps(config))
     _try(self.folder)
 
-  @_SETTINGS
-  @hypothesis.given(st.data())
+  @fuzzed(data=st.data())
   def test_rope(self, data):
     """The nested settings, which plain fuzz seldom reaches."""
     keys = [
@@ -109,8 +102,7 @@ class FuzzTest(absltest.TestCase):
     (self.folder / 'config.json').write_text(json.dumps(config))
     _try(self.folder)
 
-  @_SETTINGS
-  @hypothesis.given(st.data())
+  @fuzzed(data=st.data())
   def test_safetensors_header(self, data):
     whole = save(self.weights)
     length = struct.unpack('<Q', whole[:8])[0]
@@ -135,16 +127,14 @@ class FuzzTest(absltest.TestCase):
     (self.folder / 'model.safetensors').write_bytes(body[:cut])
     _try(self.folder)
 
-  @_SETTINGS
-  @hypothesis.given(st.binary(max_size=300))
+  @fuzzed(data=st.binary(max_size=300))
   def test_any_bytes_for_a_file(self, data):
     for name in ('model.safetensors', 'config.json', 'm.gguf'):
       (self.folder / name).write_bytes(data)
     self.assertFalse(_try(self.folder / 'm.gguf'))
     self.assertFalse(_try(self.folder / 'model.safetensors'))
 
-  @_SETTINGS
-  @hypothesis.given(st.data())
+  @fuzzed(data=st.data())
   def test_index(self, data):
     shards = ['a.safetensors', 'b.safetensors']
     folder = self.folder
@@ -168,8 +158,7 @@ class FuzzTest(absltest.TestCase):
     file.write_text(json.dumps(index))
     _try(folder, parts=('norms', 'embedding'))
 
-  @_SETTINGS
-  @hypothesis.given(st.data())
+  @fuzzed(data=st.data())
   def test_gguf(self, data):
     """Some bytes of a whole file changed, or its end cut off."""
     path = self.folder / 'm.gguf'
@@ -183,6 +172,11 @@ class FuzzTest(absltest.TestCase):
         body[: data.draw(st.one_of(st.none(), st.integers(0, 3000)))]
     )
     _try(path)
+
+
+@pytest.mark.slow
+class LongFuzzTest(FuzzTest):
+  examples = 400
 
 
 if __name__ == '__main__':

@@ -5,9 +5,9 @@ import json
 
 from absl.testing import absltest
 from absl.testing import parameterized
-import hypothesis
 from hypothesis import strategies as st
 import numpy as np
+import pytest
 
 from ooc_jax._errors import InputError
 from ooc_jax.model import ModelConfig
@@ -15,13 +15,11 @@ from ooc_jax.model import config_from_gguf
 from ooc_jax.model import config_from_hf
 from ooc_jax.model import parameter_shapes
 from ooc_jax.model import rope_frequencies
+from tests.fuzzed import fuzzed
 from tests.model import real_configs as real
 
 _WHERE = 'folder/of mine/config.json'
 _DEEP = json.loads('[' * 800 + ']' * 800)
-_FUZZ = hypothesis.settings(
-    max_examples=60, deadline=None, database=None, derandomize=True
-)
 # Values that a damaged or hostile file may have anywhere.
 _JSON = st.recursive(
     st.one_of(
@@ -52,6 +50,8 @@ _JSON = st.recursive(
 class FuzzTest(parameterized.TestCase):
   """Whatever stands in a file: a config that works, or an InputError."""
 
+  examples = 15
+
   def assert_works_or_is_refused(self, read, config):
     try:
       model_config = read(config)
@@ -68,8 +68,7 @@ class FuzzTest(parameterized.TestCase):
       self.assertTrue(np.isfinite(frequencies).all())
 
   @parameterized.parameters('LLAMA31_8B', 'GEMMA2_9B', 'GEMMA3_270M')
-  @_FUZZ
-  @hypothesis.given(data=st.data())
+  @fuzzed(data=st.data())
   def test_any_value_of_any_key(self, name, data):
     config = copy.deepcopy(getattr(real, name))
     more = ('rope_parameters', 'text_config', 'head_dim', 'rope_scaling')
@@ -77,8 +76,7 @@ class FuzzTest(parameterized.TestCase):
     config[key] = data.draw(_JSON)
     self.assert_works_or_is_refused(lambda c: config_from_hf(c, _WHERE), config)
 
-  @_FUZZ
-  @hypothesis.given(data=st.data())
+  @fuzzed(data=st.data())
   def test_any_value_of_any_nested_key(self, data):
     config = copy.deepcopy(real.GEMMA3_4B)
     text = config['text_config']
@@ -89,8 +87,7 @@ class FuzzTest(parameterized.TestCase):
   @parameterized.parameters(
       'rope_scaling', 'rope_parameters', 'rope_theta', 'both'
   )
-  @_FUZZ
-  @hypothesis.given(data=st.data())
+  @fuzzed(data=st.data())
   def test_rotary_settings(self, key, data):
     name = data.draw(st.sampled_from(['LLAMA31_8B', 'GEMMA3_270M']))
     config = copy.deepcopy(getattr(real, name))
@@ -105,8 +102,7 @@ class FuzzTest(parameterized.TestCase):
     self.assert_works_or_is_refused(lambda c: config_from_hf(c, _WHERE), config)
 
   @parameterized.parameters('GGUF_SMOLLM2', 'GGUF_GEMMA2_2B', 'GGUF_GEMMA3_4B')
-  @_FUZZ
-  @hypothesis.given(data=st.data())
+  @fuzzed(data=st.data())
   def test_any_value_in_a_gguf_file(self, name, data):
     metadata = dict(getattr(real, name))
     key = data.draw(st.sampled_from([*metadata]))
@@ -115,6 +111,11 @@ class FuzzTest(parameterized.TestCase):
         lambda m: config_from_gguf(m, vocab_size=11, tied=True, where=_WHERE),
         metadata,
     )
+
+
+@pytest.mark.slow
+class LongFuzzTest(FuzzTest):
+  examples = 300
 
 
 if __name__ == '__main__':

@@ -57,8 +57,8 @@ def _without_norms(*skipped: str):
   """Leaves out the norms of these names."""
   whole = _layers.RMSNorm.__call__
 
-  def call(self, x):
-    return x if self.name in skipped else whole(self, x)
+  def call(self, x, *tap):
+    return x if self.name in skipped else whole(self, x, *tap)
 
   return mock.patch.object(_layers.RMSNorm, '__call__', call)
 
