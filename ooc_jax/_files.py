@@ -108,6 +108,20 @@ def sync_folder(folder: str | os.PathLike[str]) -> None:
     os.close(descriptor)
 
 
+def make_folder(path: pathlib.Path) -> None:
+  """Makes a folder in one that exists, its name on the disk; or finds it.
+
+  Raises:
+    InputError: It cannot be made.
+  """
+  try:
+    if not path.is_dir():
+      path.mkdir()
+      sync_folder(path.parent)
+  except OSError as error:
+    raise InputError(refusal('create', path, error)) from error
+
+
 def temporaries(folder: str | os.PathLike[str]) -> list[str]:
   """Paths of what killed writers left in `folder`; [] where it is missing."""
   try:

@@ -117,13 +117,13 @@ def _compare_shares(
     labels: Sequence[str] | None,
     side: str,
 ) -> Comparison:
-  runs = [report.run_summary(folder, side=side) for folder in folders]
+  runs = [report.run_summary(folder, readout=side) for folder in folders]
   names = report.distinct_labels(runs) if labels is None else list(labels)
   counted = _COUNTED[experiment]
 
   def draw() -> Figure:
     curves = [
-        report.depth_curve(folder, name, side=side)
+        report.depth_curve(folder, name, readout=side)
         for folder, name in zip(folders, names, strict=True)
     ]
     subject = f'{counted.capitalize()} features'

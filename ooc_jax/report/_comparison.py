@@ -1,17 +1,123 @@
-"""Several runs of experiment 1 or 2, and what is not alike in them."""
+"""Several runs of one experiment in a table, and what is not alike in them."""
 
 from collections.abc import Mapping, Sequence
+import dataclasses
 import json
 import math
+import os
+import pathlib
 from typing import Any
 
-from ooc_jax.report._curve import DepthShape
-from ooc_jax.report._runs import RunSummary
+from ooc_jax.report import _style
+from ooc_jax.report._depth_curve import DepthShape
+from ooc_jax.report._depth_curve import depth_shape
+from ooc_jax.report._populations import STATEMENTS
+from ooc_jax.report._reading import OUTPUT
+from ooc_jax.report._reading import interval
+from ooc_jax.report._reading import reading
+from ooc_jax.report._reading import share_of
+from ooc_jax.report._style import CONTEXT_NAMES
 from ooc_jax.report._style import number
 
 # What the rows of the table say, and what does not change a share.
 _SHOWN = frozenset({'experiment', 'model', 'dictionary', 'layers', 'examples'})
 _ABSENT = object()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunSummary:
+  """One run, all its layers together.
+
+  Attributes:
+    folder: Where it is, as given.
+    settings: Of its `config.json`.
+    weights: Weight file -> SHA-256.
+    layers: Those of the run, rising.
+    num_layers: Of the model.
+    features: How many in each of `layers`.
+    share: Fraction of semantic features with its interval: share, low, high.
+    null: Fraction of random directions; NaN where there was no null.
+    excess: Share over chance with its interval: excess, low, high.
+    thresholds: Their kind.
+    shape: What the tests say of the course over depth, if they were made.
+  """
+
+  folder: str
+  settings: Mapping[str, Any]
+  weights: Mapping[str, str]
+  layers: tuple[int, ...]
+  num_layers: int
+  features: tuple[int, ...]
+  share: tuple[float, float, float]
+  null: float
+  excess: tuple[float, float, float]
+  thresholds: str
+  shape: DepthShape | None
+
+  @property
+  def model(self) -> str:
+    return str(self.settings.get('model', '-'))
+
+  @property
+  def dictionary(self) -> str:
+    return str(self.settings.get('dictionary', '-'))
+
+
+def run_summary(
+    folder: str | os.PathLike[str], *, readout: str = OUTPUT
+) -> RunSummary:
+  """Reads what the table of a comparison says of one run.
+
+  Args:
+    folder: A results folder of experiment 1 or 2.
+    readout: See `depth_curve`.
+
+  Raises:
+    InputError: Not a results folder, not finished, or a damaged summary.
+  """
+  with reading(folder, readout) as run:
+    summary, rows = run.summary, run.rows
+    total = summary['total']
+    return RunSummary(
+        folder=str(folder),
+        settings=dict(run.settings),
+        weights=dict(run.folder.config['weights']),
+        layers=tuple(int(row['layer']) for row in rows),
+        num_layers=int(summary['num_layers']),
+        features=tuple(int(row['features']) for row in rows),
+        share=share_of(total),
+        null=number(total.get('null_share')),
+        excess=interval(total, 'excess', 'excess_low', 'excess_high'),
+        thresholds=str(summary['thresholds'].get('kind', '-')),
+        shape=depth_shape(summary),
+    )
+
+
+def distinct_labels(runs: Sequence[RunSummary]) -> list[str]:
+  """The shortest names that tell the runs apart, also cut for a legend.
+
+  Args:
+    runs: Any number.
+
+  Returns:
+    Models; where they repeat, dictionaries too, then controls and names of the
+    folders, but nothing that all runs share; at last numbered.
+  """
+  controls = [str(run.settings.get('control', 'none')) for run in runs]
+  labels = [''] * len(runs)
+  for words in (
+      [run.model for run in runs],
+      [run.dictionary for run in runs],
+      ['trained' if x == 'none' else x for x in controls],
+      [pathlib.Path(run.folder).absolute().name for run in runs],
+  ):
+    if len(set(words)) > 1:
+      labels = [
+          f'{x} {word}'.strip() for x, word in zip(labels, words, strict=True)
+      ]
+    if len({_style.short(x, _style.LABEL) for x in labels}) == len(runs):
+      return labels
+  return [f'{i} {label}'.strip() for i, label in enumerate(labels, 1)]
 
 
 def comparison_rows(
@@ -30,28 +136,17 @@ def comparison_rows(
   Returns:
     Cells, the first row the names of the columns; '-' where there is none.
   """
-  rows = [[
-      'run',
-      'model',
-      'dictionary',
-      'features',
-      'layers',
-      f'{counted} %',
-      '95% interval',
-      'null %',
-      'excess %',
-      'its interval',
-      'shape',
-      'p',
-      'turns at',
-  ]]
+  names = ('run', 'model', 'dictionary', 'features', 'layers')
+  names += (f'{counted} %', '95% interval', 'null %', 'excess %')
+  rows = [[*names, 'its interval', 'shape', 'p', 'turns at']]
   for run, label in zip(runs, labels, strict=True):
     p, turn = _shape_numbers(run.shape)
+    low, high = min(run.features, default=0), max(run.features, default=0)
     rows.append([
         label,
         run.model,
         run.dictionary,
-        _range(run.features),
+        f'{low:,}' if low == high else f'{low:,}-{high:,}',
         f'{_ranges(run.layers)} of {run.num_layers}',
         _percent(run.share[0]),
         _interval(run.share),
@@ -77,26 +172,11 @@ def comparison_numbers(
   Returns:
     Cells, the first row the names of the columns; '' where there is none.
   """
-  rows = [[
-      'run',
-      'model',
-      'dictionary',
-      'features_total',
-      'layers',
-      'num_layers',
-      'share',
-      'share_low',
-      'share_high',
-      'null_share',
-      'excess',
-      'excess_low',
-      'excess_high',
-      'shape',
-      'shape_p_value',
-      'turning_point',
-  ]]
+  names = ('run', 'model', 'dictionary', 'features_total', 'layers')
+  names += ('num_layers', 'share', 'share_low', 'share_high', 'null_share')
+  names += ('excess', 'excess_low', 'excess_high')
+  rows = [[*names, 'shape', 'shape_p_value', 'turning_point']]
   for run, label in zip(runs, labels, strict=True):
-    p, turn = _shape_numbers(run.shape)
     numbers = (*run.share, run.null, *run.excess)
     rows.append([
         label,
@@ -105,9 +185,9 @@ def comparison_numbers(
         str(sum(run.features)),
         _ranges(run.layers),
         str(run.num_layers),
-        *('' if math.isnan(x) else repr(x) for x in numbers),
+        *map(_exact, numbers),
         '' if run.shape is None else run.shape.name,
-        *('' if math.isnan(x) else repr(x) for x in (p, turn)),
+        *map(_exact, _shape_numbers(run.shape)),
     ])
   return rows
 
@@ -125,7 +205,7 @@ def cautions(runs: Sequence[RunSummary], labels: Sequence[str]) -> list[str]:
     runs without a null.
   """
   named = list(zip(runs, labels, strict=True))
-  sentences = setting_cautions([run.settings for run in runs], labels)
+  sentences = _setting_cautions([run.settings for run in runs], labels)
   models: dict[str, dict[str, list[str]]] = {}
   for run, label in named:
     weights = json.dumps(dict(run.weights), sort_keys=True)
@@ -156,15 +236,72 @@ def cautions(runs: Sequence[RunSummary], labels: Sequence[str]) -> list[str]:
   return sentences
 
 
-def setting_cautions(
-    settings: Sequence[Mapping[str, Any]], labels: Sequence[str]
-) -> list[str]:
-  """A sentence for each setting that differs, with its values.
+def statement_rows(
+    folders: Sequence[str | os.PathLike[str]],
+    labels: Sequence[str],
+    labelling: str,
+) -> list[list[str]]:
+  """What the tests say of each run, a row for each reading of the statement.
 
   Args:
-    settings: Of each run; those of a part are named 'part.setting'.
-    labels: Names of the runs.
+    folders: Of finished runs of experiment 3.
+    labels: Their names.
+    labelling: 'output' for the first statement, 'input' for the second.
+
+  Returns:
+    Cells, the first row the names of the columns: the verdict, and for each
+    context the direction that was found with its p-value.
+
+  Raises:
+    InputError: Not a results folder, not finished, or without that labelling.
   """
+  head = ('run', 'model', 'dictionary', 'layers', 'reading', 'verdict')
+  table = [[*head, *CONTEXT_NAMES]]
+  for folder, label in zip(folders, labels, strict=True):
+    with reading(folder) as run:
+      summary = run.summary
+      statement = summary['statements'][STATEMENTS[labelling]]
+      read = str(run.settings['model']), str(run.settings['dictionary'])
+      layers = f'{len(summary["layers"])} of {summary["num_layers"]}'
+      for name, found in statement['readings'].items():
+        tests = [found['tests'][context] for context in CONTEXT_NAMES]
+        cells = [
+            f'{"-0+"[int(test["sign"]) + 1]} {number(test["p_value"]):.2g}'
+            for test in tests
+        ]
+        table.append([label, *read, layers, name, found['verdict'], *cells])
+  return table
+
+
+def statement_cautions(
+    folders: Sequence[str | os.PathLike[str]], labels: Sequence[str]
+) -> list[str]:
+  """A sentence for each setting of experiments 1 to 3 that differs.
+
+  Args:
+    folders: Of finished runs of experiment 3.
+    labels: Their names.
+
+  Raises:
+    InputError: Not a results folder, or not finished.
+  """
+  settings = []
+  for folder in folders:
+    with reading(folder) as run:
+      flat = {}
+      for name, value in run.settings.items():
+        if isinstance(value, Mapping):  # Of one of the other experiments.
+          flat |= {f'{name}.{key}': x for key, x in value.items()}
+        else:
+          flat[name] = value
+      settings.append(flat)
+  return _setting_cautions(settings, labels)
+
+
+def _setting_cautions(
+    settings: Sequence[Mapping[str, Any]], labels: Sequence[str]
+) -> list[str]:
+  """A sentence for each setting that differs, with its values."""
   sentences = []
   for key in sorted({key for run in settings for key in run}):
     if key.rpartition('.')[2] in _SHOWN:
@@ -190,6 +327,10 @@ def _shape_numbers(shape: DepthShape | None) -> tuple[float, float]:
   return number(shape.p_value), number(shape.turning_point)
 
 
+def _exact(value: float) -> str:
+  return '' if math.isnan(value) else repr(value)
+
+
 def _percent(share: float) -> str:
   return '-' if math.isnan(share) else f'{100 * share:.1f}'
 
@@ -197,11 +338,6 @@ def _percent(share: float) -> str:
 def _interval(values: tuple[float, float, float]) -> str:
   low, high = map(_percent, values[1:])
   return '-' if '-' in (low, high) else f'{low} to {high}'
-
-
-def _range(values: Sequence[int]) -> str:
-  low, high = min(values, default=0), max(values, default=0)
-  return f'{low:,}' if low == high else f'{low:,}-{high:,}'
 
 
 def _ranges(layers: Sequence[int]) -> str:

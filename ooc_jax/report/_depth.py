@@ -1,31 +1,45 @@
-"""The figure of semantic features over the depth of a model."""
+"""Semantic or participating features over the depth of a model."""
 
 from collections.abc import Sequence
 import math
+import pathlib
 from typing import Any
 
 from matplotlib import ticker
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as MplFigure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 import numpy as np
 
+from ooc_jax import measures
+from ooc_jax._text import figure_text
 from ooc_jax.report import _style
-from ooc_jax.report._curve import DepthCurve
-from ooc_jax.results import figure_text
+from ooc_jax.report._depth_curve import DepthCurve
+from ooc_jax.report._depth_curve import depth_curve
+from ooc_jax.report._reading import Figure
+from ooc_jax.report._reading import by_readout
+from ooc_jax.report._reading import reading
+from ooc_jax.report._style import INK
 
-_INK = _style.INK
-# Grey and dash of each single measure.
-_MEASURES = {
-    'levenshtein': ('#8A8A8A', (0, (1, 1.2))),
-    'cosine': ('#6A6A6A', (0, (4, 1.5))),
-    'entropy': ('#A8A8A8', '-'),
-}
+PARTICIPATING = 'Participating features'
+# Grey and dash of each single measure, in their order.
+_GREYS: tuple[tuple[str, Any], ...] = (
+    ('#8A8A8A', (0, (1, 1.2))),
+    ('#6A6A6A', (0, (4, 1.5))),
+    ('#A8A8A8', '-'),
+    ('#7A7A7A', (0, (4, 1.2, 1, 1.2))),
+)
 _NULL_WIDTH = 0.8
 _HATCH = '#9A9A9A'
+_BAND: dict[str, Any] = {
+    'facecolor': 'none',
+    'edgecolor': _HATCH,
+    'hatch': '//////',
+    'lw': 0,
+}
 _WIDTH = 5.5  # Inches.
-_LEGEND, _TITLE = 7.5, 9.5  # Points.
+_LEGEND = 7.5  # Points.
 
 
 def depth_figure(
@@ -33,7 +47,7 @@ def depth_figure(
     *,
     title: str | None = None,
     subject: str = 'Semantic features',
-) -> Figure:
+) -> MplFigure:
   """Draws the share of semantic features, or of others, against depth.
 
   One curve is drawn against the number of the layer, with a thin line for each
@@ -59,53 +73,51 @@ def depth_figure(
     raise ValueError('A depth figure needs at least one curve.')
   alone = len(curves) == 1
   one = subject.split()[0].lower()
-  names = [_name(curve, one if alone else None) for curve in curves]
   keys = _keys(curves)
+  names = [_name(curve, one if alone else None) for curve in curves]
   names += keys
-  if alone:
-    names += [_style.NAMES[name] for name in curves[0].measures]
+  thin = curves[0].measures if alone else {}
+  known = [x for x in measures.MEASURES if x.name in thin]
+  names += [measure.label for measure in known]
   columns = _legend_columns(names)
   rows = math.ceil(len(names) / columns)
   # Many names must not press the curves flat.
   with _style.new_figure(_WIDTH, 3.4 + 0.16 * max(rows - 3, 0)) as figure:
     axes = figure.add_subplot()
-    lines = [_draw(axes, c, i, not alone) for i, c in enumerate(curves)]
+    lines: list[Any] = [
+        _draw(axes, curve, i, not alone) for i, curve in enumerate(curves)
+    ]
     lines += keys.values()
-    if alone:
-      lines += [
-          _draw_measure(axes, curves[0].layers, name, values)
-          for name, values in curves[0].measures.items()
-      ]
-    _dress(axes, curves, subject)
-    figure.legend(
+    for measure in known:
+      i = measures.MEASURES.index(measure) % len(_GREYS)
+      values = thin[measure.name]
+      lines += _line(axes, curves[0].layers, values, *_GREYS[i], 0.9)
+    _finish(axes, curves, subject)
+    _style.legend(
+        figure,
         lines,
         names,
-        loc='outside lower center',  # Where it hides no data.
-        ncols=columns,
-        frameon=False,
-        fontsize=_LEGEND,
-        labelcolor=_INK,
+        size=_LEGEND,
+        columns=columns,
         handlelength=2.4,
         handletextpad=0.6,
         columnspacing=1.2,
     )
     axes.set_title(
         figure_text(title) if title is not None else _title(curves, subject),
-        fontsize=_TITLE,
-        color=_INK,
+        fontsize=_style.TITLE,
+        color=INK,
         loc='left',
     )
   return figure
 
 
-def _draw(axes: Axes, curve: DepthCurve, index: int, relative: bool) -> Any:
+def _draw(axes: Axes, curve: DepthCurve, index: int, relative: bool) -> Line2D:
   color, marker, dash = _style.look(index)
   scale = max(curve.num_layers - 1, 1) if relative else 1
   x = np.asarray(curve.layers, float) / scale
-  low, high = 100 * np.asarray(curve.low), 100 * np.asarray(curve.high)
-  axes.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0)
-  if len(x) == 1:  # A band of one point has no area.
-    axes.vlines(x, low, high, color=color, linewidth=1.0)
+  look = {'color': color, 'alpha': 0.18, 'linewidth': 0}
+  _band(axes, x, curve.low, curve.high, look, color)
   (line,) = axes.plot(
       x,
       100 * np.asarray(curve.share),
@@ -120,7 +132,10 @@ def _draw(axes: Axes, curve: DepthCurve, index: int, relative: bool) -> Any:
       clip_on=False,  # A marker at 0 is whole.
   )
   if curve.null:
-    _draw_null(axes, x, curve, color if relative else _INK, dash)
+    tint = color if relative else INK
+    _band(axes, x, curve.null_low, curve.null_high, _BAND, tint)
+    (null,) = _line(axes, x, curve.null, tint, dash, _NULL_WIDTH)
+    null.set_gid('null')
   if (turn := _turning_point(curve)) is not None:
     axes.plot(
         [turn / scale],
@@ -133,70 +148,55 @@ def _draw(axes: Axes, curve: DepthCurve, index: int, relative: bool) -> Any:
   return line
 
 
-def _draw_null(
-    axes: Axes, x: np.ndarray, curve: DepthCurve, color: str, dash: Any
+def _band(
+    axes: Axes,
+    x: np.ndarray,
+    low: Sequence[float],
+    high: Sequence[float],
+    look: dict[str, Any],
+    color: str,
 ) -> None:
-  low = 100 * np.asarray(curve.null_low)
-  high = 100 * np.asarray(curve.null_high)
-  axes.fill_between(
-      x, low, high, facecolor='none', edgecolor=_HATCH, hatch='//////', lw=0
-  )
-  if len(x) == 1:
-    axes.vlines(x, low, high, color=color, linewidth=_NULL_WIDTH)
-  axes.plot(
+  ends = 100 * np.asarray(low), 100 * np.asarray(high)
+  axes.fill_between(x, *ends, **look)
+  if len(x) == 1:  # A band of one point has no area.
+    axes.vlines(x, *ends, color=color, linewidth=_NULL_WIDTH)
+
+
+def _line(
+    axes: Axes,
+    x: Sequence[int] | np.ndarray,
+    share: Sequence[float],
+    color: str,
+    dash: Any,
+    width: float | int,
+) -> list[Line2D]:
+  return axes.plot(
       x,
-      100 * np.asarray(curve.null),
+      100 * np.asarray(share),
       color=color,
       linestyle=dash,
-      linewidth=_NULL_WIDTH,
-      marker='_' if len(x) == 1 else '',
-      gid='null',
+      linewidth=width,
+      marker='_' if len(x) == 1 else '',  # A line of one point has no length.
   )
 
 
-def _draw_measure(
-    axes: Axes, x: Sequence[int], name: str, values: Sequence[float]
-) -> Any:
-  color, dash = _MEASURES[name]
-  (line,) = axes.plot(
-      x,
-      100 * np.asarray(values),
-      color=color,
-      linestyle=dash,
-      linewidth=0.9,
-      # A line of one point has no length.
-      marker='_' if len(x) == 1 else '',
-  )
-  return line
-
-
-def _dress(axes: Axes, curves: Sequence[DepthCurve], subject: str) -> None:
-  """Axes, ticks and grid."""
-  axes.set_ylabel(f'{subject} (%)', fontsize=9, color=_INK)
-  if len(curves) == 1:
-    axes.set_xlabel('Layer', fontsize=9, color=_INK)
-    last = curves[0].num_layers - 1
-    axes.set_xlim(-0.02 * last - 0.3, 1.02 * last + 0.3)
-    axes.xaxis.set_major_locator(
-        ticker.MaxNLocator(nbins=8, integer=True, steps=[1, 2, 5, 10])
-    )
-  else:
-    axes.set_xlabel(
-        'Relative depth (layer / last layer)', fontsize=9, color=_INK
-    )
-    axes.set_xlim(-0.03, 1.03)
+def _finish(axes: Axes, curves: Sequence[DepthCurve], subject: str) -> None:
+  """Limits, names, ticks and grid."""
   columns = [
       c for curve in curves for c in (curve.share, curve.high, curve.null_high)
   ]
   if len(curves) == 1:
     columns += curves[0].measures.values()
+    _style.layer_axis(axes, curves[0].num_layers, 8)
+    name = 'Layer'
+  else:
+    axes.set_xlim(-0.03, 1.03)
+    name = 'Relative depth (layer / last layer)'
   top = max((v for c in columns for v in c if math.isfinite(v)), default=0.0)
   # With no semantic feature at all the axis would have no height.
   axes.set_ylim(0, 108 * top if top > 0 else 1)
   axes.yaxis.set_major_locator(ticker.MaxNLocator(nbins=7, steps=[1, 2, 5, 10]))
-  axes.grid(axis='y', color=_style.GRID, linewidth=0.7)
-  axes.set_axisbelow(True)
-  _style.dress(axes)
+  _style.dress(axes, x=name, y=f'{subject} (%)', size=9, grid=0.7)
 
 
 def _keys(curves: Sequence[DepthCurve]) -> dict[str, Any]:
@@ -207,13 +207,13 @@ def _keys(curves: Sequence[DepthCurve]) -> dict[str, Any]:
   if any(curve.null for curve in curves):
     # Both at once: the band may be thinner than a hair.
     keys['random directions'] = (
-        Patch(facecolor='none', edgecolor=_HATCH, hatch='//////', lw=0),
-        Line2D([], [], color=_INK, linewidth=_NULL_WIDTH),
+        Patch(**_BAND),
+        Line2D([], [], color=INK, linewidth=_NULL_WIDTH),
     )
   if any(_turning_point(curve) is not None for curve in curves):
     alone = len(curves) == 1
     name = 'turning point' if alone else 'turning point, at the top'
-    keys[name] = Line2D([], [], **_turn_look(_INK, 'v' if alone else 'o'))
+    keys[name] = Line2D([], [], **_turn_look(INK, 'v' if alone else 'o'))
   return keys
 
 
@@ -231,12 +231,9 @@ def _legend_columns(names: Sequence[str]) -> int:
 
 def _turn_look(color: str, marker: str) -> dict[str, Any]:
   """Open, as the markers on the curve are not."""
-  return {
-      'linestyle': 'none',
-      'marker': marker,
+  return _style.dot(color, marker, filled=False) | {
       'markersize': 5,
-      'markerfacecolor': 'white',
-      'markeredgecolor': color,
+      'markeredgewidth': 1.0,
   }
 
 
@@ -248,8 +245,8 @@ def _title(curves: Sequence[DepthCurve], subject: str) -> str:
   if len(curves) > 1:
     return f'{subject} by relative depth'
   text = f'{subject} by layer: '
-  room = 72 * _WIDTH - 46 - _style.text_width(text, _TITLE)  # 46: left of it.
-  return text + _style.fitted(curves[0].label, room, _TITLE)
+  left = 46 + _style.text_width(text, _style.TITLE)  # 46: left of the axes.
+  return text + _style.fitted(curves[0].label, 72 * _WIDTH - left, _style.TITLE)
 
 
 def _name(curve: DepthCurve, name: str | None) -> str:
@@ -264,3 +261,32 @@ def _name(curve: DepthCurve, name: str | None) -> str:
   if tested and shape.p_value is not None and math.isfinite(shape.p_value):
     name += f', {_style.p_text(shape.p_value)}'
   return name
+
+
+def _of_role(folder: pathlib.Path, role: str) -> tuple[Any, str]:
+  """The curves of both contexts of a role, and their title."""
+  curves = [
+      depth_curve(folder, _style.CONTEXT_NAMES[context], readout=context)
+      for context in measures.CONTEXTS
+      if context.startswith(role)
+  ]
+  with reading(folder) as run:
+    return curves, f'{PARTICIPATING} by relative depth: {run.label}'
+
+
+SEMANTIC = Figure(
+    experiment='output_prediction',
+    files=by_readout('semantic_by_depth'),
+    read=lambda folder, readout: depth_curve(folder, readout=readout),
+    draw=lambda curve: depth_figure([curve]),
+)
+PARTICIPATION = Figure(
+    experiment='attention_participation',
+    files=lambda summary: {
+        f'participation_by_depth_{role}': role for role in measures.ROLES
+    },
+    read=_of_role,
+    draw=lambda read: depth_figure(
+        read[0], title=read[1], subject=PARTICIPATING
+    ),
+)

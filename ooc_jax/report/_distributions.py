@@ -1,22 +1,38 @@
-"""The three measures of every feature, beside those of random directions."""
+"""The coherence measures of a run: one ridge a layer, over that of the null."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
 import os
 from typing import Any
 
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as MplFigure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.patches import Rectangle
 import numpy as np
 import pyarrow as pa
 
-from ooc_jax.report._reading import MEASURES
+from ooc_jax import measures
+from ooc_jax.report import _style
 from ooc_jax.report._reading import OUTPUT
-from ooc_jax.report._reading import column
-from ooc_jax.report._reading import has_table
-from ooc_jax.report._reading import name_of
+from ooc_jax.report._reading import Figure
+from ooc_jax.report._reading import by_readout
 from ooc_jax.report._reading import reading
-from ooc_jax.report._reading import side_of
-from ooc_jax.report._reading import table_of
+from ooc_jax.report._style import INK
 from ooc_jax.report._style import number
+from ooc_jax.results import StoredTable
+from ooc_jax.results import tables
+
+_BINS = 60
+_HEIGHT = 1.5  # Rows that the highest ridge covers.
+_LIGHT, _DARK = '#B9D5E8', '#0072B2'
+_LABELS = 16  # More would touch each other.
+_NULL: dict[str, Any] = {
+    'color': INK,
+    'linewidth': 0.7,
+    'linestyle': (0, (2.5, 1)),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -50,64 +66,197 @@ def measure_distributions(
     folder: str | os.PathLike[str],
     label: str | None = None,
     *,
-    side: str = OUTPUT,
+    readout: str = OUTPUT,
 ) -> MeasureDistributions:
   """Reads the measures of a finished run.
 
-  The null is `null.parquet` (of another side `null_SIDE.parquet`), one row a
-  random direction, with `layer` and the measures; rows of layer -1 stand for
-  every layer. Thresholds are those of the row of the layer in the summary, or
-  of the run.
+  Rows of layer -1 of `null.parquet` stand for every layer. Thresholds are those
+  of the row of the layer in the summary, or of the run.
 
   Args:
-    folder: A results folder.
+    folder: A results folder of experiment 1.
     label: See `depth_curve`.
-    side: Likewise.
-
-  Returns:
-    The measures.
+    readout: See `depth_curve`.
 
   Raises:
     InputError: Not a results folder, not finished, or a damaged file.
   """
-  with reading(folder) as results:
-    summary = side_of(results, side)
-    name = table_of(side, 'null')
-    null = results.read_table(name) if has_table(results, name) else None
-    rows = sorted(summary['layers'], key=lambda row: row['layer'])
-    layers = tuple(
-        LayerMeasures(
-            layer=int(row['layer']),
-            features=_columns(results.read_layer(int(row['layer'])), side),
-            null=_null_of(null, int(row['layer'])),
-            thresholds=_thresholds(row, summary),
-        )
-        for row in rows
-    )
+  names = [measure.name for measure in measures.MEASURES]
+  with reading(folder, readout, label) as run:
+    name = run.table_name('null')
+    null = run.folder.read_table(name) if run.folder.has_table(name) else None
+    columns = [run.column(measure) for measure in names]
+
+    def of_layer(row: Mapping[str, Any]) -> LayerMeasures:
+      layer = int(row['layer'])
+      given = row.get('thresholds') or run.summary['thresholds']
+      table = run.folder.stored_layer(layer)
+      return LayerMeasures(
+          layer=layer,
+          features=dict(zip(names, _arrays(table, columns), strict=True)),
+          null=dict(zip(names, _null_of(null, layer, names), strict=True)),
+          thresholds={name: number(given.get(name)) for name in names},
+      )
+
+    layers = tuple(map(of_layer, run.rows))
     if not layers:
       raise ValueError('no layer')
-    return MeasureDistributions(
-        label=name_of(results, label, side), layers=layers
-    )
+    return MeasureDistributions(label=run.label, layers=layers)
 
 
-def _columns(table: pa.Table, side: str = OUTPUT) -> dict[str, np.ndarray]:
-  return {
-      name: table[column(side, name)].to_numpy().astype(np.float64)
-      for name in MEASURES
-  }
+def _arrays(
+    table: pa.Table | StoredTable, columns: Sequence[str]
+) -> list[np.ndarray]:
+  return [table[name].to_numpy().astype(np.float64) for name in columns]
 
 
-def _null_of(table: pa.Table | None, layer: int) -> dict[str, np.ndarray]:
+def _null_of(
+    table: pa.Table | None, layer: int, names: Sequence[str]
+) -> list[np.ndarray]:
   if table is None:
-    return {name: np.empty(0) for name in MEASURES}
-  where = table['layer'].to_numpy()
-  keep = (where == layer) | (where == -1)
-  return {name: values[keep] for name, values in _columns(table).items()}
+    return [np.empty(0) for _ in names]
+  keep = np.isin(table['layer'].to_numpy(), (layer, tables.ALL_LAYERS))
+  return [values[keep] for values in _arrays(table, names)]
 
 
-def _thresholds(
-    row: Mapping[str, Any], summary: Mapping[str, Any]
-) -> dict[str, float]:
-  given = row.get('thresholds') or summary['thresholds']
-  return {name: number(given.get(name)) for name in MEASURES}
+def distribution_figure(distributions: MeasureDistributions) -> MplFigure:
+  """Draws the distribution of each measure in each layer.
+
+  A ridge is a histogram of all values. Its height is the square root of the
+  share in a bin, on one scale in a panel, so that the tail past the threshold,
+  1% of the random directions or so, can be seen (a rootogram, after Tukey).
+
+  Args:
+    distributions: Of one run.
+
+  Returns:
+    A figure of 7.2 inches by what the number of layers asks for.
+  """
+  layers = distributions.layers
+  height = min(max(1.5 + 0.2 * (len(layers) + _HEIGHT), 2.6), 9.0)
+  with _style.new_figure(_style.WIDTH, height) as figure:
+    panels = figure.subplots(1, len(measures.MEASURES), sharey=True)
+    for axes, measure in zip(panels, measures.MEASURES, strict=True):
+      _draw(axes, layers, measure)
+    step = -(-len(layers) // _LABELS)
+    panels[0].set_yticks(
+        range(0, len(layers), step), [str(x.layer) for x in layers[::step]]
+    )
+    panels[0].set_ylabel('Layer', fontsize=9, color=INK)
+    panels[0].set_ylim(-0.3, len(layers) - 1 + _HEIGHT + 0.1)
+    keys: dict[str, Any] = {
+        'features': Patch(facecolor=_LIGHT, edgecolor=_DARK, linewidth=0.6),
+        'features past the threshold': Patch(facecolor=_DARK),
+        'threshold': Line2D([], [], color=INK, linewidth=0.9),
+    }
+    if any(x.size for layer in layers for x in layer.null.values()):
+      keys['random directions'] = Line2D([], [], **_NULL)
+    _style.legend(figure, keys.values(), list(keys), size=7.5, handlelength=2.0)
+    # The rest of the width is the note's.
+    _style.head(
+        figure, 'The measures by layer: ', distributions.label, room=365
+    )
+    figure.text(
+        0.99,
+        1 - 0.06 / height,
+        'height: root of the share in a bin',
+        fontsize=7,
+        color=INK,
+        ha='right',
+        va='top',
+        in_layout=False,
+    )
+  return figure
+
+
+def _edges(
+    values: Sequence[np.ndarray], thresholds: Sequence[float]
+) -> np.ndarray:
+  """Edges of the bins of a panel; every value and threshold is within."""
+  inside = np.concatenate([*values, thresholds])
+  inside = inside[np.isfinite(inside)]
+  low, high = (inside.min(), inside.max()) if inside.size else (0.0, 1.0)
+  margin = 0.02 * (high - low) or 0.5  # One value has no width.
+  return np.linspace(low - margin, high + margin, _BINS + 1)
+
+
+def _heights(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+  """Square root of the share of `values` in each bin; 0 where there is none."""
+  values = values[np.isfinite(values)]
+  counts, _ = np.histogram(values, edges)
+  return np.sqrt(counts / max(values.size, 1))
+
+
+def _draw(
+    axes: Axes, layers: Sequence[LayerMeasures], measure: measures.Measure
+) -> None:
+  name, low = measure.name, measure.low_is_coherent
+  features = [x.features[name] for x in layers]
+  null = [x.null[name] for x in layers]
+  thresholds = [x.thresholds[name] for x in layers]
+  edges = _edges([*features, *null], thresholds)
+  ridges = [
+      (_heights(f, edges), _heights(n, edges))
+      for f, n in zip(features, null, strict=True)
+  ]
+  scale = _HEIGHT / (max(float(np.max(pair)) for pair in ridges) or 1.0)
+  for y, ((mine, chance), threshold) in enumerate(
+      zip(ridges, thresholds, strict=True)
+  ):
+    place: dict[str, Any] = {
+        'edges': edges,
+        'baseline': y,
+        'zorder': len(layers) - y,
+    }
+    mine, chance = y + scale * mine, y + scale * chance
+    axes.stairs(mine, fill=True, color=_LIGHT, gid='features', **place)
+    if np.isfinite(threshold):
+      _draw_tail(axes, mine, threshold, low, place)
+    axes.stairs(mine, color=_DARK, linewidth=0.6, **place)
+    if len(null[y]):
+      above = place | {'zorder': place['zorder'] + 0.5}
+      axes.stairs(chance, gid='null', **_NULL, **above)
+  axes.set_xlim(edges[0], edges[-1])
+  axes.set_xlabel(
+      '← coherent' if low else 'coherent →',
+      fontsize=7.5,
+      color=INK,
+      loc='left' if low else 'right',
+  )
+  axes.set_title(measure.title, fontsize=8.5, color=INK)
+  _style.dress(axes)
+  axes.tick_params(axis='y', length=0)
+  axes.spines['left'].set_visible(False)
+
+
+def _draw_tail(
+    axes: Axes,
+    ridge: np.ndarray,
+    threshold: float,
+    low: bool,
+    place: dict[str, Any],
+) -> None:
+  """What is past the threshold, dark; and the threshold."""
+  edges, y = place['edges'], place['baseline']
+  tail = axes.stairs(ridge, fill=True, color=_DARK, gid='tail', **place)
+  x0, x1 = (edges[0], threshold) if low else (threshold, edges[-1])
+  tail.set_clip_path(
+      Rectangle((x0, y), x1 - x0, 2 * _HEIGHT, transform=axes.transData)
+  )
+  axes.vlines(
+      threshold,
+      y,
+      y + 1,
+      color=INK,
+      linewidth=0.9,
+      zorder=place['zorder'] + 0.6,
+      gid='threshold',
+  )
+
+
+MEASURES = Figure(
+    experiment='output_prediction',
+    files=by_readout('measures'),
+    read=lambda folder, readout: measure_distributions(folder, readout=readout),
+    draw=distribution_figure,
+)

@@ -1,29 +1,121 @@
 """Opening a results folder to draw it."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 import contextlib
+import dataclasses
+import functools
 import os
+import pathlib
 from typing import Any
 
-from ooc_jax._errors import InputError
-from ooc_jax.results import ResultsFolder
-from ooc_jax.results import printable
+import matplotlib.figure
 
-OUTPUT = 'output'  # The side whose columns and tables have plain names.
-MEASURES = ('levenshtein', 'cosine', 'entropy')
+from ooc_jax._errors import InputError
+from ooc_jax._text import printable
+from ooc_jax.report._style import number
+from ooc_jax.results import ResultsFolder
+from ooc_jax.results import tables
+
+OUTPUT = 'output'  # The readout whose columns and tables have plain names.
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Figure:
+  """A kind of figure; `FIGURES` lists them all.
+
+  Attributes:
+    experiment: Whose folder it is of.
+    files: Summary -> the name of each of its files, without a suffix, to what
+      is read for it: a readout, a context, ...
+    read: Folder and that -> what is drawn.
+    draw: That -> the figure.
+  """
+
+  experiment: str
+  files: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+  read: Callable[[pathlib.Path, Any], Any]
+  draw: Callable[[Any], matplotlib.figure.Figure]
+
+
+def by_readout(stem: str) -> Callable[[Mapping[str, Any]], Mapping[str, str]]:
+  """`Figure.files` of a figure for each readout of a run of experiment 1."""
+  return lambda summary: {
+      tables.name_of(stem, readout): readout
+      for readout in (OUTPUT, *summary.get('sides', ()))
+  }
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """A run as one of its readouts shows it.
+
+  Attributes:
+    folder: Its results.
+    readout: Of experiment 1, or a context of attention of experiment 2.
+    given: Its name, if the caller has one.
+  """
+
+  folder: ResultsFolder
+  readout: str = OUTPUT
+  given: str | None = None
+
+  @property
+  def settings(self) -> Mapping[str, Any]:
+    return self.folder.config['settings']
+
+  @property
+  def label(self) -> str:
+    """The name given, or the model of the config, or the folder's name."""
+    if self.given is not None:
+      return self.given
+    model = self.settings.get('model')
+    name = model if isinstance(model, str) else self.folder.path.absolute().name
+    end = '' if self.readout == OUTPUT else f', {self.readout} readout'
+    return name + end
+
+  @functools.cached_property
+  def summary(self) -> Mapping[str, Any]:
+    """`summary.json`, the numbers of this readout in place of the output's."""
+    summary = self.folder.read_summary()
+    if self.readout == OUTPUT:
+      return summary
+    others = summary.get('sides') or {}
+    if self.readout not in others:
+      raise InputError(
+          f'{printable(str(self.folder.path))} has no readout'
+          f" '{printable(self.readout)}': give one of"
+          f' {printable(", ".join((OUTPUT, *others)))}.'
+      )
+    return summary | others[self.readout]
+
+  @property
+  def rows(self) -> list[Mapping[str, Any]]:
+    """What the summary says of each layer, layers rising."""
+    return sorted(self.summary['layers'], key=lambda row: row['layer'])
+
+  def column(self, name: str) -> str:
+    """A column of this readout, in tables of features or labels."""
+    return tables.prefix_of(self.readout) + name
+
+  def table_name(self, stem: str) -> str:
+    return tables.name_of(stem, self.readout)
 
 
 @contextlib.contextmanager
 def reading(
     folder: str | os.PathLike[str],
-) -> Generator[ResultsFolder, None, None]:
-  """A results folder to read inside the block.
+    readout: str = OUTPUT,
+    label: str | None = None,
+) -> Generator[Run, None, None]:
+  """A run to read inside the block.
 
   Args:
-    folder: The folder.
+    folder: Its results folder.
+    readout: See `Run`.
+    label: Its name.
 
   Yields:
-    Its view.
+    The run.
 
   Raises:
     InputError: Not a results folder; or what the block reads in it is missing,
@@ -34,9 +126,9 @@ def reading(
         f'{printable(str(folder))} is not a results folder: give one that an'
         ' experiment wrote.'
     )
-  results = ResultsFolder.view(folder)
+  run = Run(ResultsFolder.view(folder), readout, label)
   try:
-    yield results
+    yield run
   except InputError:
     raise
   except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -46,61 +138,29 @@ def reading(
     ) from error
 
 
-def name_of(
-    results: ResultsFolder, label: str | None, side: str = OUTPUT
-) -> str:
-  """`label`, else the model of the config, else the folder's name; and side."""
-  if label is not None:
-    return label
-  model = results.config['settings'].get('model')
-  name = model if isinstance(model, str) else results.path.absolute().name
-  return name if side == OUTPUT else f'{name}, {side} side'
-
-
-def side_of(results: ResultsFolder, side: str) -> dict[str, Any]:
-  """What the summary says of one side of the features.
+def experiment_of(folder: str | os.PathLike[str]) -> str:
+  """Which experiment wrote a results folder.
 
   Args:
-    results: Of a finished run.
-    side: 'output', or another that the run read.
+    folder: The folder of a finished run.
 
   Returns:
-    A `Summary` with the numbers of that side in place of those of the output.
+    Its name, as in its summary.
 
   Raises:
-    InputError: The run is not finished, or did not read that side.
+    InputError: Not a results folder, not finished, or a damaged summary.
   """
-  summary = results.read_summary()
-  if side == OUTPUT:
-    return summary
-  sides = summary.get('sides') or {}
-  if side not in sides:
-    raise InputError(
-        f'{printable(str(results.path))} was not read from the side'
-        f" '{printable(side)}': give one of"
-        f' {printable(", ".join((OUTPUT, *sides)))}.'
-    )
-  return summary | sides[side]
+  with reading(folder) as run:
+    return str(run.summary['experiment'])
 
 
-def share_of(row: Mapping[str, Any]) -> Mapping[str, Any]:
-  """What a row of a summary counts, with its interval.
-
-  Semantic features in experiment 1, participating ones in experiment 2.
-  """
-  return row['semantic'] if 'semantic' in row else row['participating']
+def interval(row: Mapping[str, Any], *keys: str) -> tuple[float, float, float]:
+  """A number of a row of a summary, and the ends of its interval."""
+  share, low, high = (number(row.get(key)) for key in keys)
+  return share, low, high
 
 
-def column(side: str, name: str) -> str:
-  """The column of a table of features or labels that is of a side."""
-  return name if side == OUTPUT else f'{side}_{name}'
-
-
-def table_of(side: str, name: str) -> str:
-  """The table of a side."""
-  return name if side == OUTPUT else f'{name}_{side}'
-
-
-def has_table(results: ResultsFolder, name: str) -> bool:
-  """Whether the run wrote `NAME.parquet`, damaged or not."""
-  return os.path.lexists(results.path / f'{name}.parquet')
+def share_of(row: Mapping[str, Any]) -> tuple[float, float, float]:
+  """Share of semantic or participating features, with its interval."""
+  counted = row['semantic' if 'semantic' in row else 'participating']
+  return interval(counted, 'share', 'low', 'high')

@@ -1,31 +1,50 @@
-"""The shares of semantic features under every rule and threshold tried."""
+"""The shares of features under every rule and threshold that was tried."""
 
+from collections.abc import Callable, Iterable, Mapping
 import dataclasses
 import math
 import os
 from typing import Any
 
+import matplotlib
+from matplotlib import cm
+from matplotlib import colors
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as MplFigure
 import numpy as np
 
-from ooc_jax.report._reading import MEASURES
+from ooc_jax import measures
+from ooc_jax.report import _style
+from ooc_jax.report._depth import PARTICIPATING
 from ooc_jax.report._reading import OUTPUT
-from ooc_jax.report._reading import name_of
+from ooc_jax.report._reading import Figure
+from ooc_jax.report._reading import Run
+from ooc_jax.report._reading import by_readout
 from ooc_jax.report._reading import reading
-from ooc_jax.report._reading import table_of
+from ooc_jax.report._style import INK
 from ooc_jax.report._style import number
+from ooc_jax.results import tables
 
 _RULES = ('any', 'majority', 'all')
 _KINDS = ('null', 'quantile', 'fixed')
-_WHOLE = -1  # The layer of a row about the whole model.
+_ROW, _LOW_ROW = 0.155, 0.115  # Inches.
+_TALL = 9.0  # From where rows are low.
+_LEFT = 1.15
+_CELL = 0.5  # At most.
+_TOTAL = 0.3  # At least: the last two columns have names.
+_GAP = 0.5  # Of a cell, between the layers and the last two columns.
+_SHADES = 'Blues'
+_TICKS = (0, 0.01, 0.05, 0.1, 0.25, 0.5, 1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Decision:
-  """One way to call features semantic.
+  """One way to count features.
 
   Attributes:
-    rule: How many of the measures must pass; '' where one measure is alone.
-    measure: That measure; '' where all three vote.
+    rule: How many of the measures must pass, or in how many heads a feature
+      participates; '' where one measure is alone.
+    measure: That measure; '' where all of them vote.
     kind: Of threshold.
     level: The null's share, or the quantile; None for fixed thresholds.
   """
@@ -43,8 +62,8 @@ class Sweep:
   Attributes:
     label: The name of the run.
     layers: Layer numbers, rising.
-    decisions: R ways to decide: those by vote first, then single measures.
-    share: Fraction of semantic features, [R, L]; NaN where there is none.
+    decisions: R ways to decide.
+    share: Fraction of features counted, [R, L]; NaN where there is none.
     whole: Of all layers together, [R].
     null: Fraction of random directions, all layers together, [R].
     used: The index of the decision that the run itself made; None where it is
@@ -67,9 +86,9 @@ class Sweep:
         'null': (self.null.shape, (rows,)),
     }
     problems = [
-        f'{name} is {found}, and should be {wanted}'
-        for name, (found, wanted) in shapes.items()
-        if found != wanted
+        f'{name} is {found}, and should be {due}'
+        for name, (found, due) in shapes.items()
+        if found != due
     ]
     if not rows or not layers:
       problems.append(f'{rows} decisions and {layers} layers')
@@ -81,97 +100,332 @@ def sweep(
     folder: str | os.PathLike[str],
     label: str | None = None,
     *,
-    side: str = OUTPUT,
+    readout: str = OUTPUT,
 ) -> Sweep:
-  """Reads the sweep of a finished run.
-
-  It is `sweep.parquet` (of another side `sweep_SIDE.parquet`): a row for each
-  decision and layer, with `rule`, `kind`, `level`, `measure` ('' for a vote of
-  the three), `layer` (-1 for the whole model), `share` and `null_share`.
+  """Reads the sweep of a finished run of experiment 1: `OUTPUT_SWEEP`.
 
   Args:
     folder: A results folder.
     label: See `depth_curve`.
-    side: Likewise.
+    readout: See `depth_curve`.
 
   Returns:
-    The sweep.
+    The sweep: votes of the measures before single measures.
 
   Raises:
     InputError: Not a results folder, or no sweep in it, or a damaged one.
   """
-  with reading(folder) as results:
-    cells: dict[Decision, dict[int, tuple[float, float]]] = {}
-    names = ('rule', 'kind', 'level', 'measure', 'layer', 'share', 'null_share')
-    table = (
-        results.read_table(table_of(side, 'sweep')).select(names).to_pylist()
+
+  def decision(row: Mapping[str, Any]) -> Decision:
+    measure, level = row['measure'] or '', number(row['level'])
+    return Decision(
+        rule='' if measure else row['rule'],
+        measure=measure,
+        kind=row['kind'],
+        level=None if math.isnan(level) else level,
     )
-    for row in table:
-      measure, level = row['measure'] or '', number(row['level'])
-      decision = Decision(
-          rule='' if measure else row['rule'],
-          measure=measure,
-          kind=row['kind'],
-          level=None if math.isnan(level) else level,
-      )
-      found = cells.setdefault(decision, {})
-      if row['layer'] in found:
-        raise ValueError(f'{decision} has layer {row["layer"]} twice')
-      found[row['layer']] = number(row['share']), number(row['null_share'])
-    decisions = sorted(cells, key=_order)
-    layers = sorted({x for c in cells.values() for x in c} - {_WHOLE})
-    none = math.nan, math.nan
-    grid = np.array(
-        [[cells[d].get(x, none) for x in (*layers, _WHOLE)] for d in decisions]
-    ).reshape(len(decisions), len(layers) + 1, 2)
-    return Sweep(
-        label=name_of(results, label, side),
-        layers=tuple(layers),
-        decisions=tuple(decisions),
-        share=grid[:, :-1, 0],
-        whole=grid[:, -1, 0],
-        null=grid[:, -1, 1],
-        used=_used(decisions, results.config['settings']),
+
+  with reading(folder, readout, label) as run:
+    rows = run.folder.read_table(run.table_name('sweep')).to_pylist()
+    return _sweep(run, run.label, rows, decision, _order, _by_settings(run))
+
+
+def participation_sweep(
+    folder: str | os.PathLike[str], context: str, label: str | None = None
+) -> Sweep:
+  """Reads the sweep of a finished run of experiment 2: `ATTENTION_SWEEP`.
+
+  Args:
+    folder: A results folder.
+    context: One of `measures.CONTEXTS`.
+    label: The name of the run.
+
+  Returns:
+    The sweep; the rule of a decision says in how many heads.
+
+  Raises:
+    InputError: Not a results folder, or no sweep in it, or a damaged one.
+  """
+
+  def decision(row: Mapping[str, Any]) -> Decision:
+    heads = row['at_least']
+    return Decision(
+        rule=f'In at least {heads} head{"s" * (heads > 1)}',
+        measure='',
+        kind=row['thresholds'],
+        level=row['level'],
+    )
+
+  with reading(folder, label=label) as run:
+    rows = run.folder.read_table('sweep').to_pylist()
+    kind, _, value = str(run.settings.get('participation', '')).partition(':')
+    own = {'thresholds': kind, 'at_least': run.settings.get('at_least', 0)}
+    if kind == 'quantile':
+      own['level'] = float(value or 0.75)
+    else:
+      own['thresholds'] = f'null:{value or "random"}'
+      own['level'] = number(run.settings.get('alpha'))
+    return _sweep(
+        run,
+        f'{run.label}, {_style.CONTEXT_NAMES.get(context, context)}',
+        [row for row in rows if row['context'] == context],
+        decision,
+        lambda d: int(d.rule.split()[3]),  # Heads become groups.
+        decision(own),
     )
 
 
-def decision_text(decision: Decision) -> str:
-  """'null 0.01': the kind of threshold and its level."""
-  if decision.level is None:
-    return decision.kind
-  return f'{decision.kind} {decision.level:g}'
+def _sweep(
+    run: Run,
+    label: str,
+    rows: Iterable[Mapping[str, Any]],
+    decision: Callable[[Mapping[str, Any]], Decision],
+    order: Callable[[Decision], Any],
+    own: Decision | None,
+) -> Sweep:
+  cells: dict[Decision, dict[int, tuple[float, float]]] = {}
+  for row in rows:
+    found = cells.setdefault(decision(row), {})
+    if row['layer'] in found:
+      raise ValueError(f'{decision(row)} has layer {row["layer"]} twice')
+    found[row['layer']] = number(row['share']), number(row['null_share'])
+  decisions = sorted(cells, key=order)
+  layers = sorted({x for c in cells.values() for x in c} - {tables.ALL_LAYERS})
+  none = math.nan, math.nan
+  grid = np.array([
+      [cells[d].get(x, none) for x in (*layers, tables.ALL_LAYERS)]
+      for d in decisions
+  ]).reshape(len(decisions), len(layers) + 1, 2)
+  used = [i for i, d in enumerate(decisions) if own and _same(d, own)]
+  return Sweep(
+      label=label,
+      layers=tuple(layers),
+      decisions=tuple(decisions),
+      share=grid[:, :-1, 0],
+      whole=grid[:, -1, 0],
+      null=grid[:, -1, 1],
+      used=used[0] if used else None,
+  )
 
 
 def _order(decision: Decision) -> tuple[Any, ...]:
   """Votes before single measures, and in each the known order."""
+
+  def place(name: str, known: tuple[str, ...]) -> tuple[int, str]:
+    return (known.index(name) if name in known else len(known)), name
+
   level = math.inf if decision.level is None else decision.level
+  names = tuple(measure.name for measure in measures.MEASURES)
   return (
-      _place(decision.measure, ('', *MEASURES)),
-      _place(decision.rule, _RULES),
-      _place(decision.kind, _KINDS),
+      place(decision.measure, ('', *names)),
+      place(decision.rule, _RULES),
+      place(decision.kind, _KINDS),
       level,
   )
 
 
-def _place(name: str, known: tuple[str, ...]) -> tuple[int, str]:
-  return (known.index(name) if name in known else len(known)), name
-
-
-def _used(decisions: list[Decision], settings: dict[str, Any]) -> int | None:
-  """Where the settings of the run are among the decisions."""
-  kind, _, value = str(settings.get('thresholds', '')).partition(':')
+def _by_settings(run: Run) -> Decision | None:
+  """What the settings of a run of experiment 1 say."""
+  kind, _, value = str(run.settings.get('thresholds', '')).partition(':')
   level = None
   if kind != 'fixed':
     try:
-      level = float(settings['alpha'] if kind == 'null' else value or 0.75)
+      level = float(run.settings['alpha'] if kind == 'null' else value or 0.75)
     except (KeyError, TypeError, ValueError):
       return None
-  for i, d in enumerate(decisions):
-    if (d.measure, d.rule, d.kind) != ('', settings.get('rule'), kind):
-      continue
-    if level is None or d.level is None:
-      if level is d.level:
-        return i
-    elif math.isclose(d.level, level, rel_tol=1e-9):
-      return i
-  return None
+  rule = str(run.settings.get('rule'))
+  return Decision(rule=rule, measure='', kind=kind, level=level)
+
+
+def _same(one: Decision, other: Decision) -> bool:
+  """Whether they differ by no more than the rounding of a level."""
+  if dataclasses.replace(one, level=None) != dataclasses.replace(
+      other, level=None
+  ):
+    return False
+  if one.level is None or other.level is None:
+    return one.level is other.level
+  return math.isclose(one.level, other.level, rel_tol=1e-9)
+
+
+def sweep_figure(
+    sweep: Sweep, *, subject: str = 'Semantic features'
+) -> MplFigure:
+  """Draws the share of such features: a row a decision, a column a layer.
+
+  Two more columns give the share of all layers together and that of random
+  directions. Shades follow the root of the share, so that 1% differs from
+  none; numbers are in per cent, where they fit. A triangle marks the decision
+  of the run.
+
+  Args:
+    sweep: Of one run.
+    subject: What the share is of.
+
+  Returns:
+    A figure of at most 7.2 inches, as high as the decisions ask for.
+  """
+  groups: dict[str, list[int]] = {}
+  for i, decision in enumerate(sweep.decisions):
+    groups.setdefault(_title(decision), []).append(i)
+  lines = len(sweep.decisions) + len(groups)
+  row = min(max(_TALL / lines, _LOW_ROW), _ROW)
+  columns = len(sweep.layers)
+  cell = min((_style.WIDTH - _LEFT) / (columns + _GAP + 2), _CELL)
+  if cell < _TOTAL:
+    cell = (_style.WIDTH - _LEFT - 2 * _TOTAL) / (columns + _GAP)
+  total = max(_TOTAL / cell, 1.0)
+  end = columns + _GAP + 2 * total  # In cells, as all of the x axis is.
+  width = max(_LEFT + cell * end, 3.6)
+  with _style.new_figure(width, 1.35 + row * lines) as figure:
+    axes = figure.add_subplot()
+    norm = colors.PowerNorm(0.5, vmin=0, vmax=1)
+    ticks, names = [], []
+    y = 0.0
+    for title, rows in groups.items():
+      axes.text(0, y + 0.55, title, fontsize=48 * row, color=INK, va='center')
+      edges = y + 1 + np.arange(len(rows) + 1)
+      last = np.stack([sweep.whole[rows], sweep.null[rows]], axis=1)
+      for x, step, values, kind in (
+          (0.0, 1.0, sweep.share[rows], 'layers'),
+          (columns + _GAP, total, last, 'totals'),
+      ):
+        axes.pcolormesh(
+            x + step * np.arange(values.shape[1] + 1),
+            edges,
+            np.ma.masked_invalid(values),
+            norm=norm,
+            cmap=_SHADES,
+            edgecolors='white',
+            linewidth=0.4,
+            gid=kind,
+        )
+        _annotate(axes, (x, y + 1), step, values, cell)
+      ticks += (edges[:-1] + 0.5).tolist()
+      names += [
+          ('▸ ' if i == sweep.used else '') + _row_name(sweep.decisions[i])
+          for i in rows
+      ]
+      y += 1 + len(rows)
+    axes.set_yticks(ticks, names)
+    # Not every layer's name where there are many.
+    shown = range(0, columns, -(-columns // 32))
+    axes.set_xticks(
+        [*(i + 0.5 for i in shown), end - 1.5 * total, end - 0.5 * total],
+        [*(str(sweep.layers[i]) for i in shown), 'all', 'null'],
+    )
+    axes.set_xlabel('Layer', fontsize=8, color=INK)
+    axes.xaxis.set_label_position('top')
+    axes.set_xlim(0, end)
+    axes.set_ylim(y, 0)
+    axes.tick_params(labelsize=7, colors=INK, length=0, pad=2)
+    axes.tick_params(axis='y', labelsize=45 * row)
+    axes.tick_params(
+        axis='x', top=True, labeltop=True, bottom=False, labelbottom=False
+    )
+    axes.spines[:].set_visible(False)
+    bar = figure.colorbar(
+        cm.ScalarMappable(norm, _SHADES),
+        ax=axes,
+        orientation='horizontal',
+        aspect=50,
+        pad=0.01,
+        fraction=0.03,
+        ticks=_TICKS,
+    )
+    bar.ax.set_xticklabels([f'{100 * x:g}' for x in _TICKS])
+    bar.ax.tick_params(labelsize=7, colors=INK, length=2)
+    bar.outline.set_visible(False)
+    bar.set_label(f'{subject} (%)', fontsize=8, color=INK)
+    _style.head(figure, 'Rules and thresholds: ', sweep.label)
+  return figure
+
+
+def _title(decision: Decision) -> str:
+  """What the rows of a group have in common."""
+  labels = {measure.name: measure.label for measure in measures.MEASURES}
+  if decision.measure:
+    name = labels.get(decision.measure, decision.measure)
+    return _style.short(f'{name.capitalize()} alone', 40)
+  words = ('no', 'one', 'two', 'three', 'four', 'five', 'six', 'seven')
+  every, most = words[len(labels)], words[len(labels) // 2 + 1]
+  titles = {
+      'any': f'Any of the {every} measures',
+      'majority': f'{most.capitalize()} of the {every} measures',
+      'all': f'All {every} measures',
+  }
+  return titles.get(decision.rule) or _style.short(decision.rule, 40)
+
+
+def _row_name(decision: Decision) -> str:
+  """'null 0.01': the kind of threshold and its level."""
+  level = '' if decision.level is None else f' {decision.level:g}'
+  return _style.short(decision.kind + level, 24)
+
+
+def _annotate(
+    axes: Axes,
+    corner: tuple[float, float],
+    step: float,
+    values: np.ndarray,
+    cell: float,
+) -> None:
+  """Per cents in cells `step` wide, if all have room for them."""
+  size = 5.5
+  digits = 1 if cell > 0.33 else 0
+  # Three digits or '12.3', of 0.64 em each.
+  if cell < 3 * 0.64 * size / 72:
+    return
+  shades = matplotlib.colormaps[_SHADES](np.sqrt(np.clip(values, 0, 1)))
+  light = shades[..., :3] @ [0.2126, 0.7152, 0.0722] > 0.5
+  x, y = corner
+  for i, j in zip(*np.nonzero(~np.isnan(values)), strict=True):
+    axes.text(
+        x + step * (j + 0.5),
+        y + i + 0.53,
+        f'{100 * values[i, j]:.{digits}f}',
+        fontsize=size,
+        ha='center',
+        va='center',
+        color=INK if light[i, j] else 'white',
+        in_layout=False,
+        parse_math=False,
+    )
+
+
+def sweep_rows(sweep: Sweep) -> list[list[str]]:
+  """The sweep as a table of text, its first row the names of the columns.
+
+  Args:
+    sweep: Of one run.
+
+  Returns:
+    Rows for `markdown_table` or `csv_table`; shares from 0 to 1, '' where there
+    is none.
+  """
+  names = ['rule', 'measure', 'kind', 'level']
+  rows = [[*names, *map(str, sweep.layers), 'all', 'null']]
+  for i, d in enumerate(sweep.decisions):
+    values = [*sweep.share[i], sweep.whole[i], sweep.null[i]]
+    rows.append([
+        d.rule,
+        d.measure,
+        d.kind,
+        '' if d.level is None else f'{d.level:g}',
+        *('' if math.isnan(x) else f'{x:.4f}' for x in values),
+    ])
+  return rows
+
+
+OUTPUT_SWEEP = Figure(
+    experiment='output_prediction',
+    files=by_readout('sweep'),
+    read=lambda folder, readout: sweep(folder, readout=readout),
+    draw=sweep_figure,
+)
+ATTENTION_SWEEP = Figure(
+    experiment='attention_participation',
+    files=lambda summary: {f'sweep_{x}': x for x in measures.CONTEXTS},
+    read=participation_sweep,
+    draw=lambda read: sweep_figure(read, subject=PARTICIPATING),
+)

@@ -1,14 +1,14 @@
 """Figures as files that repeat byte for byte."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Generator
+import contextlib
+import gc
 import pathlib
 import typing
 from typing import BinaryIO
 
-from ooc_jax._errors import InputError
 from ooc_jax._files import atomic_file
-from ooc_jax._files import refusal
-from ooc_jax._files import sync_folder
+from ooc_jax._files import make_folder
 
 if typing.TYPE_CHECKING:
   import matplotlib.figure
@@ -34,8 +34,10 @@ def save_figure(
   import matplotlib
 
   # A user's matplotlibrc must not change the bytes; the context restores it.
-  with matplotlib.rc_context():
+  with matplotlib.rc_context(), _no_collection():
     matplotlib.rcdefaults()
+    # Letters where the PDF has them, and a quarter of the time of a PNG less.
+    matplotlib.rcParams['text.hinting'] = 'no_hinting'
     # Text that can be selected and edited, which journals ask for.
     matplotlib.rcParams['pdf.fonttype'] = 42
     figure.savefig(
@@ -61,14 +63,22 @@ def write_figure(
   Raises:
     InputError: One cannot be written.
   """
-  try:
-    if not path.parent.is_dir():
-      path.parent.mkdir()
-      sync_folder(path.parent.parent)
-  except OSError as error:
-    raise InputError(refusal('create', path.parent, error)) from error
-  paths = [path.with_name(f'{path.name}.{suffix}') for suffix in formats]
-  for suffix, file_path in zip(formats, paths, strict=True):
-    with atomic_file(file_path) as file:
+  make_folder(path.parent)
+  paths = []
+  for suffix in formats:
+    paths.append(path.with_name(f'{path.name}.{suffix}'))
+    with atomic_file(paths[-1]) as file:
       save_figure(figure, file, suffix)
   return paths
+
+
+@contextlib.contextmanager
+def _no_collection() -> Generator[None, None, None]:
+  """No search for cycles: a tenth of the time, with JAX's objects around."""
+  was_on = gc.isenabled()
+  gc.disable()
+  try:
+    yield
+  finally:
+    if was_on:
+      gc.enable()

@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow as pa
 
 from ooc_jax._errors import InputError
+from ooc_jax._files import make_folder
 from ooc_jax._files import read_json
 from ooc_jax._files import refusal
-from ooc_jax._files import sync_folder
 from ooc_jax._files import write_json
 from ooc_jax._text import printable
 from ooc_jax.results import _config
@@ -238,12 +238,7 @@ class ResultsFolder:
     if folder is None:
       return self.path / name
     place = self.path / folder
-    try:
-      if not place.is_dir():
-        place.mkdir()
-        sync_folder(self.path)
-    except OSError as error:
-      raise InputError(refusal('create', place, error)) from error
+    make_folder(place)
     return place / name
 
 

@@ -99,7 +99,7 @@ class CompareTest(parameterized.TestCase):
     self.assertEqual([row[5] for row in found.rows[1:]], ['65.0', '65.0'])
     with self.assertRaisesRegex(ooc_jax.InputError, 'holds another run'):
       compare.run(names, out=self.out)
-    with self.assertRaisesRegex(ooc_jax.InputError, "from the side 'input'"):
+    with self.assertRaisesRegex(ooc_jax.InputError, "no readout 'input'"):
       compare.run([self.a, self.b], out=self.root / 'e', side='input')
 
   def test_names_of_the_user(self):

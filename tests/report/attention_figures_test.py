@@ -104,7 +104,9 @@ class ParticipationTest(absltest.TestCase):
 
   def test_curve_of_each_context(self):
     for i, name in enumerate(measures.CONTEXTS):
-      curve = report.participation_curve(self.path, name)
+      curve = report.depth_curve(
+          self.path, report.CONTEXT_NAMES[name], readout=name
+      )
       self.assertEqual(curve.label, report.CONTEXT_NAMES[name])
       self.assertEqual(curve.layers, _LAYERS)
       self.assertEqual(curve.share, tuple(_share(j, i) for j in range(3)))
@@ -117,10 +119,10 @@ class ParticipationTest(absltest.TestCase):
     names = [x.get_text() for x in figure.legends[0].get_texts()]
     self.assertStartsWith(names[0], 'participating: inverted U')
     with self.assertRaisesRegex(InputError, 'key_mid'):
-      report.participation_curve(self.path, 'key_mid')
+      report.depth_curve(self.path, readout='key_mid')
 
   def test_run_of_a_comparison(self):
-    run = report.run_summary(self.path, side='key_post')
+    run = report.run_summary(self.path, readout='key_post')
     self.assertEqual(run.share[0], _share(0, 3))
     rows = report.comparison_rows([run], ['x'], counted='participating')
     self.assertEqual(rows[0][5], 'participating %')

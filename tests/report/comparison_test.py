@@ -37,7 +37,7 @@ class RunsTest(parameterized.TestCase):
 
   def test_another_side(self):
     written.write_run(self.root / 'a', side='input')
-    run = report.run_summary(self.root / 'a', side='input')
+    run = report.run_summary(self.root / 'a', readout='input')
     self.assertAlmostEqual(run.share[0], 0.65)
     self.assertEqual(run.shape.name, 'flat')
     self.assertEqual(run.num_layers, written.NUM_LAYERS)
@@ -150,38 +150,6 @@ class ComparisonTest(parameterized.TestCase):
       )
     runs = [report.run_summary(root / name) for name in 'ab']
     self.assertEqual(report.cautions(runs, ['A', 'B']), [])
-
-
-class TextTablesTest(parameterized.TestCase):
-
-  rows = (('name', 'x'), ('漢\x1b|', '1'), ('a*[b]<c>`\\', '22.5'))
-
-  def test_aligned(self):
-    self.assertEqual(
-        report.aligned_table(self.rows),
-        [
-            'name            x',
-            r'漢\x1b|         1',
-            r'a*[b]<c>`\\  22.5',
-        ],
-    )
-
-  def test_markdown(self):
-    self.assertEqual(
-        report.markdown_table(self.rows).splitlines(),
-        [
-            '| name | x |',
-            '| --- | ---: |',
-            r'| 漢\\x1b\| | 1 |',
-            r'| a\*\[b\]\<c\>\`\\\\ | 22.5 |',
-        ],
-    )
-
-  def test_csv(self):
-    self.assertEqual(
-        report.csv_table(self.rows),
-        'name,x\n漢\\x1b|,1\na*[b]<c>`\\\\,22.5\n',
-    )
 
 
 if __name__ == '__main__':

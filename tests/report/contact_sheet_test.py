@@ -9,8 +9,8 @@ import numpy as np
 
 from ooc_jax import report
 from ooc_jax._errors import InputError
-from ooc_jax.report import _pages
-from ooc_jax.results import figure_text
+from ooc_jax._text import figure_text
+from ooc_jax.report import _contact_sheet
 from tests.report import written
 
 _EVERY = [(x, i) for x in written.LAYERS for i in range(written.FEATURES)]
@@ -84,8 +84,8 @@ class ContactSheetTest(parameterized.TestCase):
 
   def test_another_side(self):
     written.write_run(self.path, side='input')
-    sheet = report.contact_sheet(self.path, side='input', each=10)
-    self.assertEqual(sheet.label, 'tiny, input side')
+    sheet = report.contact_sheet(self.path, readout='input', each=10)
+    self.assertEqual(sheet.label, 'tiny, input readout')
     ranked = _ranked(1)
     self.assertEqual(_places(sheet, 'incoherent'), ranked[::-1][:10])
     for card in sheet.sections['random']:
@@ -139,7 +139,7 @@ class ContactSheetFiguresTest(parameterized.TestCase):
         verdict = 'semantic' if card.semantic else 'not semantic'
         self.assertStartsWith(shown[3], f'{verdict}, q ')
         self.assertEqual(texts[at + 5], 'top')
-        first = _pages.quoted_token(card.top_tokens[0])
+        first = _contact_sheet.quoted_token(card.top_tokens[0])
         self.assertStartsWith(texts[at + 6], first)
 
   def test_without_a_null_there_is_no_q(self):
@@ -179,16 +179,16 @@ class ContactSheetFiguresTest(parameterized.TestCase):
       ('$' * 40, '"' + r'\$' * 20 + '…"'),
   )
   def test_a_token(self, token, shown):
-    self.assertEqual(_pages.quoted_token(token), shown)
+    self.assertEqual(_contact_sheet.quoted_token(token), shown)
 
   def test_no_two_hostile_tokens_look_alike(self):
-    shown = {_pages.quoted_token(token) for token in written.HOSTILE}
+    shown = {_contact_sheet.quoted_token(token) for token in written.HOSTILE}
     self.assertLen(shown, len(written.HOSTILE))
 
   def test_right_to_left_tokens_do_not_change_places(self):
     hebrew, arabic = '"שלום"', '"عربي"'
     self.assertEqual(
-        _pages._runs(['"a"', '"b"', hebrew, arabic, '"c"', '…']),
+        _contact_sheet._runs(['"a"', '"b"', hebrew, arabic, '"c"', '…']),
         ['"a"   "b"', hebrew, arabic, '"c"   …'],
     )
 
@@ -196,21 +196,23 @@ class ContactSheetFiguresTest(parameterized.TestCase):
     texts = [f'"{"w" * (i % 7 + 1)}"' for i in range(40)]
     room = 200.0
     for lines in (1, 2, 3):
-      wrapped = _pages._wrapped(texts, room, lines)
+      wrapped = _contact_sheet._wrapped(texts, room, lines)
       self.assertLen(wrapped, lines)
       flat = [text for line in wrapped for text in line]
       self.assertEqual(flat[-1], '…')
       self.assertEqual(flat[:-1], texts[: len(flat) - 1])
       for line in wrapped:
-        self.assertLessEqual(_pages._width('   '.join(line)), room)
+        self.assertLessEqual(_contact_sheet._width('   '.join(line)), room)
       for line, following in zip(wrapped, wrapped[1:], strict=False):
         more = '   '.join([*line, following[0]])
-        self.assertGreater(_pages._width(more), room)
-    self.assertEqual(_pages._wrapped(texts[:3], room, 2), [texts[:3]])
-    self.assertEqual(_pages._wrapped([], room, 2), [[]])
+        self.assertGreater(_contact_sheet._width(more), room)
+    self.assertEqual(_contact_sheet._wrapped(texts[:3], room, 2), [texts[:3]])
+    self.assertEqual(_contact_sheet._wrapped([], room, 2), [[]])
     # One that is wider than the page stands alone and is not lost.
     wide = ['"' + 'W' * 40 + '"', '"a"']
-    self.assertEqual(_pages._wrapped(wide, 30.0, 2), [[wide[0]], ['"a"']])
+    self.assertEqual(
+        _contact_sheet._wrapped(wide, 30.0, 2), [[wide[0]], ['"a"']]
+    )
 
   def test_the_measured_width_is_the_drawn_one(self):
     page = report.contact_sheet_figures(self._sheet())['coherent']
@@ -221,7 +223,9 @@ class ContactSheetFiguresTest(parameterized.TestCase):
       width = text.get_window_extent().width * 72 / page.dpi
       # Hinting moves each glyph by up to half a pixel.
       slack = 0.5 * len(text.get_text()) * 72 / page.dpi + 1
-      self.assertAlmostEqual(width, _pages._width(text.get_text()), delta=slack)
+      self.assertAlmostEqual(
+          width, _contact_sheet._width(text.get_text()), delta=slack
+      )
 
   def test_the_title_ends_before_the_key(self):
     sheet = self._sheet()
@@ -262,7 +266,7 @@ class ContactSheetFiguresTest(parameterized.TestCase):
 
   def test_text_goes_through_the_shared_escape(self):
     for token in written.HOSTILE:
-      shown = _pages.quoted_token(token)
+      shown = _contact_sheet.quoted_token(token)
       if '…' not in shown:
         self.assertEqual(shown[1:-1].replace('\\"', '"'), figure_text(token))
 

@@ -1,16 +1,22 @@
-"""The figure of heads: a cell for each layer and head."""
+"""The heads of a run of experiment 2: a cell for each layer and head."""
 
+import dataclasses
 import math
+import os
 
 from matplotlib import cm
 from matplotlib import colors
 from matplotlib import ticker
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as MplFigure
 import numpy as np
 
 from ooc_jax.report import _style
-from ooc_jax.report._participation import CONTEXT_NAMES
-from ooc_jax.report._participation import HeadMap
+from ooc_jax.report._reading import Figure
+from ooc_jax.report._reading import reading
+from ooc_jax.report._style import CONTEXT_NAMES
+from ooc_jax.report._style import INK
+from ooc_jax.results import tables
 
 _NUMBERS = {
     'selectivity': 'selectivity',
@@ -20,10 +26,65 @@ _NUMBERS = {
 }
 _OFFSETS = (0, 1, 3, 10, 30, 100, 300, 1000, 3000)
 _MAP = 'viridis'
-_WIDTH = 7.2  # Inches.
 
 
-def heads_figure(heads: HeadMap) -> Figure:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class HeadMap:
+  """A number of every head, for some names.
+
+  Attributes:
+    label: The name of the run.
+    layers: L layer numbers, rising.
+    shares: Context -> share of features in each head, [L, N]; NaN is a gap.
+    numbers: Another name -> a number of each head, [L, N].
+  """
+
+  label: str
+  layers: tuple[int, ...]
+  shares: dict[str, np.ndarray]
+  numbers: dict[str, np.ndarray]
+
+  def __post_init__(self):
+    grids = {**self.shares, **self.numbers}
+    shapes = {grid.shape for grid in grids.values()}
+    if len(shapes) != 1 or next(iter(shapes))[0] != len(self.layers):
+      raise ValueError(
+          f'Bad head map: {len(self.layers)} layers and grids {shapes}.'
+      )
+
+
+def head_map(
+    folder: str | os.PathLike[str], label: str | None = None
+) -> HeadMap:
+  """Reads the table of heads of a finished run.
+
+  Args:
+    folder: Of experiment 2.
+    label: The name of the run.
+
+  Raises:
+    InputError: Not a results folder, or no table of heads in it.
+  """
+  with reading(folder, label=label) as run:
+    table = run.folder.read_table(tables.HEADS_NAME)
+    layer, head = (tables.HEADS.array(table, x) for x in ('layer', 'head'))
+    layers = np.unique(layer)
+
+    def grid(name: str) -> np.ndarray:
+      found = np.full((layers.size, head.max() + 1), math.nan)
+      places = np.searchsorted(layers, layer), head
+      found[places] = tables.HEADS.array(table, name)
+      return found
+
+    return HeadMap(
+        label=run.label,
+        layers=tuple(layers.tolist()),
+        shares={x: grid(tables.share_name(x)) for x in CONTEXT_NAMES},
+        numbers={x: grid(x) for x in _NUMBERS},
+    )
+
+
+def heads_figure(heads: HeadMap) -> MplFigure:
   """Draws every head: a row a layer, a column a head.
 
   Four panels give the share of features that participate in the head, in per
@@ -40,7 +101,7 @@ def heads_figure(heads: HeadMap) -> Figure:
   """
   rows, columns = next(iter(heads.shares.values())).shape
   height = min(max(0.1 * rows, 1.1), 3.6)
-  with _style.new_figure(_WIDTH, 2 * height + 1.6) as figure:
+  with _style.new_figure(_style.WIDTH, 2 * height + 1.6) as figure:
     axes = figure.subplots(2, 4)
     last = max(
         (float(np.nanmax(x)) for x in heads.shares.values() if x.size),
@@ -64,26 +125,18 @@ def heads_figure(heads: HeadMap) -> Figure:
           cmap=_MAP,
           linewidth=0,
       )
-      place.set_title(title, fontsize=7, color=_style.INK)
+      place.set_title(title, fontsize=7, color=INK)
       place.set_ylim(rows - 0.5, -0.5)
       _ticks(place, heads.layers, columns)
       if norm is not shared:
         _bar(figure, norm, place)
     bar = _bar(figure, shared, list(axes[0]))
-    bar.set_label('Participating (%)', fontsize=7, color=_style.INK)
-    for place in (axes[0, 0], axes[1, 0]):
-      place.set_ylabel('Layer', fontsize=8, color=_style.INK)
+    bar.set_label('Participating (%)', fontsize=7, color=INK)
+    for place in axes[:, 0]:
+      place.set_ylabel('Layer', fontsize=8, color=INK)
     for place in axes[1]:
-      place.set_xlabel('Head', fontsize=8, color=_style.INK)
-    title = 'Heads: '
-    room = 72 * _WIDTH - 12 - _style.text_width(title, 9.5)
-    figure.suptitle(
-        title + _style.fitted(heads.label, room, 9.5),
-        fontsize=9.5,
-        color=_style.INK,
-        x=0.01,
-        ha='left',
-    )
+      place.set_xlabel('Head', fontsize=8, color=INK)
+    _style.head(figure, 'Heads: ', heads.label)
   return figure
 
 
@@ -99,19 +152,17 @@ def _norm(name: str, grid: np.ndarray) -> colors.Normalize:
   return colors.Normalize(0, high if high > 0 else 1.0)
 
 
-def _ticks(axes, layers: tuple[int, ...], columns: int) -> None:
-  step = math.ceil(len(layers) / 10)
-  shown = range(0, len(layers), step)
+def _ticks(axes: Axes, layers: tuple[int, ...], columns: int) -> None:
+  shown = range(0, len(layers), math.ceil(len(layers) / 10))
   axes.set_yticks(list(shown), [str(layers[i]) for i in shown])
   axes.xaxis.set_major_locator(
       ticker.MaxNLocator(nbins=5, integer=True, min_n_ticks=1)
   )
   axes.set_xlim(-0.5, columns - 0.5)
-  _style.dress(axes)
-  axes.tick_params(labelsize=6.5, length=2)
+  _style.dress(axes, ticks=6.5, length=2)
 
 
-def _bar(figure: Figure, norm: colors.Normalize, where):
+def _bar(figure: MplFigure, norm: colors.Normalize, where):
   bar = figure.colorbar(
       cm.ScalarMappable(norm, _MAP), ax=where, fraction=0.05, pad=0.02
   )
@@ -124,6 +175,14 @@ def _bar(figure: Figure, norm: colors.Normalize, where):
   if ticks:
     bar.set_ticks(ticks, labels=[f'{x:.3g}' for x in ticks])
     bar.minorticks_off()
-  bar.ax.tick_params(labelsize=6, colors=_style.INK, length=2)
+  bar.ax.tick_params(labelsize=6, colors=INK, length=2)
   bar.outline.set_visible(False)
   return bar
+
+
+HEADS = Figure(
+    experiment='attention_participation',
+    files=lambda summary: {'heads': None},
+    read=lambda folder, _: head_map(folder),
+    draw=heads_figure,
+)

@@ -7,13 +7,12 @@ import os
 import types
 from typing import Any
 
-from ooc_jax.report._null_band import null_band
-from ooc_jax.report._reading import MEASURES
+import numpy as np
+
+from ooc_jax import measures
 from ooc_jax.report._reading import OUTPUT
-from ooc_jax.report._reading import name_of
 from ooc_jax.report._reading import reading
 from ooc_jax.report._reading import share_of
-from ooc_jax.report._reading import side_of
 from ooc_jax.report._style import number
 
 # Shapes that turn; elsewhere a turning point means nothing.
@@ -25,8 +24,7 @@ class DepthShape:
   """What the tests say of the course over depth.
 
   Attributes:
-    name: 'U', 'inverted U', 'bifurcated', 'rising', 'falling', 'flat' or
-      'undecided'.
+    name: One of `measures.SHAPES`.
     p_value: Of that shape; None where the test gives none.
     turning_point: The layer where the course turns, possibly between two; None
       where it does not.
@@ -71,21 +69,14 @@ class DepthCurve:
   shape: DepthShape | None = None
 
   def __post_init__(self):
-    columns = {
-        'share': self.share,
-        'low': self.low,
-        'high': self.high,
-        **self.measures,
+    columns = {'share': self.share, 'low': self.low, 'high': self.high}
+    columns |= self.measures
+    nulls = {
+        name: getattr(self, name) for name in ('null', 'null_low', 'null_high')
     }
-    if self.null or self.null_low or self.null_high:
-      columns['null'] = self.null
-      columns['null_low'] = self.null_low
-      columns['null_high'] = self.null_high
-    problems = [
-        f'{name} is no measure'
-        for name in self.measures
-        if name not in MEASURES
-    ]
+    columns |= nulls if any(nulls.values()) else {}
+    known = {measure.name for measure in measures.MEASURES}
+    problems = [f'{x} is no measure' for x in self.measures if x not in known]
     problems += [
         f'{name} has {len(values)} numbers for {len(self.layers)} layers'
         for name, values in columns.items()
@@ -105,54 +96,52 @@ def depth_curve(
     folder: str | os.PathLike[str],
     label: str | None = None,
     *,
-    side: str = OUTPUT,
+    readout: str = OUTPUT,
 ) -> DepthCurve:
   """Reads the curve of a finished run.
 
   Args:
-    folder: A results folder.
+    folder: A results folder of experiment 1 or 2.
     label: The name of the run; by default the model its config names, or the
       name of the folder.
-    side: Of the features: 'output', or another that the run read.
+    readout: 'output', or another of the run; of experiment 2 a context of
+      attention.
 
   Returns:
     The curve; its null is () and its shape None where the run had none.
 
   Raises:
-    InputError: Not a results folder, not finished, without that side, or a
+    InputError: Not a results folder, not finished, without that readout, or a
       damaged summary.
   """
-  with reading(folder) as results:
-    summary = side_of(results, side)
-    rows = sorted(summary['layers'], key=lambda row: row['layer'])
-    shares = [share_of(row) for row in rows]
-    names = [
-        n for n in MEASURES if all(n in row.get('measures', {}) for row in rows)
-    ]
-    null = tuple(number(row.get('null_share')) for row in rows)
-    bands = []
+  with reading(folder, readout, label) as run:
+    rows = run.rows
+    shares = np.array([share_of(row) for row in rows]).reshape(-1, 3)
+    passing = [row.get('measures', {}) for row in rows]
+    null = [number(row.get('null_share')) for row in rows]
     if all(map(math.isnan, null)):
-      null = ()
+      null, bands = [], []
     else:
       bands = [
           null_band(x, int(row['features']), row.get('null_directions'))
           for x, row in zip(null, rows, strict=True)
       ]
     return DepthCurve(
-        label=name_of(results, label, side),
+        label=run.label,
         layers=tuple(int(row['layer']) for row in rows),
-        num_layers=int(summary['num_layers']),
-        share=tuple(number(x['share']) for x in shares),
-        low=tuple(number(x['low']) for x in shares),
-        high=tuple(number(x['high']) for x in shares),
+        num_layers=int(run.summary['num_layers']),
+        share=tuple(shares[:, 0].tolist()),
+        low=tuple(shares[:, 1].tolist()),
+        high=tuple(shares[:, 2].tolist()),
         measures={
-            name: tuple(number(row['measures'][name]) for row in rows)
-            for name in names
+            measure.name: tuple(number(x[measure.name]) for x in passing)
+            for measure in measures.MEASURES
+            if all(measure.name in x for x in passing)
         },
-        null=null,
+        null=tuple(null),
         null_low=tuple(low for low, _ in bands),
         null_high=tuple(high for _, high in bands),
-        shape=depth_shape(summary),
+        shape=depth_shape(run.summary),
     )
 
 
@@ -163,12 +152,9 @@ def depth_shape(summary: Mapping[str, Any]) -> DepthShape | None:
     summary: A `Summary`. Of its `shape`, `name` is read, `p_value` where there
       is one, and `turning_point` (a layer) where the shape has one.
 
-  Returns:
-    The shape.
-
   Raises:
     TypeError: `shape` is something else.
-    ValueError: Likewise.
+    ValueError: A number of it is none.
   """
   shape = summary.get('shape')
   if shape is None:
@@ -180,3 +166,52 @@ def depth_shape(summary: Mapping[str, Any]) -> DepthShape | None:
       p_value=None if p_value is None else float(p_value),
       turning_point=None if turning is None else float(turning),
   )
+
+
+def null_band(
+    share: float,
+    features: int,
+    directions: int | None = None,
+    *,
+    level: float = 0.95,
+) -> tuple[float, float]:
+  """The central interval of the share in a dictionary of random directions.
+
+  With the chance of one random direction known, the number of semantic ones
+  among F is Binomial(F, share). It is known from `directions` of them only:
+  under Jeffreys' prior Beta(1/2, 1/2) the number among F more is beta-binomial,
+  which is wider.
+
+  Args:
+    share: Of the random directions that the rule calls semantic, 0 to 1.
+    features: F, of the dictionary.
+    directions: How many random directions `share` is of; None: so many that
+      its own error does not count.
+    level: How much of the distribution the band holds.
+
+  Returns:
+    Lower and upper end, 0 to 1; NaN where share is NaN or there is no feature.
+
+  Raises:
+    ValueError: The share is no share.
+  """
+  if np.isnan(share) or features < 1:
+    return float('nan'), float('nan')
+  if not 0.0 <= share <= 1.0:
+    raise ValueError(f'A null share of {share} is not between 0 and 1.')
+  if directions is None and share in (0.0, 1.0):
+    return share, share
+  # Ratios of neighbouring probabilities need no gamma function, and their sum
+  # of logarithms does not underflow.
+  k = np.arange(features, dtype=np.float64)
+  if directions is None:
+    ratio = np.log(features - k) - np.log1p(k) + np.log(share / (1 - share))
+  else:
+    a, b = share * directions + 0.5, (1 - share) * directions + 0.5
+    ratio = np.log(features - k) - np.log1p(k)
+    ratio += np.log(k + a) - np.log(features - k - 1 + b)
+  logs = np.concatenate([[0.0], np.cumsum(ratio)])
+  cumulated = np.cumsum(np.exp(logs - logs.max()))
+  tail = (1 - level) / 2
+  ends = np.searchsorted(cumulated / cumulated[-1], [tail, 1 - tail])
+  return float(ends[0] / features), float(ends[1] / features)

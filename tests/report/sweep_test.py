@@ -60,8 +60,8 @@ class SweepTest(parameterized.TestCase):
 
   def test_another_side(self):
     written.write_run(self.path, side='input')
-    read = report.sweep(self.path, side='input')
-    self.assertEqual(read.label, 'tiny, input side')
+    read = report.sweep(self.path, readout='input')
+    self.assertEqual(read.label, 'tiny, input readout')
     self.assertEqual(read.decisions, (_ORDER[-1][0],))
 
   def test_what_is_missing_is_a_gap(self):

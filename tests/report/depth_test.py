@@ -137,15 +137,15 @@ class DepthCurveTest(parameterized.TestCase):
 
   def test_another_side(self):
     written.write_run(self.path, side='input')
-    curve = report.depth_curve(self.path, side='input')
-    self.assertEqual(curve.label, 'tiny, input side')
+    curve = report.depth_curve(self.path, readout='input')
+    self.assertEqual(curve.label, 'tiny, input readout')
     np.testing.assert_allclose(curve.share, (0.5, 0.7, 0.8), rtol=1e-12)
     self.assertEqual(curve.shape, report.DepthShape(name='flat'))
     self.assertEqual(curve.num_layers, written.NUM_LAYERS)
     with self.assertRaisesRegex(
-        InputError, "from the side 'embedding': give one of output, input"
+        InputError, "no readout 'embedding': give one of output, input"
     ):
-      report.depth_curve(self.path, side='embedding')
+      report.depth_curve(self.path, readout='embedding')
 
   def test_a_run_without_a_null(self):
     written.write_run(self.path, null=False)

@@ -36,8 +36,8 @@ class MeasureDistributionsTest(parameterized.TestCase):
 
   def test_another_side(self):
     written.write_run(self.path, side='input')
-    read = report.measure_distributions(self.path, side='input')
-    self.assertEqual(read.label, 'tiny, input side')
+    read = report.measure_distributions(self.path, readout='input')
+    self.assertEqual(read.label, 'tiny, input readout')
     for layer in read.layers:
       features, null = written.values(layer.layer + 1), written.values(99, 7)
       for name in written.MEASURES:

@@ -1,12 +1,12 @@
-"""Lines for a terminal."""
+"""Lines for a terminal, and tables as Markdown and CSV."""
 
 import re
 
 from absl.testing import absltest
 from absl.testing import parameterized
 
+from ooc_jax import _text
 from ooc_jax import report
-from ooc_jax import results
 
 
 def _row(**changed):
@@ -37,25 +37,21 @@ class LayerTableTest(parameterized.TestCase):
     )
 
   def test_columns_end_where_their_names_end(self):
-    names = (
-        report.header(seconds=True).splitlines()[1].replace('95% of it', 'x')
-    )
-    names = report.header(seconds=True).splitlines()[1]
+    names = report.header().splitlines()[1]
     names = names.replace('95% interval', '95%_interval')
     rows = (
-        report.layer_line(_row(), seconds=3.25),
-        report.layer_line(_row(features=1048576), seconds=1234.5),
+        report.layer_line(_row()),
+        report.layer_line(_row(features=1048576)),
         report.layer_line(
             _row(
                 semantic={'share': 1.0, 'low': 1.0, 'high': 1.0},
                 measures={'levenshtein': 1.0, 'cosine': 1.0, 'entropy': 1.0},
                 undertrained=1.0,
-            ),
-            seconds=0.0,
+            )
         ),
     )
     ends = [match.end() for match in re.finditer(r'\S+', names)]
-    self.assertLen(ends, 12)
+    self.assertLen(ends, 11)
     for row in rows:
       self.assertEqual([m.end() for m in re.finditer(r'\S+', row)], ends)
     self.assertLen(report.layer_line(_row()), 80)
@@ -117,13 +113,13 @@ class ExampleLinesTest(parameterized.TestCase):
     (line,) = report.example_lines([self._example(feature=12345)], width=width)
     self.assertEndsWith(line, '   ' + tokens)
     if width > 60:
-      self.assertLessEqual(results.display_width(line), width)
+      self.assertLessEqual(_text.display_width(line), width)
 
   def test_wide_characters_count_twice(self):
     example = self._example(tokens=['漢字漢字漢字', '漢字', '漢'])
     for width in range(64, 90):
       (line,) = report.example_lines([example], width=width)
-      self.assertLessEqual(results.display_width(line), width)
+      self.assertLessEqual(_text.display_width(line), width)
 
   def test_no_terminal_code_gets_through(self):
     tokens = ['\x1b[31m', '\u202e', '\r', '\n', '"', '\\', '\x07', '\ud800']
@@ -132,6 +128,38 @@ class ExampleLinesTest(parameterized.TestCase):
     self.assertEndsWith(
         line,
         r'"\x1b[31m" "\u202e" "\r" "\n" "\"" "\\" "\x07" "\ud800"',
+    )
+
+
+class TextTablesTest(parameterized.TestCase):
+
+  rows = (('name', 'x'), ('漢\x1b|', '1'), ('a*[b]<c>`\\', '22.5'))
+
+  def test_aligned(self):
+    self.assertEqual(
+        report.aligned_table(self.rows),
+        [
+            'name            x',
+            r'漢\x1b|         1',
+            r'a*[b]<c>`\\  22.5',
+        ],
+    )
+
+  def test_markdown(self):
+    self.assertEqual(
+        report.markdown_table(self.rows).splitlines(),
+        [
+            '| name | x |',
+            '| --- | ---: |',
+            r'| 漢\\x1b\| | 1 |',
+            r'| a\*\[b\]\<c\>\`\\\\ | 22.5 |',
+        ],
+    )
+
+  def test_csv(self):
+    self.assertEqual(
+        report.csv_table(self.rows),
+        'name,x\n漢\\x1b|,1\na*[b]<c>`\\\\,22.5\n',
     )
 
 
