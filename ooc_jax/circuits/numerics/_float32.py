@@ -36,7 +36,7 @@ def to_bfloat16(x: Float[Array, '...']) -> Float[Array, '...']:
   return jax.lax.reduce_precision(x, exponent_bits=8, mantissa_bits=7)
 
 
-def divide(x: Array | float, y: Float[Array, '*n']) -> Float[Array, '*n']:
+def divide(x: Array | float, y: Float[Array, '...']) -> Float[Array, '...']:
   """x / y, and 0 where y is not above 0."""
   return jnp.where(y > 0, x / jnp.where(y > 0, y, 1.0), 0.0)
 
