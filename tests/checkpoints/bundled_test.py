@@ -11,6 +11,8 @@ import numpy as np
 
 import ooc_jax
 from ooc_jax import dictionaries
+from ooc_jax.dictionaries.training import make_activations
+from ooc_jax.dictionaries.training import stream_sites
 
 _BUNDLED = pathlib.Path(ooc_jax.__file__).parent / 'bundled'
 _MODELS = ('tiny-gemma2', 'tiny-llama3')
@@ -72,17 +74,9 @@ class BundledTest(parameterized.TestCase):
         f'{name}-res'
     ]
     self.assertEqual(tuple(release.entries), _SITES)
-    found = {}
-
-    def tap(site, layer, x):
-      if site == 'resid_post' or (site == 'resid_pre' and not layer):
-        found[f'layer_{layer}' if site == 'resid_post' else 'embedding'] = x
-      return x
-
-    ooc_jax.Transformer(model.config).apply(
-        {'params': model.params}, _ids(model), tap=tap
-    )
-    for site in _SITES:
+    activations = make_activations(model.config, stream_sites(8))
+    found = activations(model.params, _ids(model))
+    for site, x in zip(_SITES, found, strict=True):
       sae = ooc_jax.load_dictionary(f'{name}-res/{site}', model=model)
       self.assertEqual(sae.decoder.shape, (1024, 128))
       self.assertEqual(
@@ -91,7 +85,6 @@ class BundledTest(parameterized.TestCase):
           if site == 'embedding'
           else dictionaries.DictionarySite(int(site[-1]), 'resid_post'),
       )
-      x = found[site][0, 1:]
       codes = sae.encode(x)
       missed = jnp.square(sae.decode(codes) - x).sum()
       total = jnp.square(x - x.mean(axis=0, keepdims=True)).sum()
