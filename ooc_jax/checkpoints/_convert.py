@@ -239,16 +239,16 @@ def read_parameter(
     return jax.device_put(_read(rule, source, name, dtype, None))
   sharding = parameter_sharding(mesh, rule.ours, shape)
   whole = (slice(None),) * len(shape)
-  held: dict[Any, np.ndarray] = {}  # Devices may share a part.
+  pieces: dict[Any, np.ndarray] = {}  # Devices may share a part.
 
   def part(index: Any) -> np.ndarray:
     stored = rule.stored_part(index)
     key = None if stored is None or index == whole else str(stored)
-    if key not in held:
-      held[key] = _read(
+    if key not in pieces:
+      pieces[key] = _read(
           rule, source, name, dtype, None if key is None else stored
       )
-    return held[key] if stored is not None else held[key][index]
+    return pieces[key] if stored is not None else pieces[key][index]
 
   return jax.make_array_from_callback(shape, sharding, part)
 
@@ -264,7 +264,7 @@ def _read(
   x = source.read(name, index)
   stored = x.dtype
   dtype = jax.dtypes.canonicalize_dtype(stored if dtype is None else dtype)
-  with np.errstate(over='ignore', invalid='ignore'):  # Told below.
+  with np.errstate(over='ignore', invalid='ignore'):  # Refused below.
     x = np.ascontiguousarray(rule.convert(x), dtype)
   if not _all_finite(x):
     cast = f' as {dtype}' if dtype != stored else ''

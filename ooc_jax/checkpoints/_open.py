@@ -122,8 +122,8 @@ def _open_safetensors(
   if not config_file.is_file():
     raise InputError(_no_config(folder))
   config = config_from_hf(read_json(config_file), str(config_file))
-  wanted = tensors_of(config, parts)
-  source = SafetensorsSource(path, lambda n: canonical_name(n) in wanted)
+  needed = tensors_of(config, parts)
+  source = SafetensorsSource(path, lambda n: canonical_name(n) in needed)
   names = list(source.tensors())
   ignored = {n for n in names if n.startswith(_NOT_TEXT)}
   # Frequencies that old converters stored; they are computed here.

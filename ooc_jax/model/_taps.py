@@ -72,13 +72,13 @@ def run_with_taps(
     InputError: `fn` never reached a requested site, or reached it twice.
   """
   edits = edits or {}
-  wanted = set(save) | set(edits)
+  requested = set(save) | set(edits)
   seen: set[Key] = set()
   saved: dict[Key, Array] = {}
 
   def tap(site: Site, layer: int, x: Array) -> Array:
     key = (site, layer)
-    if key not in wanted:
+    if key not in requested:
       return x
     if key in seen:
       raise InputError(
@@ -93,7 +93,7 @@ def run_with_taps(
     return x
 
   out = fn(*args, tap=tap)
-  if missing := wanted - seen:
+  if missing := requested - seen:
     names = sorted(f'{site} of layer {layer}' for site, layer in missing)
     raise InputError(
         f'The forward pass never reached {", ".join(names)}; check the site and'

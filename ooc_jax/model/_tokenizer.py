@@ -145,7 +145,7 @@ class Tokenizer:
   def decode(
       self, ids: Iterable[SupportsInt], *, skip_special_tokens: bool = False
   ) -> str:
-    """The text of `ids`; special tokens (BOS) are kept unless told otherwise.
+    """The text of `ids`; special tokens (BOS) stay where not left out.
 
     Args:
       ids: Ids below `vocabulary_size`.
@@ -191,7 +191,7 @@ class Tokenizer:
     """
     return self._mask
 
-  def unheld(self) -> Bool[np.ndarray, 'V']:
+  def unreachable(self) -> Bool[np.ndarray, 'V']:
     """[V] True for a token that no text holds, so that no text trained it.
 
     The seeds of the search for under-trained tokens (Land and Bartolo 2024,
@@ -200,7 +200,7 @@ class Tokenizer:
     characters with a token of their own, and padding rows. No text holds a
     special token as text; some, such as BOS, are trained all the same.
     """
-    return self._unheld
+    return self._unreachable
 
   def save(self, path: str | os.PathLike[str]) -> None:
     """Writes a tokenizer.json, from which `from_file` reads the same again.
@@ -242,7 +242,7 @@ class Tokenizer:
     )
 
   @functools.cached_property
-  def _unheld(self) -> np.ndarray:
+  def _unreachable(self) -> np.ndarray:
     rows = tuple(zip(self._pieces, self._strings, strict=True))
     others = frozenset(
         text

@@ -169,17 +169,17 @@ class GgufVocabulary:
   def _template(self) -> processors.PostProcessor | None:
     """Puts BOS and EOS around a text."""
     # Names of our own: a piece may hold the template's separators.
-    ends = {'bos': self.bos, 'eos': self.eos}
+    around = {'bos': self.bos, 'eos': self.eos}
     special = [
         {'id': name, 'ids': [i], 'tokens': [self.pieces[i]]}
-        for name, i in ends.items()
+        for name, i in around.items()
         if i is not None
     ]
     if not special:
       return None
     parts = ['bos', '$A', 'eos']
     return processors.TemplateProcessing(
-        single=[x for x in parts if ends.get(x, 0) is not None],
+        single=[x for x in parts if around.get(x, 0) is not None],
         special_tokens=special,
     )
 
@@ -266,8 +266,8 @@ def read_vocabulary(metadata: Mapping[str, Any]) -> GgufVocabulary:
       merges=merges,
       split=split,
       unknown=unknown,
-      bos=_end(metadata, 'bos', add_bos, len(pieces)),
-      eos=_end(metadata, 'eos', False, len(pieces)),
+      bos=_added_id(metadata, 'bos', add_bos, len(pieces)),
+      eos=_added_id(metadata, 'eos', False, len(pieces)),
       add_space_prefix=_flag(metadata, 'add_space_prefix', True),
   )
 
@@ -310,7 +310,7 @@ def _index(metadata: Mapping[str, Any], name: str, size: int) -> int:
   return int(value)
 
 
-def _end(
+def _added_id(
     metadata: Mapping[str, Any], name: str, default: bool, size: int
 ) -> int | None:
   if not _flag(metadata, f'add_{name}_token', default):

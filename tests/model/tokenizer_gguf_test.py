@@ -365,7 +365,7 @@ class SentencePieceTest(parameterized.TestCase):
     self.assertNotIn(word, ours.encode(' mi'))
     self.assertEqual(ours.decode(ours.encode(' mi')[1:]), ' mi')
     self.assertFalse(ours.mask()[word])
-    self.assertTrue(ours.unheld()[word])
+    self.assertTrue(ours.unreachable()[word])
 
 
 class RefusalTest(parameterized.TestCase):

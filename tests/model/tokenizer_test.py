@@ -131,8 +131,8 @@ class TokenizerTest(parameterized.TestCase):
     self.assertEqual(tokenizer.token_strings(), columns[2] + paddings)
     self.assertEqual(tokenizer.canonical_strings(), columns[3] + paddings)
     self.assertEqual(tuple(tokenizer.mask()), columns[4] + (False, False))
-    self.assertEqual(tuple(tokenizer.unheld()), columns[5] + (True, True))
-    self.assertFalse((tokenizer.mask() & tokenizer.unheld()).any())
+    self.assertEqual(tuple(tokenizer.unreachable()), columns[5] + (True, True))
+    self.assertFalse((tokenizer.mask() & tokenizer.unreachable()).any())
 
   @parameterized.parameters((_SENTENCEPIECE, 'llama'), (_BYTE_LEVEL, 'gpt2'))
   def test_string_replacement_would_say_something_else(self, rows, model):
@@ -164,7 +164,7 @@ class TokenizerTest(parameterized.TestCase):
 
   def test_arrays_are_read_only_and_made_once(self):
     tokenizer = Tokenizer.from_file(self._small())
-    for get in (tokenizer.mask, tokenizer.unheld):
+    for get in (tokenizer.mask, tokenizer.unreachable):
       self.assertIs(get(), get())
       with self.assertRaises(ValueError):
         get()[0] = True
@@ -212,7 +212,7 @@ class TokenizerTest(parameterized.TestCase):
         tokenizer.token_strings(),
         ('a', ' b', '<padding 2>', '<padding 3>', 'c'),
     )
-    np.testing.assert_array_equal(tokenizer.unheld(), [0, 0, 1, 1, 0])
+    np.testing.assert_array_equal(tokenizer.unreachable(), [0, 0, 1, 1, 0])
     with self.assertRaisesRegex(InputError, 'Id 3 has no text'):
       tokenizer.decode([3])
 
@@ -300,9 +300,11 @@ class TokenizerTest(parameterized.TestCase):
           tokenizer.token_strings()[:n], tuple(row[2] for row in rows)
       )
       self.assertEqual(tuple(tokenizer.mask()[:n]), tuple(r[4] for r in rows))
-      self.assertEqual(tuple(tokenizer.unheld()[:n]), tuple(r[5] for r in rows))
+      self.assertEqual(
+          tuple(tokenizer.unreachable()[:n]), tuple(r[5] for r in rows)
+      )
       self.assertFalse(tokenizer.mask()[n:].any())
-      self.assertTrue(tokenizer.unheld()[n:].all())
+      self.assertTrue(tokenizer.unreachable()[n:].all())
       self.assertEqual([tokenizer.encode(text) for text in texts], before)
       self.assertEqual(tokenizer.vocabulary_size, n + 4)
     self.assertEqual(gguf.token_strings(), saved.token_strings())
@@ -318,7 +320,7 @@ class TokenizerTest(parameterized.TestCase):
       tokenizer.token_strings()
       tokenizer.canonical_strings()
       tokenizer.mask()
-      tokenizer.unheld()
+      tokenizer.unreachable()
       tokenizer.decode([1, 18])
       with self.assertRaisesRegex(AssertionError, 'built'):
         tokenizer.encode('a')

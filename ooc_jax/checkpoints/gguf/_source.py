@@ -97,8 +97,8 @@ class GGUFSource:
         start, stop, _ = index[0].indices(shape[0])
         first, shape = start * (size // shape[0]), (stop - start, *shape[1:])
         size = math.prod(shape)
-        ends = (n // block * block_bytes for n in (first, first + size))
-        stored = stored[slice(*ends)]
+        bounds = (n // block * block_bytes for n in (first, first + size))
+        stored = stored[slice(*bounds)]
       out = np.empty(size, np.float32)
       step = _ELEMENTS // block
       # A damaged scale overflows; what is not finite is refused later.

@@ -67,7 +67,7 @@ def readable_mask(
     return jnp.asarray(readable)
   flagged = undertrained_tokens(
       unembedding_table(model),
-      jnp.asarray(model.tokenizer.unheld()),
+      jnp.asarray(model.tokenizer.unreachable()),
       cosine=undertrained_cosine,
   )
   return jnp.asarray(readable & ~to_host(flagged))

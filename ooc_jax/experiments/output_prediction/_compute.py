@@ -144,7 +144,7 @@ class DictionaryReader:
     table = circuits.unembedding_table(model)
     self._suspects = circuits.to_host(
         circuits.undertrained_tokens(
-            table, np.asarray(tokenizer.unheld()), cosine=_SUSPECT_COSINE
+            table, np.asarray(tokenizer.unreachable()), cosine=_SUSPECT_COSINE
         )
     )
     if config.control == 'random_weights':

@@ -82,7 +82,7 @@ class Rule:
 def rules(table: tuple[Rule, ...], config: ModelConfig) -> tuple[Rule, ...]:
   """The rows of a family's table for one model, a row for every tensor."""
   sizes = {letter: size(config) for letter, size in _SIZES.items()}
-  once, of_a_layer = [], []
+  single, per_layer = [], []
   for row in table:
     if row.ours == 'unembedding' and config.tied:
       continue
@@ -90,9 +90,9 @@ def rules(table: tuple[Rule, ...], config: ModelConfig) -> tuple[Rule, ...]:
     row = dataclasses.replace(
         row, sizes={x: n for x, n in sizes.items() if x in letters}
     )
-    (of_a_layer if '{i}' in row.ours else once).append(row)
+    (per_layer if '{i}' in row.ours else single).append(row)
   return (
-      *once,
+      *single,
       *(
           dataclasses.replace(
               row,
@@ -100,7 +100,7 @@ def rules(table: tuple[Rule, ...], config: ModelConfig) -> tuple[Rule, ...]:
               theirs=row.theirs.replace('{i}', str(i)),
           )
           for i in range(config.num_layers)
-          for row in of_a_layer
+          for row in per_layer
       ),
   )
 
