@@ -13,6 +13,7 @@ from unittest import mock
 from absl.testing import absltest
 from absl.testing import parameterized
 import numpy as np
+import pyarrow as pa
 
 from ooc_jax import _files
 from ooc_jax import results
@@ -54,7 +55,7 @@ class AtomicWriteTest(parameterized.TestCase):
   def test_a_disk_that_fills_half_way_leaves_nothing(self):
     """The kernel itself stops the writing, after 10,000 bytes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    table = results.features_table({'x': np.random.default_rng(0).random(9000)})
+    table = pa.table({'x': np.random.default_rng(0).random(9000)})
     with results.ResultsFolder.open(
         self.folder / 'out', {}, provenance={}
     ) as out:

@@ -1,4 +1,4 @@
-"""What a run leaves: schema, atomic resumable store, safe text.
+"""What a run leaves: schema of every file, atomic resumable store.
 
 `ResultsFolder` is the store. The module `tables` is imported by itself
 (`from ooc_jax.results import tables`): it says what every file of a folder
@@ -11,25 +11,18 @@ from ooc_jax._files import plain
 from ooc_jax._files import read_json
 from ooc_jax._files import sha256_file
 from ooc_jax._files import write_json
-from ooc_jax._text import display_width
-from ooc_jax._text import figure_text
-from ooc_jax._text import printable
-from ooc_jax._text import quoted
-from ooc_jax.results._claim import FIGURES
 from ooc_jax.results._figure import save_figure
 from ooc_jax.results._figure import write_figure
+from ooc_jax.results._folder import ResultsFolder
 from ooc_jax.results._parquet import StoredTable
-from ooc_jax.results._schema import SCHEMA_VERSION
-from ooc_jax.results._schema import Example
-from ooc_jax.results._schema import LayerSummary
-from ooc_jax.results._schema import Share
-from ooc_jax.results._schema import Summary
-from ooc_jax.results._schema import features_table
-from ooc_jax.results._store import ResultsFolder
+from ooc_jax.results._summary import SCHEMA_VERSION
+from ooc_jax.results._summary import Example
+from ooc_jax.results._summary import LayerSummary
+from ooc_jax.results._summary import Share
+from ooc_jax.results._summary import Summary
 
 __all__ = (
     'Example',
-    'FIGURES',
     'LayerSummary',
     'ResultsFolder',
     'SCHEMA_VERSION',
@@ -38,12 +31,7 @@ __all__ = (
     'Summary',
     'atomic_file',
     'atomic_write',
-    'display_width',
-    'features_table',
-    'figure_text',
     'plain',
-    'printable',
-    'quoted',
     'read_json',
     'save_figure',
     'sha256_file',

@@ -13,11 +13,10 @@ from ooc_jax._errors import InputError
 from ooc_jax._files import plain
 from ooc_jax._files import read_json
 from ooc_jax._text import printable
-from ooc_jax.results._schema import SCHEMA_VERSION
+from ooc_jax.results._summary import SCHEMA_VERSION
 
 CONFIG = 'config.json'
-# A model folder has a config.json too.
-_FORMAT = 'ooc_jax results'
+_FORMAT = 'ooc_jax results'  # A model folder has a config.json too.
 _SHOWN = 3
 _ABSENT = object()
 
@@ -33,9 +32,6 @@ def new_config(
     settings: JSON values that define the run.
     weights: File name -> SHA-256.
     provenance: What is recorded and may differ on resume: versions.
-
-  Returns:
-    A JSON value.
 
   Raises:
     InputError: A setting is NaN or infinite: JSON would make it null, and then
@@ -58,13 +54,7 @@ def new_config(
 
 
 def read_config(folder: pathlib.Path) -> dict[str, Any]:
-  """Reads the `config.json` of a results folder of this schema.
-
-  Args:
-    folder: The results folder.
-
-  Returns:
-    What `new_config` made.
+  """What `new_config` made, from the `config.json` of a results folder.
 
   Raises:
     InputError: It is missing, is no config of ours, or has another schema.
@@ -143,12 +133,15 @@ def _leaves(value: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:
 
 
 def _differences(ours: Any, recorded: Any, prefix: str = '') -> list[str]:
-  left, right = dict(_leaves(ours, prefix)), dict(_leaves(recorded, prefix))
+  here, there = dict(_leaves(ours, prefix)), dict(_leaves(recorded, prefix))
+  pairs = {
+      key: (there.get(key, _ABSENT), here.get(key, _ABSENT))
+      for key in sorted({*here, *there})
+  }
   return [
-      f'{printable(key)} is {_shown(right.get(key, _ABSENT))} there and'
-      f' {_shown(left.get(key, _ABSENT))} here'
-      for key in sorted({*left, *right})
-      if not _same(left.get(key, _ABSENT), right.get(key, _ABSENT))
+      f'{printable(key)} is {_shown(theirs)} there and {_shown(mine)} here'
+      for key, (theirs, mine) in pairs.items()
+      if not _same(theirs, mine)
   ]
 
 

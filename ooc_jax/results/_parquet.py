@@ -15,15 +15,7 @@ from ooc_jax._text import printable
 
 
 def write_parquet(path: pathlib.Path, table: pa.Table) -> None:
-  """Writes `table` to `path`, whole or not at all.
-
-  Args:
-    path: The file to write or to replace.
-    table: The content.
-
-  Raises:
-    InputError: See `atomic_file`.
-  """
+  """Writes, or replaces, `path`, whole or not at all; see `atomic_file`."""
   with atomic_file(path) as file:
     # With checksums a reader finds a damaged page instead of wrong numbers.
     pq.write_table(table, file, compression='zstd', write_page_checksum=True)
@@ -31,12 +23,6 @@ def write_parquet(path: pathlib.Path, table: pa.Table) -> None:
 
 def read_parquet(path: pathlib.Path) -> pa.Table:
   """Reads a table and verifies its checksums.
-
-  Args:
-    path: The file.
-
-  Returns:
-    The table.
 
   Raises:
     InputError: It is missing, unreadable, damaged or no parquet file.
@@ -71,9 +57,6 @@ class StoredTable:
 
 def check_parquet(path: pathlib.Path) -> None:
   """Checks the frame of a file, which one cut short does not have.
-
-  Args:
-    path: The file.
 
   Raises:
     InputError: It is missing, unreadable, cut or no parquet file.

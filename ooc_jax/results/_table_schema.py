@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
-from ooc_jax.results._schema import SCHEMA_VERSION
+from ooc_jax.results._summary import SCHEMA_VERSION
 
 
 @typing.runtime_checkable

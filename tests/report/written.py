@@ -131,6 +131,7 @@ def write_run(
       mine = values(layer)
       named = [tokens(layer, i) for i in range(FEATURES)]
       columns = {
+          'feature': np.arange(FEATURES, dtype=np.int32),
           **mine,
           'top_tokens': named,
           'bottom_tokens': [x[::-1] for x in named],
@@ -140,7 +141,7 @@ def write_run(
         columns |= {f'{side}_{n}': x for n, x in values(layer + 1).items()}
         columns[f'{side}_top_tokens'] = other
         columns[f'{side}_bottom_tokens'] = [x[::-1] for x in other]
-      out.write_layer(layer, results.features_table(columns))
+      out.write_layer(layer, pa.table(columns))
       label = {
           'layer': np.full(FEATURES, layer, np.int32),
           'feature': np.arange(FEATURES, dtype=np.int32),

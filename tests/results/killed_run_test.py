@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 from absl.testing import absltest
+import pytest
 
 from ooc_jax import results
 from ooc_jax._errors import InputError
@@ -30,6 +31,7 @@ def _script(*args):
 
 class KilledRunTest(absltest.TestCase):
 
+  @pytest.mark.slow
   def test_resumed_after_death_at_a_system_call_is_the_uninterrupted_run(self):
     folder = self.create_tempdir().full_path
     whole_path = f'{folder}/whole'
@@ -49,6 +51,7 @@ class KilledRunTest(absltest.TestCase):
         self.assertEqual(case['resumed'], 0)
         self.assertEqual(killed_writer.content(case['out']), whole)
 
+  @pytest.mark.slow
   def test_killed_at_random_moments_no_file_is_ever_half_written(self):
     report = _script('random', self.create_tempdir().full_path, '20')
     self.assertEqual(report['wrong'], [])
@@ -57,6 +60,7 @@ class KilledRunTest(absltest.TestCase):
     self.assertEqual(report['last'], 0)
     self.assertTrue(report['same'])
 
+  @pytest.mark.slow
   def test_lock_refuses_a_second_process_and_dies_with_the_first(self):
     folder = self.create_tempdir().full_path
     holder = subprocess.Popen(

@@ -29,6 +29,7 @@ if __name__ == '__main__':
 from matplotlib import figure as mpl_figure  # noqa: E402
 from matplotlib import lines as mpl_lines  # noqa: E402
 import numpy as np  # noqa: E402
+import pyarrow as pa  # noqa: E402
 
 from ooc_jax import results  # noqa: E402
 
@@ -71,7 +72,9 @@ def _table(layer: int):
   rng = np.random.default_rng(layer)
   ids = rng.integers(1, 50_000, (_ROWS, 20)).astype(np.int32)
   cosine = rng.normal(size=_ROWS).astype(np.float32)
-  return results.features_table({'top_ids': ids, 'cosine': cosine})
+  rows = np.arange(_ROWS, dtype=np.int32)
+  flat = pa.FixedSizeListArray.from_arrays(pa.array(ids.ravel()), 20)
+  return pa.table({'feature': rows, 'top_ids': flat, 'cosine': cosine})
 
 
 def _forked(work: Callable[[], None]) -> int:

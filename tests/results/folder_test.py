@@ -10,6 +10,7 @@ from absl import logging
 from absl.testing import absltest
 from absl.testing import parameterized
 import numpy as np
+import pyarrow as pa
 
 from ooc_jax import results
 from ooc_jax._errors import InputError
@@ -35,11 +36,11 @@ def _open(path, settings=None, versions=None, weights=None):
 
 def _table(seed=0, rows=6):
   rng = np.random.default_rng(seed)
-  return results.features_table({
-      'ids': rng.integers(1, 99, (rows, 3)).astype(np.int32),
+  return pa.table({
+      'ids': rng.integers(1, 99, (rows, 3)).astype(np.int32).tolist(),
       'entropy': rng.random(rows, np.float32),
       'tokens': [[f' t{i}', 'é'] for i in range(rows)],
-  })
+  }).replace_schema_metadata({'seed': str(seed)})
 
 
 class FolderTestCase(parameterized.TestCase):

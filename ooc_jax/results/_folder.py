@@ -1,35 +1,37 @@
 """The folder a run leaves: written by one process, resumed, never mixed."""
 
 from collections.abc import Mapping
+import contextlib
 import os
 import pathlib
 import re
 import typing
 from typing import Any
 
+from absl import logging
 import pyarrow as pa
 
 from ooc_jax._errors import InputError
 from ooc_jax._files import make_folder
 from ooc_jax._files import read_json
 from ooc_jax._files import refusal
+from ooc_jax._files import sync_folder
+from ooc_jax._files import temporaries
 from ooc_jax._files import write_json
+from ooc_jax._folders import lock_folder
 from ooc_jax._text import printable
 from ooc_jax.results import _config
-from ooc_jax.results._claim import FEATURES
-from ooc_jax.results._claim import FIGURES
-from ooc_jax.results._claim import claim_folder
-from ooc_jax.results._claim import lock_results
 from ooc_jax.results._figure import write_figure
 from ooc_jax.results._parquet import StoredTable
 from ooc_jax.results._parquet import check_parquet
 from ooc_jax.results._parquet import read_parquet
 from ooc_jax.results._parquet import write_parquet
-from ooc_jax.results._schema import SCHEMA_VERSION
+from ooc_jax.results._summary import SCHEMA_VERSION
 
 if typing.TYPE_CHECKING:
   import matplotlib.figure
 
+_FEATURES, _FIGURES = 'features', 'figures'
 _SUMMARY = 'summary.json'
 _LAYER = re.compile(r'layer=([0-9]{2,})\.parquet')
 _NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.=+-]{0,99}')
@@ -48,7 +50,10 @@ class ResultsFolder:
   """
 
   def __init__(
-      self, path: pathlib.Path, config: Mapping[str, Any], lock: int | None
+      self,
+      path: pathlib.Path,
+      config: Mapping[str, Any],
+      lock: contextlib.ExitStack | None,
   ):
     """For `open` and `view`, which are the ways to get one."""
     self.path = path
@@ -86,19 +91,16 @@ class ResultsFolder:
     """
     path = pathlib.Path(path)
     config = _config.new_config(settings, weights or {}, provenance)
-    lock = None
-    try:
-      path.mkdir(parents=True, exist_ok=True)
-      lock = lock_results(path)
-      folder = cls(path, claim_folder(path, config), lock)
-      for layer in folder.layers():
-        folder.has_layer(layer)  # Refuses a damaged one now, not at the end.
-    except BaseException as error:
-      if lock is not None:
-        os.close(lock)
-      if isinstance(error, OSError):
+    with contextlib.ExitStack() as stack:
+      try:
+        path.mkdir(parents=True, exist_ok=True)
+        _lock(path, stack)
+        folder = cls(path, _claim(path, config), stack)
+        for layer in folder.layers():
+          folder.has_layer(layer)  # Refuses a damaged one now, not at the end.
+      except OSError as error:
         raise InputError(refusal('use', path, error)) from error
-      raise
+      folder._lock = stack.pop_all()
     return folder
 
   @classmethod
@@ -107,9 +109,6 @@ class ResultsFolder:
 
     Args:
       path: The folder; a run may be writing to it.
-
-    Returns:
-      The folder.
 
     Raises:
       InputError: It is not a results folder of this schema.
@@ -120,7 +119,7 @@ class ResultsFolder:
   def close(self) -> None:
     """Gives the lock back. Reading goes on working, writing does not."""
     if self._lock is not None:
-      os.close(self._lock)
+      self._lock.close()
       self._lock = None
 
   def __enter__(self) -> 'ResultsFolder':
@@ -131,7 +130,7 @@ class ResultsFolder:
 
   def layers(self) -> list[int]:
     """The layers that are done, in order."""
-    folder = self.path / FEATURES
+    folder = self.path / _FEATURES
     try:
       names = set(os.listdir(folder))
     except FileNotFoundError:
@@ -142,54 +141,36 @@ class ResultsFolder:
     return sorted(x for x in layers if _layer_file(x) in names)
 
   def has_layer(self, layer: int) -> bool:
-    """Whether `layer` is done.
-
-    Args:
-      layer: Its number.
-
-    Returns:
-      True or False.
-
-    Raises:
-      InputError: Its file is there but cut short, or no parquet file.
-    """
-    path = self.path / FEATURES / _layer_file(layer)
-    if not os.path.lexists(path):
-      return False
-    check_parquet(path)
-    return True
+    """Whether a layer is done; `InputError` if its file is cut short."""
+    return _is_whole(self.path / _FEATURES / _layer_file(layer))
 
   def write_layer(self, layer: int, table: pa.Table) -> None:
-    """Writes, or replaces, the table of one layer: see `features_table`."""
-    write_parquet(self._place(FEATURES, _layer_file(layer)), table)
+    """Writes, or replaces, the table of the features of one layer."""
+    write_parquet(self._place(_layer_file(layer), _FEATURES), table)
 
   def read_layer(self, layer: int) -> pa.Table:
     """Reads the table of one layer; `InputError` if missing or damaged."""
-    return read_parquet(self.path / FEATURES / _layer_file(layer))
+    return read_parquet(self.path / _FEATURES / _layer_file(layer))
 
   def stored_layer(self, layer: int) -> StoredTable:
     """The table of one layer, to read column by column."""
-    return StoredTable(self.path / FEATURES / _layer_file(layer))
-
-  def write_table(self, name: str, table: pa.Table) -> None:
-    """Writes, or replaces, `NAME.parquet`."""
-    write_parquet(self._place(None, _checked(name) + '.parquet'), table)
-
-  def read_table(self, name: str) -> pa.Table:
-    """Reads `NAME.parquet`; `InputError` if missing or damaged."""
-    return read_parquet(self.path / (_checked(name) + '.parquet'))
-
-  def stored_table(self, name: str) -> StoredTable:
-    """`NAME.parquet`, to read column by column."""
-    return StoredTable(self.path / (_checked(name) + '.parquet'))
+    return StoredTable(self.path / _FEATURES / _layer_file(layer))
 
   def has_table(self, name: str) -> bool:
     """Whether `NAME.parquet` is there; `InputError` if it is cut short."""
-    path = self.path / (_checked(name) + '.parquet')
-    if not os.path.lexists(path):
-      return False
-    check_parquet(path)
-    return True
+    return _is_whole(self.path / _table_file(name))
+
+  def write_table(self, name: str, table: pa.Table) -> None:
+    """Writes, or replaces, `NAME.parquet`."""
+    write_parquet(self._place(_table_file(name)), table)
+
+  def read_table(self, name: str) -> pa.Table:
+    """Reads `NAME.parquet`; `InputError` if missing or damaged."""
+    return read_parquet(self.path / _table_file(name))
+
+  def stored_table(self, name: str) -> StoredTable:
+    """`NAME.parquet`, to read column by column."""
+    return StoredTable(self.path / _table_file(name))
 
   def write_summary(self, summary: Mapping[str, Any]) -> None:
     """Writes, or replaces, `summary.json`.
@@ -201,15 +182,10 @@ class ResultsFolder:
       InputError: It cannot be written.
       TypeError: Something in it is no JSON value.
     """
-    write_json(
-        self._place(None, _SUMMARY), {**summary, 'schema': SCHEMA_VERSION}
-    )
+    write_json(self._place(_SUMMARY), {**summary, 'schema': SCHEMA_VERSION})
 
   def read_summary(self) -> dict[str, Any]:
-    """Reads `summary.json`.
-
-    Returns:
-      A `Summary`, as far as nobody edited it by hand.
+    """Reads `summary.json`: a `Summary`, as far as nobody edited it by hand.
 
     Raises:
       InputError: It is missing, damaged, or of another schema.
@@ -229,17 +205,78 @@ class ResultsFolder:
 
   def write_figure(self, name: str, figure: 'matplotlib.figure.Figure') -> None:
     """Writes `figures/NAME.png` and `.pdf`, the same bytes every time."""
-    write_figure(self._place(FIGURES, _checked(name)), figure)
+    write_figure(self._place(_checked(name), _FIGURES), figure)
 
-  def _place(self, folder: str | None, name: str) -> pathlib.Path:
+  def _place(self, name: str, folder: str = '') -> pathlib.Path:
     """Where to write `name`; makes the folder in the results folder."""
     if self._lock is None:
       raise RuntimeError(f'{self.path} is open for reading only.')
-    if folder is None:
-      return self.path / name
-    place = self.path / folder
-    make_folder(place)
-    return place / name
+    if folder:
+      make_folder(self.path / folder)
+    return self.path / folder / name
+
+
+def _lock(path: pathlib.Path, stack: contextlib.ExitStack) -> None:
+  """Locks a folder until the stack is closed."""
+  try:
+    lock = lock_folder(path)
+  except BlockingIOError as error:
+    raise InputError(
+        f'Another process is writing to {printable(str(path))}: wait for it, or'
+        ' give another --out.'
+    ) from error
+  if lock is not None:
+    stack.callback(os.close, lock)
+    return
+  logging.warning(  # A run is worth more than the guard.
+      '%s is on a file system without locks: do not run twice at once.',
+      printable(str(path)),
+  )
+
+
+def _claim(path: pathlib.Path, config: Mapping[str, Any]) -> Mapping[str, Any]:
+  """Makes an empty folder ours, or checks that it has been of the same run.
+
+  Also removes what a killed run left half written.
+
+  Args:
+    path: The folder, locked.
+    config: The `new_config` of this run.
+
+  Returns:
+    The config that is recorded in the folder.
+
+  Raises:
+    InputError: It has another run, or files that are not ours.
+    OSError: It cannot be listed, or a leftover cannot be removed.
+  """
+  left = temporaries(path)
+  recorded = None
+  if os.path.lexists(path / _config.CONFIG):
+    recorded = _config.read_config(path)
+    _config.check_same_run(path, config, recorded)
+  elif set(os.listdir(path)) - set(map(os.path.basename, left)):
+    raise InputError(
+        f'{printable(str(path))} is not empty and not a results folder: give'
+        ' another --out.'
+    )
+  for folder in (_FEATURES, _FIGURES):
+    left += temporaries(path / folder)
+  for temporary in left:
+    os.unlink(temporary)
+  if recorded is not None:
+    return recorded
+  write_json(path / _config.CONFIG, config)
+  with contextlib.suppress(OSError):  # The parent may not be ours to read.
+    sync_folder(path.parent)
+  return config
+
+
+def _is_whole(path: pathlib.Path) -> bool:
+  if not os.path.lexists(path):
+    return False
+  check_parquet(path)
+  return True
 
 
 def _checked(name: str) -> str:
@@ -249,6 +286,10 @@ def _checked(name: str) -> str:
         ' letters, digits and _.=+-, the first a letter or a digit.'
     )
   return name
+
+
+def _table_file(name: str) -> str:
+  return _checked(name) + '.parquet'
 
 
 def _layer_file(layer: int) -> str:
