@@ -15,7 +15,10 @@ from ooc_jax import experiments
 from tests.tiny import make_checkpoint
 
 ROOT: pathlib.Path | None = None  # Set by conftest.py.
-_KINDS = {'output_prediction': 'OutputPrediction'}
+_KINDS = {
+    'output_prediction': 'OutputPrediction',
+    'attention_participation': 'AttentionParticipation',
+}
 
 
 def checkpoint(family: str = 'llama', **config: Any) -> pathlib.Path:

@@ -119,23 +119,23 @@ def _compare_shares(
 ) -> Comparison:
   runs = [report.run_summary(folder, readout=side) for folder in folders]
   names = report.distinct_labels(runs) if labels is None else list(labels)
+  curves = [
+      report.depth_curve(folder, name, readout=side)
+      for folder, name in zip(folders, names, strict=True)
+  ]
   counted = _COUNTED[experiment]
-
-  def draw() -> Figure:
-    curves = [
-        report.depth_curve(folder, name, readout=side)
-        for folder, name in zip(folders, names, strict=True)
-    ]
-    subject = f'{counted.capitalize()} features'
-    return report.depth_figure(curves, subject=subject)
-
   return Comparison(
       compared=experiment,
       names=names,
       rows=report.comparison_rows(runs, names, counted=counted),
       numbers=report.comparison_numbers(runs, names),
       cautions=report.cautions(runs, names),
-      figure=(_FIGURES[experiment], draw),
+      figure=(
+          _FIGURES[experiment],
+          lambda: report.depth_figure(
+              curves, subject=f'{counted.capitalize()} features'
+          ),
+      ),
   )
 
 
@@ -165,17 +165,17 @@ def _compare_populations(
     numbers += [['run', *head]] * (not numbers)
     numbers += [[name, *row] for row in rest]
 
-  def draw() -> Figure:
-    runs = [report.populations(folder, labelling) for folder in folders]
-    return report.effects_figure(runs, names, labelling=labelling)
-
+  runs = [report.populations(folder, labelling) for folder in folders]
   return Comparison(
       compared=_POPULATIONS,
       names=names,
       rows=report.statement_rows(folders, names, labelling),
       numbers=numbers,
       cautions=report.statement_cautions(folders, names),
-      figure=('delta_by_depth', draw),
+      figure=(
+          'delta_by_depth',
+          lambda: report.effects_figure(runs, names, labelling=labelling),
+      ),
   )
 
 
@@ -218,11 +218,10 @@ def run(
           for folder, name in zip(folders, found.names, strict=True)
       ],
   }
-  name, draw = found.figure
-  figure = draw() if figures else None  # A damaged folder shows here.
   with results.ResultsFolder.open(out, settings, provenance={}) as folder:
-    if figure is not None:
-      folder.write_figure(name, figure)
+    if figures:
+      name, draw = found.figure
+      folder.write_figure(name, draw())
     csv = report.csv_table(found.numbers)
     atomic_write(folder.path / 'comparison.csv', csv.encode())
     words = report.markdown_table(found.rows)

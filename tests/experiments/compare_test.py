@@ -16,7 +16,7 @@ from tests.experiments import scripts
 from tests.report import written
 from tests.report import written_populations
 
-_SCRIPT = pathlib.Path(__file__).parents[2] / 'experiments' / 'compare.py'
+_SCRIPT = pathlib.Path(__file__).parents[2] / 'experiments/compare.py'
 
 
 class CompareTest(parameterized.TestCase):
@@ -28,8 +28,13 @@ class CompareTest(parameterized.TestCase):
     written.write_run(self.a)
     written.write_run(self.b, null=False, settings={'model': 'b|'})
 
+  def _run(self, folders, out='out', figures=False, **settings):
+    return compare.run(
+        folders, out=self.root / out, figures=figures, **settings
+    )
+
   def test_writes_the_figure_and_the_table(self):
-    found = compare.run([self.a, self.b], out=self.out)
+    found = self._run([self.a, self.b], figures=True)
     self.assertEqual([row[0] for row in found.rows], ['run', 'tiny', 'b|'])
     self.assertIn(
         'Setting thresholds differs: "null" in tiny, "quantile" in b|.',
@@ -50,30 +55,30 @@ class CompareTest(parameterized.TestCase):
     self.assertEqual(summary['runs'], ['tiny', 'b|'])
 
   def test_the_same_bytes_again(self):
-    compare.run([self.a, self.b], out=self.out)
+    self._run([self.a, self.b])
     first = scripts.digest(self.out)
-    compare.run([str(self.a), self.b], out=self.out)
+    self._run([str(self.a), self.b])
     self.assertEqual(scripts.digest(self.out), first)
     self.a.rename(self.root / 'elsewhere')
-    compare.run([self.root / 'elsewhere', self.b], out=self.root / 'out2')
+    self._run([self.root / 'elsewhere', self.b], out='out2')
     self.assertEqual(scripts.digest(self.root / 'out2'), first)
 
   def test_other_runs_need_another_folder(self):
-    compare.run([self.a, self.b], out=self.out)
+    self._run([self.a, self.b])
     for folders, labels in (
         ([self.b, self.a], None),
         ([self.a, self.b], ['x', 'y']),
     ):
       with self.assertRaisesRegex(ooc_jax.InputError, 'holds another run'):
-        compare.run(folders, out=self.out, names=labels)
+        self._run(folders, names=labels)
     with self.assertRaisesRegex(ooc_jax.InputError, 'holds another run'):
-      compare.run([self.a, self.b], out=self.a)
+      self._run([self.a, self.b], out='a')
 
   def test_populations(self):
     folders = [self.root / 'c', self.root / 'd']
     for folder, sign in zip(folders, (-1, 1), strict=True):
       written_populations.write(folder, sign=sign)
-    found = compare.run(folders, out=self.out)
+    found = self._run(folders, figures=True)
     self.assertEqual([row[0] for row in found.rows], ['run', 'c', 'd'])
     self.assertEqual(found.rows[2][5], 'not supported')
     self.assertEqual(found.cautions, [])
@@ -85,25 +90,25 @@ class CompareTest(parameterized.TestCase):
     figure = self.out / 'figures' / 'delta_by_depth.png'
     self.assertGreater(figure.stat().st_size, 5000)
     with self.assertRaisesRegex(ooc_jax.InputError, "'output' or 'input'"):
-      compare.run(folders, out=self.root / 'e', side='key_pre')
+      self._run(folders, out='e', side='key_pre')
     twin = self.root / 'e' / 'c'
     written_populations.write(twin)
     with self.assertRaisesRegex(ooc_jax.InputError, 'give --names'):
-      compare.run([folders[0], twin], out=self.root / 'f')
+      self._run([folders[0], twin], out='f')
 
   def test_another_side(self):
     names = [self.root / 'c', self.root / 'd']
     for name in names:
       written.write_run(name, side='input')
-    found = compare.run(names, out=self.out, side='input')
+    found = self._run(names, side='input')
     self.assertEqual([row[5] for row in found.rows[1:]], ['65.0', '65.0'])
     with self.assertRaisesRegex(ooc_jax.InputError, 'holds another run'):
-      compare.run(names, out=self.out)
+      self._run(names)
     with self.assertRaisesRegex(ooc_jax.InputError, "no readout 'input'"):
-      compare.run([self.a, self.b], out=self.root / 'e', side='input')
+      self._run([self.a, self.b], out='e', side='input')
 
   def test_names_of_the_user(self):
-    found = compare.run([self.a, self.b], out=self.out, names=['$x^{', '漢'])
+    found = self._run([self.a, self.b], names=['$x^{', '漢'])
     self.assertEqual([row[0] for row in found.rows[1:]], ['$x^{', '漢'])
 
   @parameterized.parameters(
@@ -125,9 +130,7 @@ class CompareTest(parameterized.TestCase):
   def test_what_is_refused_leaves_nothing(self, names, labels, message):
     self._write_bad_ones()
     with self.assertRaisesRegex(ooc_jax.InputError, message) as caught:
-      compare.run(
-          [f'{self.root}/{x}' for x in names], out=self.out, names=labels
-      )
+      self._run([f'{self.root}/{x}' for x in names], names=labels)
     text = str(caught.exception)
     self.assertNotIn('\n', text)
     self.assertTrue(text.endswith('.'), text)

@@ -68,14 +68,14 @@ def layer_inputs(
   else:
     inputs = _given(given, num_layers)
   if config.layers != 'all':
-    for layer in parse_layers(config.layers, num_layers):
+    chosen = parse_layers(config.layers, num_layers)
+    hint = '' if given else ', or name a dictionary for layer 0 with --first'
+    for layer in chosen:
       if layer not in inputs:
         raise InputError(
             f'layers={config.layers!r}: {_name(config, given)} has nothing at'
-            f' the input of layer {layer}; leave the layer out, or name a'
-            ' dictionary for layer 0 with --first.'
+            f' the input of layer {layer}; leave the layer out{hint}.'
         )
-    chosen = parse_layers(config.layers, num_layers)
     inputs = {layer: inputs[layer] for layer in chosen}
   if not inputs:
     raise InputError(

@@ -40,7 +40,7 @@ def plan(
   flops += 2.0 * heads * c.vocab_size * D * H * bool(config.write_tokens)
   tiles = _TILES if F > _ONE_TILE else _SMALL_TILES
   device = planned.parameter_bytes + 8.0 * F * D + tiles
-  numbers = 2 * (6 + 2 * config.partners) + 5 + 4 * len(config.null_kinds)
+  numbers = 2 * (3 + 2 * config.partners) + 5 + 4 * len(config.null_kinds)
   return plan_lines(
       config,
       config.parts,

@@ -58,6 +58,7 @@ def run(
   loaded = _runtime.open_model(model, config, config.parts, devices)
   inputs = layer_inputs(config, dictionaries, loaded.config.num_layers)
   check_model(loaded, config)
+  model_config = loaded.config
   settings = {
       'experiment': 'attention_participation',
       **dataclasses.asdict(config),
@@ -77,9 +78,11 @@ def run(
         # hash is kept with the layer and not in config.json.
         hashes = _runtime.file_hashes(given.dictionary.files)
         folder.write_layer(layer, schemas.with_weights(tables.features, hashes))
+      del computation
+    del loaded  # What follows is made of tables, and needs no weights.
 
     def finish(mine: results.ResultsFolder) -> dict[str, Any]:
-      tables = _stored(mine, tuple(inputs), about(loaded.config))
+      tables = _stored(mine, tuple(inputs), about(model_config))
       return _runtime.finish(mine, summarise(tables, config), figures)
 
     return _runtime.Run(pathlib.Path(out), folder.ask(finish))

@@ -77,13 +77,15 @@ def run(
     attention = _runtime.named(attention, model, dictionaries)
   settings = on_first_process(lambda: _settings(config, labels, attention))
   with _runtime.open_folder(out, settings) as folder:
-    given = {'model': model, 'mesh': mesh, 'figures': figures}
+    given = {
+        'model': model,
+        'dictionaries': dictionaries,
+        'mesh': mesh,
+        'figures': figures,
+    }
     if isinstance(attention, AttentionParticipation):
       attention = attention_participation.run(
-          attention,
-          out=out / 'attention_participation',
-          dictionaries=dictionaries,
-          **given,
+          attention, out=out / 'attention_participation', **given
       ).folder
     if isinstance(labels, OutputPrediction):
       layers = on_first_process(
@@ -94,14 +96,7 @@ def run(
           )
       )
       labels = output_prediction.run(
-          at_layers(labels, layers),
-          out=out / 'output_prediction',
-          dictionaries=(
-              None
-              if dictionaries is None
-              else {layer: dictionaries[layer] for layer in layers}
-          ),
-          **given,
+          at_layers(labels, layers), out=out / 'output_prediction', **given
       ).folder
 
     def finish(mine: results.ResultsFolder) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import pytest
 
+from tests import finished
 from tests.experiments import scripts
-from tests.tiny import make_checkpoint
 
 _SCRIPT = (
     pathlib.Path(__file__).parents[3] / 'experiments/attention_participation.py'
@@ -49,7 +49,7 @@ class CommandTest(parameterized.TestCase):
       ('setting_of_experiment_1', ['--convention=raw'], 'convention'),
   )
   def test_bad_input_is_one_sentence(self, args, message):
-    weights = make_checkpoint(self.root / 'model')
+    weights = finished.checkpoint()
     done = _run(f'--weights={weights}', f'--out={self.root / "out"}', *args)
     self.assertNotEqual(done.returncode, 0)
     self.assertIn(message, done.stderr)
@@ -58,7 +58,7 @@ class CommandTest(parameterized.TestCase):
 
   @pytest.mark.slow
   def test_killed_at_any_moment_it_continues_to_the_same_bytes(self):
-    weights = make_checkpoint(self.root / 'model', num_hidden_layers=4)
+    weights = finished.checkpoint(num_hidden_layers=4)
     args = [f'--weights={weights}', '--nulls=random']
     whole = self.root / 'whole'
     start = time.monotonic()

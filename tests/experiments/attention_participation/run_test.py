@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import pathlib
 import shutil
-import tempfile
 from unittest import mock
 
 from absl.testing import absltest
@@ -20,49 +19,30 @@ from ooc_jax.experiments import AttentionParticipation
 from ooc_jax.experiments import attention_participation
 from ooc_jax.experiments import compare
 from ooc_jax.results import tables
+from tests import finished
 from tests.experiments import scripts
-from tests.tiny import make_checkpoint
 
-_CONFIG = AttentionParticipation(
-    model='tiny',
-    context=9,
-    pairs=4,
-    partners=2,
-    alpha=0.1,
-    write_tokens=3,
-    examples=3,
-)
-_folder = None
-
-
-def setUpModule():
-  global _folder
-  _folder = tempfile.TemporaryDirectory()
-
-
-def tearDownModule():
-  _folder.cleanup()
-
-
-@functools.cache
-def _weights(family):
-  return make_checkpoint(pathlib.Path(_folder.name) / family, family)
+_SETTINGS = {
+    'context': 9,
+    'pairs': 4,
+    'partners': 2,
+    'alpha': 0.1,
+    'write_tokens': 3,
+    'examples': 3,
+}
+_CONFIG = AttentionParticipation(model='tiny', **_SETTINGS)
 
 
 @functools.cache
 def _model(family):
-  return ooc_jax.load_model(_weights(family))
+  return ooc_jax.load_model(finished.checkpoint(family))
 
 
-@functools.cache
 def _finished(family):
-  """One run, which no test changes."""
-  return attention_participation.run(
-      _CONFIG,
-      model=_weights(family),
-      out=pathlib.Path(_folder.name) / f'{family}-run',
-      figures=False,
-  )
+  """A run that no test changes, and its summary."""
+  folder = finished.run('attention_participation', family, **_SETTINGS)
+  view = ooc_jax.results.ResultsFolder.view(folder)
+  return experiments.Run(folder, view.read_summary())
 
 
 def _neurons(model, *layers):
@@ -120,7 +100,7 @@ class RunTest(parameterized.TestCase):
   def _again(self, out, family='llama', **settings):
     return attention_participation.run(
         dataclasses.replace(_CONFIG, **settings),
-        model=_weights(family),
+        model=finished.checkpoint(family),
         out=out,
         figures=False,
     )
@@ -407,7 +387,9 @@ class RunTest(parameterized.TestCase):
     out = self._copy()
     self._again(out)
     draw.assert_not_called()
-    attention_participation.run(_CONFIG, model=_weights('llama'), out=out)
+    attention_participation.run(
+        _CONFIG, model=finished.checkpoint('llama'), out=out
+    )
     draw.assert_called_once()
     self.assertEqual(draw.call_args.args, (out,))
 

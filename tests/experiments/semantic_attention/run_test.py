@@ -20,7 +20,7 @@ from ooc_jax.experiments import SemanticAttention
 from ooc_jax.experiments import attention_participation
 from ooc_jax.experiments import semantic_attention
 from ooc_jax.results import tables
-from tests.tiny import make_checkpoint
+from tests import finished
 
 _LABELS = OutputPrediction(
     model='tiny',
@@ -51,19 +51,13 @@ def tearDownModule():
 
 
 @functools.cache
-def _weights(family, seed=0):
-  path = pathlib.Path(_folder.name) / f'{family}-{seed}'
-  return make_checkpoint(path, family, seed=seed)
-
-
-@functools.cache
 def _finished(family):
   """One run of all three experiments, which no test changes."""
   return semantic_attention.run(
       _CONFIG,
       labels=_LABELS,
       attention=_ATTENTION,
-      model=_weights(family),
+      model=finished.checkpoint(family),
       out=pathlib.Path(_folder.name) / f'{family}-run',
       figures=False,
   )
@@ -120,7 +114,7 @@ class RunTest(parameterized.TestCase):
         _CONFIG,
         labels=_LABELS,
         attention=_ATTENTION,
-        model=_weights('llama'),
+        model=finished.checkpoint('llama'),
         out=out,
     )
     self.assertEqual(before, {p: p.stat().st_mtime_ns for p in place.iterdir()})
@@ -132,7 +126,7 @@ class RunTest(parameterized.TestCase):
   @parameterized.parameters('llama', 'gemma2')
   def test_compute_gives_the_tables_of_the_folder(self, family):
     run = _finished(family)
-    model = ooc_jax.load_model(_weights(family))
+    model = ooc_jax.load_model(finished.checkpoint(family))
     saes = {
         x: ooc_jax.load_dictionary('mlp', model=model, layer=x)
         for x in range(3)
@@ -146,6 +140,25 @@ class RunTest(parameterized.TestCase):
       self.assertTrue(table.equals(stored), name)
     plain = results.plain(summary.summary)
     self.assertEqual(plain | {'schema': 1}, run.summary)
+
+  def test_a_model_and_dictionaries_that_were_given(self):
+    model = ooc_jax.load_model(finished.checkpoint('llama'))
+    saes = {
+        x: ooc_jax.load_dictionary('mlp', model=model, layer=x) for x in (0, 2)
+    }
+    run = semantic_attention.run(
+        _CONFIG,
+        labels=dataclasses.replace(_LABELS, model=None),
+        attention=dataclasses.replace(_ATTENTION, model=None),
+        model=model,
+        dictionaries=saes,
+        out=self.root / 'given',
+        figures=False,
+    )
+    # The neurons of the last layer are read by no attention.
+    self.assertEqual(run.summary['layers'], [1])
+    place = run.folder / 'output_prediction' / 'features'
+    self.assertEqual([x.name for x in place.iterdir()], ['layer=00.parquet'])
 
   def test_finished_runs_are_read(self):
     folder = _finished('llama').folder
@@ -161,7 +174,7 @@ class RunTest(parameterized.TestCase):
     self.assertEqual(found.summary, _finished('llama').summary)
     attention_participation.run(
         _ATTENTION,
-        model=_weights('llama', seed=1),
+        model=finished.checkpoint('llama', seed=1),
         out=self.root / 'wrong',
         figures=False,
     )
