@@ -6,7 +6,10 @@ import gc
 import json
 import pathlib
 import shutil
+import subprocess
+import sys
 import tempfile
+import time
 from unittest import mock
 import warnings
 
@@ -515,6 +518,37 @@ class TrainingCheckpointsTest(parameterized.TestCase):
     with TrainingCheckpoints(self.folder) as checkpoints:
       self.assertEqual(checkpoints.newest(), 2)
     gc.collect()
+
+  @pytest.mark.slow
+  def test_killed_at_any_moment_the_newest_is_whole(self):
+    code = (
+        'import pathlib, sys; import jax.numpy as jnp;'
+        ' from ooc_jax.checkpoints import TrainingCheckpoints\n'
+        'with TrainingCheckpoints(pathlib.Path(sys.argv[1])) as c:\n'
+        '  step = c.newest() or 0\n'
+        '  while True:\n'
+        '    step += 1\n'
+        '    c.save(step, {"x": jnp.full((300, 700), step, jnp.int32)})\n'
+    )
+    rng = np.random.default_rng(4)
+    like = {'x': jnp.zeros((300, 700), jnp.int32)}
+    done = 0
+    for _ in range(4):
+      process = subprocess.Popen([sys.executable, '-c', code, self.folder])
+      deadline = time.monotonic() + 120
+      while not (self.folder / str(done + 2)).exists():
+        self.assertIsNone(process.poll())
+        self.assertLess(time.monotonic(), deadline)
+        time.sleep(0.01)
+      time.sleep(rng.uniform(0, 0.2))
+      process.kill()
+      process.wait()
+      with TrainingCheckpoints(self.folder) as checkpoints:
+        newest = checkpoints.newest()
+        self.assertGreaterEqual(newest, done + 2)
+        x = checkpoints.load(newest, like)['x']
+      np.testing.assert_array_equal(x, newest)
+      done = newest
 
   def test_place_that_cannot_be_written(self):
     self.folder.write_text('a file where the folder should be')
