@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ from absl.testing import absltest
 import ooc_jax
 
 _PACKAGE = pathlib.Path(ooc_jax.__file__).parent
+_ROOT = _PACKAGE.parent
 # A room imports only from rooms before it.
 _ROOMS = (
     'model',
@@ -17,11 +19,33 @@ _ROOMS = (
     'dictionaries',
     'circuits',
     'measures',
+    'validation',
     'results',
     'report',
     'experiments',
+    'explore',
     '_cli',
 )
+# Under all rooms: they import only each other.
+_GROUND = ('_errors', '_text', '_files', '_folders')
+# What only the command line does to its process.
+_PROCESS = re.compile(
+    r'\bDEFINE_\w+\(|\bDEFINE\(|FlagValues\(|mallopt|malloc_trim'
+    r'|environ\[[^]]*\] *=[^=]|environ\.(setdefault|update|pop)\('
+    r'|putenv\(|config\.update\(|set_verbosity\('
+)
+
+
+def _modules():
+  """Name and path of every module that can be imported."""
+  for path in sorted(_PACKAGE.rglob('*.py')):
+    parts = path.relative_to(_ROOT).with_suffix('').parts
+    yield parts[:-1] if parts[-1] == '__init__' else parts, path
+
+
+def _room_of(parts):
+  """Room of a dotted name under `ooc_jax`, or None: the top of the package."""
+  return parts[1] if len(parts) > 1 and parts[1] in _ROOMS else None
 
 
 def _imported(tree):
@@ -33,28 +57,93 @@ def _imported(tree):
       yield from (f'{node.module}.{alias.name}' for alias in node.names)
 
 
+def _used(tree):
+  """Of other modules: what is imported, and attributes of what is imported."""
+  aliases = {}
+  for node in ast.walk(tree):
+    if isinstance(node, ast.ImportFrom):
+      for alias in node.names:
+        aliases[alias.asname or alias.name] = f'{node.module}.{alias.name}'
+    elif isinstance(node, ast.Import):
+      for alias in node.names:
+        name = alias.name if alias.asname else alias.name.split('.')[0]
+        aliases[alias.asname or name] = name
+  yield from _imported(tree)
+  for node in ast.walk(tree):
+    names = []
+    while isinstance(node, ast.Attribute):
+      names.append(node.attr)
+      node = node.value
+    if names and isinstance(node, ast.Name) and node.id in aliases:
+      yield '.'.join([aliases[node.id], *reversed(names)])
+
+
+def _is_private(name):
+  return name.startswith('_') and not name.startswith('__')
+
+
 class ArchitectureTest(absltest.TestCase):
 
   def test_every_room_is_listed(self):
     folders = {p.parent.name for p in _PACKAGE.glob('*/__init__.py')}
-    self.assertEqual(folders, set(_ROOMS))
+    self.assertLessEqual(folders, set(_ROOMS))
+    modules = {p.stem for p in _PACKAGE.glob('*.py')}
+    self.assertEqual(modules, {*_GROUND, '__init__', '__main__'})
 
   def test_imports_point_one_way(self):
     checked = 0
-    for path in _PACKAGE.glob('*/*.py'):
-      mine = _ROOMS.index(path.parent.name)
+    for parts, path in _modules():
+      room = _room_of(parts)
       for name in _imported(ast.parse(path.read_text())):
-        parts = name.split('.')
-        if parts[0] != 'ooc_jax' or parts[1] not in _ROOMS:
+        theirs = name.split('.')
+        if theirs[0] != 'ooc_jax':
           continue
         checked += 1
-        theirs = _ROOMS.index(parts[1])
-        self.assertLessEqual(theirs, mine, f'{path.name} imports {name}')
-    self.assertGreater(checked, 100)
+        where = f'{path.relative_to(_ROOT)} imports {name}'
+        # The package as a whole is above all rooms.
+        self.assertTrue(room is None or len(theirs) > 1, where)
+        if room is None and parts[-1] in _GROUND:
+          self.assertIn(theirs[1], _GROUND, where)
+        elif room is not None and theirs[1] not in _GROUND:
+          self.assertIn(theirs[1], _ROOMS, where)
+          self.assertLessEqual(
+              _ROOMS.index(theirs[1]), _ROOMS.index(room), where
+          )
+    self.assertGreater(checked, 500)
+
+  def test_no_module_uses_what_is_private_to_another_room(self):
+    scripts = [
+        path
+        for folder in ('experiments', 'benchmarks', 'tools')
+        for path in (_ROOT / folder).rglob('*.py')
+    ]
+    files = [*_modules(), *((('script',), path) for path in scripts)]
+    found = []
+    for parts, path in files:
+      for name in _used(ast.parse(path.read_text())):
+        theirs = name.split('.')
+        if theirs[0] != 'ooc_jax':
+          continue
+        # What is private to a folder is for the modules in it, at any depth.
+        for i in range(1, len(theirs)):
+          if _is_private(theirs[i]) and parts[:i] != tuple(theirs[:i]):
+            # Scripts are made with the command line.
+            if i > 1 or theirs[1] not in (*_GROUND, '_cli'):
+              found.append(f'{path.relative_to(_ROOT)}: {name}')
+    self.assertEqual(found, [])
+
+  def test_only_the_command_line_changes_its_process(self):
+    found = [
+        f'{path.relative_to(_ROOT)}: {match[0]}'
+        for parts, path in _modules()
+        if _room_of(parts) != '_cli'
+        for match in _PROCESS.finditer(path.read_text())
+    ]
+    self.assertEqual(found, [])
 
   def test_report_reads_results_and_measures_only(self):
     allowed = ('results', 'measures', 'report', '_errors', '_files', '_text')
-    for path in (_PACKAGE / 'report').glob('*.py'):
+    for path in (_PACKAGE / 'report').rglob('*.py'):
       for name in _imported(ast.parse(path.read_text())):
         if name.startswith('ooc_jax.'):
           self.assertIn(name.split('.')[1], allowed, path.name)

@@ -9,7 +9,7 @@ from ooc_jax.model._config import Rope
 from ooc_jax.model._config import shown
 from ooc_jax.model.families import FAMILIES
 from ooc_jax.model.families import Reader
-from ooc_jax.model.families._gguf import linear_factor
+from ooc_jax.model.families import linear_factor
 
 # Of the keys under an architecture's name, those that change no number here.
 _IGNORED = frozenset({

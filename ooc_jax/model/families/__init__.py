@@ -21,6 +21,7 @@ from ooc_jax.model.families._family import HuggingFace
 from ooc_jax.model.families._family import ModelEntry
 from ooc_jax.model.families._family import Rule
 from ooc_jax.model.families._family import rules
+from ooc_jax.model.families._gguf import linear_factor
 from ooc_jax.model.families._reader import Reader
 
 __all__ = (
@@ -35,6 +36,7 @@ __all__ = (
     'family_named',
     'gguf_rules',
     'hf_rules',
+    'linear_factor',
 )
 
 FAMILIES = (llama.FAMILY, gemma2.FAMILY, gemma3.FAMILY, mistral.FAMILY)
