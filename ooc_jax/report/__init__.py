@@ -46,7 +46,6 @@ from ooc_jax.report._sweep import Sweep
 from ooc_jax.report._sweep import participation_sweep
 from ooc_jax.report._sweep import sweep
 from ooc_jax.report._sweep import sweep_figure
-from ooc_jax.report._sweep import sweep_rows
 from ooc_jax.report._text_tables import aligned_table
 from ooc_jax.report._text_tables import csv_table
 from ooc_jax.report._text_tables import example_lines
@@ -103,5 +102,4 @@ __all__ = (
     'Sweep',
     'sweep',
     'sweep_figure',
-    'sweep_rows',
 )

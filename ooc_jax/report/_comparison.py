@@ -66,15 +66,7 @@ class RunSummary:
 def run_summary(
     folder: str | os.PathLike[str], *, readout: str = OUTPUT
 ) -> RunSummary:
-  """Reads what the table of a comparison says of one run.
-
-  Args:
-    folder: A results folder of experiment 1 or 2.
-    readout: See `depth_curve`.
-
-  Raises:
-    InputError: Not a results folder, not finished, or a damaged summary.
-  """
+  """What the table of a comparison says of one run; as `depth_curve`."""
   with reading(folder, readout) as run:
     summary, rows = run.summary, run.rows
     total = summary['total']
@@ -129,12 +121,9 @@ def comparison_rows(
   """The table to read: shares in per cent, intervals in one cell.
 
   Args:
-    runs: One a row.
+    runs: One a row, below the names of the columns.
     labels: Their names.
     counted: What the shares are of.
-
-  Returns:
-    Cells, the first row the names of the columns; '-' where there is none.
   """
   names = ('run', 'model', 'dictionary', 'features', 'layers')
   names += (f'{counted} %', '95% interval', 'null %', 'excess %')
@@ -163,15 +152,7 @@ def comparison_rows(
 def comparison_numbers(
     runs: Sequence[RunSummary], labels: Sequence[str]
 ) -> list[list[str]]:
-  """The table to compute with: shares from 0 to 1, a cell for each number.
-
-  Args:
-    runs: One a row.
-    labels: Their names.
-
-  Returns:
-    Cells, the first row the names of the columns; '' where there is none.
-  """
+  """The table to compute with: shares from 0 to 1, a cell for each number."""
   names = ('run', 'model', 'dictionary', 'features_total', 'layers')
   names += ('num_layers', 'share', 'share_low', 'share_high', 'null_share')
   names += ('excess', 'excess_low', 'excess_high')
@@ -276,15 +257,7 @@ def statement_rows(
 def statement_cautions(
     folders: Sequence[str | os.PathLike[str]], labels: Sequence[str]
 ) -> list[str]:
-  """A sentence for each setting of experiments 1 to 3 that differs.
-
-  Args:
-    folders: Of finished runs of experiment 3.
-    labels: Their names.
-
-  Raises:
-    InputError: Not a results folder, or not finished.
-  """
+  """A sentence for each setting of experiments 1 to 3 that differs."""
   settings = []
   for folder in folders:
     with reading(folder) as run:

@@ -68,18 +68,10 @@ def measure_distributions(
     *,
     readout: str = OUTPUT,
 ) -> MeasureDistributions:
-  """Reads the measures of a finished run.
+  """Reads the measures of a run of experiment 1; the rest as `depth_curve`.
 
   Rows of layer -1 of `null.parquet` stand for every layer. Thresholds are those
   of the row of the layer in the summary, or of the run.
-
-  Args:
-    folder: A results folder of experiment 1.
-    label: See `depth_curve`.
-    readout: See `depth_curve`.
-
-  Raises:
-    InputError: Not a results folder, not finished, or a damaged file.
   """
   names = [measure.name for measure in measures.MEASURES]
   with reading(folder, readout, label) as run:
@@ -125,12 +117,7 @@ def distribution_figure(distributions: MeasureDistributions) -> MplFigure:
   A ridge is a histogram of all values. Its height is the square root of the
   share in a bin, on one scale in a panel, so that the tail past the threshold,
   1% of the random directions or so, can be seen (a rootogram, after Tukey).
-
-  Args:
-    distributions: Of one run.
-
-  Returns:
-    A figure of 7.2 inches by what the number of layers asks for.
+  The figure is as high as the number of layers asks for.
   """
   layers = distributions.layers
   height = min(max(1.5 + 0.2 * (len(layers) + _HEIGHT), 2.6), 9.0)

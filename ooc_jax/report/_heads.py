@@ -56,15 +56,7 @@ class HeadMap:
 def head_map(
     folder: str | os.PathLike[str], label: str | None = None
 ) -> HeadMap:
-  """Reads the table of heads of a finished run.
-
-  Args:
-    folder: Of experiment 2.
-    label: The name of the run.
-
-  Raises:
-    InputError: Not a results folder, or no table of heads in it.
-  """
+  """Reads the heads of a run of experiment 2; the rest as `depth_curve`."""
   with reading(folder, label=label) as run:
     table = run.folder.read_table(tables.HEADS_NAME)
     layer, head = (tables.HEADS.array(table, x) for x in ('layer', 'head'))
@@ -92,12 +84,6 @@ def heads_figure(heads: HeadMap) -> MplFigure:
   logarithmic scale), the weight of a query on its own key, the OV copy score
   and the preferred offset (logarithmic from 1). Empty cells are heads without
   that number.
-
-  Args:
-    heads: Of one run.
-
-  Returns:
-    A figure of 7.2 inches, as high as the layers ask for.
   """
   rows, columns = next(iter(heads.shares.values())).shape
   height = min(max(0.1 * rows, 1.1), 3.6)

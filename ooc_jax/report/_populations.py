@@ -76,12 +76,7 @@ class Populations:
 def populations(
     folder: str | os.PathLike[str], labelling: str, label: str | None = None
 ) -> Populations:
-  """Reads one labelling of a finished run of experiment 3.
-
-  Args:
-    folder: Its results folder.
-    labelling: 'output' or 'input'.
-    label: The name of the run.
+  """Reads one labelling of a run of experiment 3: 'output' or 'input'.
 
   Raises:
     InputError: Not a results folder, not finished, or without that labelling.
@@ -142,16 +137,7 @@ def population_rows(
 ) -> list[list[str]]:
   """The table of one labelling: a row for each context and layer.
 
-  Args:
-    folder: Of a finished run of experiment 3.
-    labelling: 'output' or 'input'.
-
-  Returns:
-    Cells for `csv_table`, the first row the names of the columns; '' where
-    there is no number.
-
-  Raises:
-    InputError: Not a results folder, or damaged tables.
+  For `csv_table`, the first row the names of the columns; '' is no number.
   """
   columns = [(name, x) for name in _POPULATIONS for x in ('size', *NUMBERS)]
   names = [f'{name}_{x}' for name, x in columns]
@@ -177,12 +163,6 @@ def populations_figure(shown: Populations) -> MplFigure:
   delta with its bootstrap 95% interval, filled where the Mann-Whitney test has
   q <= 0.05 over the layers. Weights that differ by more than ten times are on
   a logarithmic scale.
-
-  Args:
-    shown: One labelling of a run.
-
-  Returns:
-    A figure of 7.2 by 4.2 inches.
   """
   with _style.new_figure(_style.WIDTH, 4.2) as figure:
     axes = figure.subplots(2, len(CONTEXT_NAMES), sharex=True)

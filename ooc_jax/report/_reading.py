@@ -139,13 +139,7 @@ def reading(
 
 
 def experiment_of(folder: str | os.PathLike[str]) -> str:
-  """Which experiment wrote a results folder.
-
-  Args:
-    folder: The folder of a finished run.
-
-  Returns:
-    Its name, as in its summary.
+  """Which experiment wrote a results folder, as its summary says.
 
   Raises:
     InputError: Not a results folder, not finished, or a damaged summary.

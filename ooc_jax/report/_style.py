@@ -197,6 +197,7 @@ def _measurer(size: float | int) -> tuple[TextToPath, FontProperties]:
   return TextToPath(), FontProperties(family=['DejaVu Sans'], size=size)
 
 
+@functools.lru_cache(4096)
 def text_width(text: str, size: float | int) -> float:
   """Points that `figure_text` takes at a size, also in points.
 

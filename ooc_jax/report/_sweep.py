@@ -1,6 +1,6 @@
 """The shares of features under every rule and threshold that was tried."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 import dataclasses
 import math
 import os
@@ -10,7 +10,11 @@ import matplotlib
 from matplotlib import cm
 from matplotlib import colors
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure as MplFigure
+from matplotlib.font_manager import FontProperties
+from matplotlib.path import Path
+from matplotlib.textpath import TextPath
 import numpy as np
 
 from ooc_jax import measures
@@ -28,12 +32,13 @@ from ooc_jax.results import tables
 _RULES = ('any', 'majority', 'all')
 _KINDS = ('null', 'quantile', 'fixed')
 _ROW, _LOW_ROW = 0.155, 0.115  # Inches.
-_TALL = 9.0  # From where rows are low.
-_LEFT = 1.15
+_TALL, _LEFT = 9.0, 1.15  # From the former on rows are low.
 _CELL = 0.5  # At most.
 _TOTAL = 0.3  # At least: the last two columns have names.
+_NUMBER = 5.5  # Points.
 _GAP = 0.5  # Of a cell, between the layers and the last two columns.
 _SHADES = 'Blues'
+_Cell = tuple[float, float, str, bool]  # Place, text, whether it is light.
 _TICKS = (0, 0.01, 0.05, 0.1, 0.25, 0.5, 1)
 
 
@@ -102,18 +107,9 @@ def sweep(
     *,
     readout: str = OUTPUT,
 ) -> Sweep:
-  """Reads the sweep of a finished run of experiment 1: `OUTPUT_SWEEP`.
+  """Reads the sweep of a run of experiment 1; the rest as `depth_curve`.
 
-  Args:
-    folder: A results folder.
-    label: See `depth_curve`.
-    readout: See `depth_curve`.
-
-  Returns:
-    The sweep: votes of the measures before single measures.
-
-  Raises:
-    InputError: Not a results folder, or no sweep in it, or a damaged one.
+  Votes of the measures stand before single measures.
   """
 
   def decision(row: Mapping[str, Any]) -> Decision:
@@ -133,18 +129,9 @@ def sweep(
 def participation_sweep(
     folder: str | os.PathLike[str], context: str, label: str | None = None
 ) -> Sweep:
-  """Reads the sweep of a finished run of experiment 2: `ATTENTION_SWEEP`.
+  """Reads the sweep of one context of a run of experiment 2, as `sweep`.
 
-  Args:
-    folder: A results folder.
-    context: One of `measures.CONTEXTS`.
-    label: The name of the run.
-
-  Returns:
-    The sweep; the rule of a decision says in how many heads.
-
-  Raises:
-    InputError: Not a results folder, or no sweep in it, or a damaged one.
+  The rule of a decision says in how many heads a feature participates.
   """
 
   def decision(row: Mapping[str, Any]) -> Decision:
@@ -256,14 +243,8 @@ def sweep_figure(
   Two more columns give the share of all layers together and that of random
   directions. Shades follow the root of the share, so that 1% differs from
   none; numbers are in per cent, where they fit. A triangle marks the decision
-  of the run.
-
-  Args:
-    sweep: Of one run.
-    subject: What the share is of.
-
-  Returns:
-    A figure of at most 7.2 inches, as high as the decisions ask for.
+  of the run. The figure is at most 7.2 inches wide, and as high as the
+  decisions ask for.
   """
   groups: dict[str, list[int]] = {}
   for i, decision in enumerate(sweep.decisions):
@@ -280,7 +261,8 @@ def sweep_figure(
   with _style.new_figure(width, 1.35 + row * lines) as figure:
     axes = figure.add_subplot()
     norm = colors.PowerNorm(0.5, vmin=0, vmax=1)
-    ticks, names = [], []
+    ticks, names, cells = [], [], []
+    digits = 1 if cell > 0.33 else 0
     y = 0.0
     for title, rows in groups.items():
       axes.text(0, y + 0.55, title, fontsize=48 * row, color=INK, va='center')
@@ -300,7 +282,7 @@ def sweep_figure(
             linewidth=0.4,
             gid=kind,
         )
-        _annotate(axes, (x, y + 1), step, values, cell)
+        cells += _cells((x, y + 1), step, values, digits)
       ticks += (edges[:-1] + 0.5).tolist()
       names += [
           ('▸ ' if i == sweep.used else '') + _row_name(sweep.decisions[i])
@@ -308,6 +290,9 @@ def sweep_figure(
       ]
       y += 1 + len(rows)
     axes.set_yticks(ticks, names)
+    # Where all have room for three digits or '12.3', of 0.64 em each.
+    if cell >= 3 * 0.64 * _NUMBER / 72:
+      _annotate(axes, cells, _NUMBER)
     # Not every layer's name where there are many.
     shown = range(0, columns, -(-columns // 32))
     axes.set_xticks(
@@ -363,58 +348,41 @@ def _row_name(decision: Decision) -> str:
   return _style.short(decision.kind + level, 24)
 
 
-def _annotate(
-    axes: Axes,
-    corner: tuple[float, float],
-    step: float,
-    values: np.ndarray,
-    cell: float,
-) -> None:
-  """Per cents in cells `step` wide, if all have room for them."""
-  size = 5.5
-  digits = 1 if cell > 0.33 else 0
-  # Three digits or '12.3', of 0.64 em each.
-  if cell < 3 * 0.64 * size / 72:
-    return
+def _annotate(axes: Axes, cells: Iterable[_Cell], size: float) -> None:
+  """Draws each character at all its places at once: texts take a second."""
+  places: dict[tuple[str, float, bool], list[tuple[float, float]]] = {}
+  for x, y, text, light in cells:
+    left = -_style.text_width(text, size) / 2
+    for character in text:
+      places.setdefault((character, left, light), []).append((x, y))
+      left += _style.text_width(character, size)
+  font = FontProperties(family=['DejaVu Sans'], size=size)
+  for (character, left, light), offsets in places.items():
+    glyph = TextPath((left, -0.365 * size), character, prop=font)
+    axes.add_collection(
+        PathCollection(
+            [Path(glyph.vertices / 72, glyph.codes)],
+            offsets=offsets,
+            offset_transform=axes.transData,
+            transform=axes.figure.dpi_scale_trans,
+            facecolor=INK if light else 'white',
+            linewidth=0,
+            gid=f'character {character}',
+        ),
+        autolim=False,
+    ).set_in_layout(False)
+
+
+def _cells(
+    corner: tuple[float, float], step: float, values: np.ndarray, digits: int
+) -> Iterator[_Cell]:
+  """Per cents, dark on light shades, of cells `step` wide from a corner."""
   shades = matplotlib.colormaps[_SHADES](np.sqrt(np.clip(values, 0, 1)))
   light = shades[..., :3] @ [0.2126, 0.7152, 0.0722] > 0.5
   x, y = corner
   for i, j in zip(*np.nonzero(~np.isnan(values)), strict=True):
-    axes.text(
-        x + step * (j + 0.5),
-        y + i + 0.53,
-        f'{100 * values[i, j]:.{digits}f}',
-        fontsize=size,
-        ha='center',
-        va='center',
-        color=INK if light[i, j] else 'white',
-        in_layout=False,
-        parse_math=False,
-    )
-
-
-def sweep_rows(sweep: Sweep) -> list[list[str]]:
-  """The sweep as a table of text, its first row the names of the columns.
-
-  Args:
-    sweep: Of one run.
-
-  Returns:
-    Rows for `markdown_table` or `csv_table`; shares from 0 to 1, '' where there
-    is none.
-  """
-  names = ['rule', 'measure', 'kind', 'level']
-  rows = [[*names, *map(str, sweep.layers), 'all', 'null']]
-  for i, d in enumerate(sweep.decisions):
-    values = [*sweep.share[i], sweep.whole[i], sweep.null[i]]
-    rows.append([
-        d.rule,
-        d.measure,
-        d.kind,
-        '' if d.level is None else f'{d.level:g}',
-        *('' if math.isnan(x) else f'{x:.4f}' for x in values),
-    ])
-  return rows
+    text = f'{100 * values[i, j]:.{digits}f}'
+    yield x + step * (j + 0.5), y + i + 0.53, text, bool(light[i, j])
 
 
 OUTPUT_SWEEP = Figure(

@@ -44,12 +44,8 @@ STATISTIC = {
     'key_pre': 'key_max',
     'key_post': 'largest_received',
 }
-DIRECTIONS_NAME = 'directions'
 LABELS_NAME = 'labels'
-SWEEP_NAME = 'sweep'
 HEADS_NAME = 'heads'
-PARTICIPATION_NAME = 'participation'
-SHAPES_NAME = 'shapes'
 POPULATIONS_NAME = 'populations'
 EFFECTS_NAME = 'effects'
 
@@ -70,7 +66,7 @@ def name_of(stem: str, readout: str) -> str:
 def directions_name(layer: int) -> str:
   """Of the random directions of a layer, or of `ALL_LAYERS`."""
   end = '' if layer == ALL_LAYERS else f'_{layer:02d}'
-  return f'{DIRECTIONS_NAME}{end}'
+  return f'directions{end}'
 
 
 def heads_name(layer: int) -> str:
@@ -174,9 +170,7 @@ def _readout_columns() -> tuple[Column, ...]:
 
 
 def _by_readout(
-    first: Sequence[Column],
-    own: Sequence[Column],
-    readouts: Iterable[str],
+    first: Sequence[Column], own: Sequence[Column], readouts: Iterable[str]
 ) -> tuple[Column, ...]:
   return (
       *first,
@@ -196,12 +190,7 @@ def output_features(readouts: Iterable[str] = READOUTS) -> TableSchema:
 
 def labels(readouts: Iterable[str] = READOUTS) -> TableSchema:
   """A row a feature of every layer, with the labels of these readouts."""
-  passed = {
-      f'{measure.name}_passes': (
-          f'whether {measure.name} alone calls it coherent'
-      )
-      for measure in measures.MEASURES
-  }
+  passed = {f'{x.name}_passes': 'this alone' for x in measures.MEASURES}
   own = (
       *_columns(_BOOL, semantic='by the rule of the run', **passed),
       *_columns(
@@ -236,16 +225,14 @@ OUTPUT_SWEEP = TableSchema((
     ),
 ))
 
-_SCORES = {
-    'max': 'largest score',
-    'mean': 'mean score',
-    'std': 'standard deviation of the scores',
-}
-
 
 def _role_columns(role: str) -> tuple[Column, ...]:
   where = f'as a {role}, of each head'
-  scores = {f'{role}_{x}': f'{where}: {text}' for x, text in _SCORES.items()}
+  scores = {
+      f'{role}_max': f'{where}: largest score',
+      f'{role}_mean': f'{where}: mean score',
+      f'{role}_std': f'{where}: standard deviation of the scores',
+  }
   best = f'as a {role}, {{k}} best partners of each head, head after head'
   return (
       *_columns(_SINGLE, 'N F', **scores),

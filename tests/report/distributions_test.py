@@ -182,7 +182,7 @@ class DistributionFigureTest(parameterized.TestCase):
       figure = report.distribution_figure(
           report.MeasureDistributions(label='m' * 99, layers=layers)
       )
-      written.saved(figure, 'png')
+      figure.draw_without_rendering()
       axes = figure.axes[0]
       boxes = [x.get_window_extent() for x in axes.get_yticklabels()]
       for below, above in zip(boxes, boxes[1:], strict=False):

@@ -1,6 +1,10 @@
 """Small results folders as an experiment writes them, with known numbers."""
 
+import functools
+import json
 import math
+import pathlib
+import shutil
 import tempfile
 
 import numpy as np
@@ -39,6 +43,7 @@ HOSTILE = (
     '%#&{}~^',
     '\ufffd',
 )
+_KEPT: list[tempfile.TemporaryDirectory] = []
 SHAPE = {'name': 'inverted U', 'p_value': 0.0123, 'turning_point': 2.5}
 
 
@@ -98,8 +103,23 @@ def sweep_table() -> pa.Table:
   return pa.table(dict(zip(names, columns, strict=True)))
 
 
-def write_run(
-    path,
+def write_run(path, **kwargs) -> None:
+  """Writes a finished run of experiment 1; `kwargs` as of `_write_run`."""
+  shutil.copytree(_written(json.dumps(kwargs, sort_keys=True)), path)
+
+
+@functools.cache
+def _written(kwargs: str) -> pathlib.Path:
+  """The same run, written once a session: each file is synced to the disk."""
+  folder = tempfile.TemporaryDirectory()
+  _KEPT.append(folder)  # Until the session ends.
+  path = pathlib.Path(folder.name) / 'run'
+  _write_run(path, **json.loads(kwargs))
+  return path
+
+
+def _write_run(
+    path: pathlib.Path,
     *,
     null: bool = True,
     settings: dict | None = None,
@@ -107,7 +127,7 @@ def write_run(
     summary: dict | None = None,
     side: str | None = None,
 ) -> None:
-  """Writes a finished run of experiment 1.
+  """Writes it.
 
   Args:
     path: The folder.

@@ -57,6 +57,7 @@ def write(path, model='m', sign=-1, labels=None):
         'experiment': 'semantic_attention',
         'layers': list(LAYERS),
         'num_layers': 6,
+        'contexts': {'output': {}},
         'statements': {
             'inverse': {
                 'readings': {'courses': {'tests': tests, 'verdict': verdict}}
