@@ -64,7 +64,11 @@ def layer_inputs(
       none at all, or two are at the input of one layer.
   """
   if given is None:
-    inputs = _named(config, num_layers)
+    inputs = {
+        layer: functools.partial(_load, config, layer)
+        for layer in range(num_layers)
+        if _has_dictionary(config, layer)
+    }
   else:
     inputs = _given(given, num_layers)
   if config.layers != 'all':
@@ -97,10 +101,11 @@ def _given(given: Mapping[int, Dictionary], num_layers: int) -> dict[int, Load]:
   inputs: dict[int, Load] = {}
   for number, dictionary in sorted(given.items()):
     site = dictionary.site
-    if site.hook == _EMBEDDING:
-      layer = max(number, 0)
-    else:
-      layer = circuits.attention_layer(site)
+    layer = (
+        max(number, 0)
+        if site.hook == _EMBEDDING
+        else circuits.attention_layer(site)
+    )
     if layer is None:
       raise InputError(
           f'{dictionary.name} is at {site.hook} of layer {site.layer}, which'
@@ -112,20 +117,11 @@ def _given(given: Mapping[int, Dictionary], num_layers: int) -> dict[int, Load]:
           ' dictionaries= is; leave one of them out.'
       )
     if layer < num_layers:  # What the last layer writes, no attention reads.
-      inputs[layer] = functools.partial(_at_input, dictionary, number, layer)
+      found = LayerInput(
+          _before_first(dictionary, layer), number if number >= 0 else None
+      )
+      inputs[layer] = lambda model, mesh, found=found: found
   return dict(sorted(inputs.items()))
-
-
-def _at_input(
-    dictionary: Dictionary,
-    number: int,
-    layer: int,
-    model: Model,
-    mesh: Mesh | None,
-) -> LayerInput:
-  del model, mesh  # It is there already.
-  origin = number if number >= 0 else None
-  return LayerInput(_before_first(dictionary, layer), origin)
 
 
 def _before_first(dictionary: Dictionary, layer: int) -> Dictionary:
@@ -140,44 +136,20 @@ def _before_first(dictionary: Dictionary, layer: int) -> Dictionary:
   )
 
 
-def _named(config: AttentionParticipation, num_layers: int) -> dict[int, Load]:
-  return {
-      layer: functools.partial(load_input, config, layer)
-      for layer in range(num_layers)
-      if _has_dictionary(config, layer)
-  }
-
-
-def load_input(
-    config: AttentionParticipation,
-    layer: int,
-    model: Model,
-    mesh: Mesh | None = None,
+def _load(
+    config: AttentionParticipation, layer: int, model: Model, mesh: Mesh | None
 ) -> LayerInput:
-  """Loads the dictionary that a run's settings name for a layer's input.
+  """Loads the dictionary that the settings name for a layer's input.
 
-  'tokens' and 'random' are at every layer. Of the others it is that of the
-  layer before (`resid_post`, or what its MLP or attention wrote), or of the
-  layer itself where it is of `resid_pre`. At layer 0 it is `first`: with
-  'auto' the id 'embedding' of a release whose ids are 'layer_{layer}'.
-
-  Args:
-    config: The settings.
-    layer: From 0.
-    model: With what the dictionary needs.
-    mesh: Spreads the features.
-
-  Raises:
-    InputError: As `load_dictionary`.
+  That of the layer before, or of the layer itself where it is of `resid_pre`.
+  At layer 0 it is `first`: with 'auto' the id 'embedding' of a release whose
+  ids are 'layer_{layer}'.
   """
   source, number = _source(config, layer)
 
   def load(number: int) -> Dictionary:
     return dictionaries.load_dictionary(
-        source,
-        model=model,
-        layer=number,
-        mesh=mesh,
+        source, model=model, layer=number, mesh=mesh
     )
 
   dictionary = load(number)
