@@ -63,40 +63,43 @@ class ConvertSettings:
   )
   list: bool = setting(
       False,
-      help='Print the models and dictionaries that have names, and end.',
+      help=(
+          'Print the models and dictionaries that have names, by model, and'
+          ' end; with --model, what is of it.'
+      ),
   )
 
 
-def listing(words: str) -> list[str]:
-  """A table of the models and releases whose line holds all of `words`."""
-  models = [
+def listing(words: str, model: str | None = None) -> list[str]:
+  """Models and releases whose line holds all of `words`, by model.
+
+  Args:
+    words: Or an id or the address of its page.
+    model: A name of the registry or a hub id: only what is of it.
+
+  Raises:
+    InputError: There is none.
+  """
+  rows = [
       (name, entry.repo or 'comes with ooc_jax')
       for name, entry in MODELS.items()
+      if model is None and _holds((name, entry.repo or ''), words)
   ]
-  releases = dictionaries.list_dictionaries()
-  suites = [
-      (release.name, release.model, _layers(release), str(len(release.entries)))
-      for release in releases
-  ]
-  lines = []
-  for head, rows in (
-      (('MODEL', 'REPOSITORY'), models),
-      (('RELEASE OF DICTIONARIES', 'MODEL', 'LAYERS', 'IDS'), suites),
-  ):
-    rows = [row for row in rows if _holds(row, words)]
-    if not rows:
-      continue
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    lines += [''] if lines else []
-    for row in (head, *rows):
-      cells = [x.ljust(n) for x, n in zip(row, widths, strict=True)]
-      lines.append('  '.join(cells).rstrip())
-  chosen = [r for r in releases if words and _holds((r.name,), words)]
-  if len(chosen) == 1:
-    lines += ['', *(f'{chosen[0].name}/{name}' for name in chosen[0].entries)]
+  lines: list[str] = []
+  if rows:
+    rows = [('MODEL', 'REPOSITORY'), *rows]
+    width = max(len(name) for name, _ in rows)
+    lines = [f'{name.ljust(width)}  {repo}' for name, repo in rows]
+  of = model
+  if model in MODELS:
+    of = MODELS[model].repo or model
+  releases = dictionaries.listing(words, of)
+  lines += [*([''] if lines and releases else []), *releases]
   if not lines:
+    of_model = f' of {model}' if model else ''
     raise InputError(
-        f'Nothing in the list holds {words!r}; give fewer words, or none.'
+        f'Nothing in the list{of_model} holds {words!r}; give fewer words, or'
+        ' none.'
     )
   return lines
 
@@ -104,13 +107,6 @@ def listing(words: str) -> list[str]:
 def _holds(row: tuple[str, ...], words: str) -> bool:
   text = ' '.join(row).lower()
   return all(word in text for word in words.lower().split())
-
-
-def _layers(release: dictionaries.Release) -> str:
-  layers = sorted({entry.site.layer for entry in release.entries.values()})
-  if layers == list(range(layers[0], layers[-1] + 1)):
-    return f'{layers[0]}-{layers[-1]}'
-  return ','.join(map(str, layers))
 
 
 def _convert(given: Given) -> pathlib.Path:
@@ -147,7 +143,7 @@ def _main(given: Given) -> None:
   # Orbax tells of every folder that it makes.
   logging.set_verbosity(logging.WARNING)
   if given['list']:
-    print('\n'.join(listing(' '.join(given.words))))
+    print('\n'.join(listing(' '.join(given.words), given['model'])))
     return
   if given.words:
     raise InputError(
@@ -169,7 +165,8 @@ COMMAND = Command(
         'Converts a model or a dictionary to Orbax, or back to safetensors.'
         '\n\nEvery bit is kept unless --dtype says otherwise. A small group of'
         '\nparameters is in memory at a time, never the model. --list WORDS'
-        '\nprints the names that hold them.'
+        '\nprints the names that hold them, or what a pasted id or address of'
+        '\nNeuronpedia means; --list --model=NAME, what is of that model.'
     ),
     settings={'convert_weights': ConvertSettings},
     main=_main,

@@ -16,6 +16,7 @@ from ooc_jax.dictionaries._dictionary import HOOKS
 from ooc_jax.dictionaries._dictionary import Dictionary
 from ooc_jax.dictionaries._dictionary import DictionarySite
 from ooc_jax.dictionaries._from_arrays import from_arrays
+from ooc_jax.dictionaries._listing import listing
 from ooc_jax.dictionaries._load import load_dictionary
 from ooc_jax.dictionaries._registry import DictionaryPlan
 from ooc_jax.dictionaries._registry import list_dictionaries
@@ -37,6 +38,7 @@ __all__ = (
     'Release',
     'from_arrays',
     'list_dictionaries',
+    'listing',
     'load_dictionary',
     'mlp_dictionary',
     'model_parts',

@@ -29,7 +29,12 @@ _READS: Mapping[str, str] = {
     Site.MLP_OUT: 'elsewhere',
 }
 HOOKS = tuple(map(str, _READS))
-_WRITES_ELSEWHERE = (Site.MLP_IN, Site.MLP_NEURON, Site.ATTN_Z)
+# Where what is read at a site is written, if not there.
+_WRITES = {
+    Site.MLP_IN: Site.MLP_OUT,
+    Site.MLP_NEURON: Site.MLP_OUT,
+    Site.ATTN_Z: Site.ATTN_OUT,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,13 +54,31 @@ class DictionarySite:
       Gemma after the post-norm.
     attn_z: reads the heads' outputs [N·H] before W_O; writes after it.
 
+  A transcoder may read the stream itself and write what the MLP adds, and a
+  cross-layer transcoder writes to later layers than the one it reads.
+
   Attributes:
-    layer: Of the model, from 0.
-    hook: A `ooc_jax.Site`, or its name.
+    layer: Of the model, from 0; where it reads.
+    hook: A `ooc_jax.Site`, or its name; where it reads.
+    out_hook: Where it writes; None is where what `hook` reads is written.
+    out_layer: Layer that it writes to; None is `layer`.
   """
 
   layer: int
   hook: str
+  out_hook: str | None = None
+  out_layer: int | None = None
+
+  @property
+  def reads(self) -> tuple[Site, int]:
+    """Site and layer of what the encoder reads."""
+    return Site(self.hook), self.layer
+
+  @property
+  def writes(self) -> tuple[Site, int]:
+    """Site and layer of what the decoder writes."""
+    hook = self.out_hook or _WRITES.get(Site(self.hook), self.hook)
+    return Site(hook), self.layer if self.out_layer is None else self.out_layer
 
   @property
   def tap(self) -> tuple[Site, int]:
@@ -66,13 +89,13 @@ class DictionarySite:
     """
     if self.hook == Site.EMBEDDING:
       return Site.RESID_PRE, 0
-    if self.hook in _WRITES_ELSEWHERE:
+    if self.reads != self.writes:
       raise InputError(
           f'A dictionary of the hook {self.hook!r} reads at one place and'
           ' writes at another; choose one of'
-          f' {", ".join(x for x in HOOKS if x not in _WRITES_ELSEWHERE)}.'
+          f' {", ".join(x for x in HOOKS if x not in _WRITES)}.'
       )
-    return Site(self.hook), self.layer
+    return self.reads
 
   @property
   def reads_stream(self) -> bool:
@@ -143,6 +166,8 @@ class Dictionary:
     name: For results and figures.
     top_k: Of the features over their threshold only the k largest fire, or
       None.
+    no_encoder: Why there is no encoder, where the files have one that has no
+      form out of context; or None.
     files: Paths of the files that were read, for provenance.
   """
 
@@ -155,6 +180,7 @@ class Dictionary:
   site: DictionarySite = flax.struct.field(pytree_node=False)
   name: str = flax.struct.field(pytree_node=False)
   top_k: int | None = flax.struct.field(pytree_node=False, default=None)
+  no_encoder: str | None = flax.struct.field(pytree_node=False, default=None)
   files: tuple[str, ...] = flax.struct.field(pytree_node=False, default=())
 
   @property
@@ -183,6 +209,11 @@ class Dictionary:
       )
 
   def _check_encoder(self) -> None:
+    if self.encoder is None and self.no_encoder is not None:
+      raise InputError(
+          f'{self.name} is read without its encoder: {self.no_encoder}; read'
+          ' its decoder (output_lens, attention_statistics).'
+      )
     if self.encoder is None:
       raise InputError(
           f'{self.name} has no encoder, so what its features read is not'

@@ -22,21 +22,25 @@ from ooc_jax.dictionaries._locations import PICKLES
 from ooc_jax.dictionaries._locations import HubLocation
 from ooc_jax.dictionaries._locations import LocalLocation
 from ooc_jax.dictionaries._registry import BUILTIN
+from ooc_jax.dictionaries._registry import check_loads
 from ooc_jax.dictionaries._registry import find_entry
 from ooc_jax.dictionaries._registry import list_dictionaries
+from ooc_jax.dictionaries._registry import pasted_name
 from ooc_jax.dictionaries._to_device import checked_dtype
 from ooc_jax.dictionaries._to_device import to_device
 from ooc_jax.dictionaries._to_stream import to_stream
 from ooc_jax.dictionaries.formats import FORMATS
+from ooc_jax.dictionaries.formats import LISTED_FORMATS
+from ooc_jax.dictionaries.formats import Format
 from ooc_jax.dictionaries.formats import LoadHints
 from ooc_jax.dictionaries.formats import RawDictionary
 from ooc_jax.dictionaries.formats import read_dictionary
 from ooc_jax.model import Model
 
 _PACKAGE = pathlib.Path(__file__).resolve().parent.parent
-_FILES = ('.npz', '.safetensors', *PICKLES)
+_FILES = ('.npz', '.safetensors', '.pt', '.pth', *PICKLES)
 _HUB_ID = re.compile(r'[A-Za-z0-9][\w.-]*/[\w.-]+')
-_OPTIONS = {option.name: option for f in FORMATS for option in f.options}
+_OPTIONS = {option.name: option for f in LISTED_FORMATS for option in f.options}
 _P = TypeVar('_P', bound=pathlib.PurePath)
 
 
@@ -49,6 +53,7 @@ def load_dictionary(
     mesh: Mesh | None = None,
     revision: str | None = None,
     hook: str | None = None,
+    nan_rows: str | None = None,
     **options: Any,
 ) -> Dictionary:
   """Loads the directions to explain.
@@ -70,6 +75,8 @@ def load_dictionary(
     revision: Branch, tag or commit of a hub repository.
     hook: One of `HOOKS`, for a file that does not say it; such a file is
       otherwise taken to be of 'resid_post'.
+    nan_rows: 'dead' goes on where latents are not finite, as some are that died
+      in training: they neither read, write nor fire. None refuses them.
     **options: Choices between readings of a format: see `Format.options`.
       `sparsity_include_decoder_norm` of Llama Scope is one.
 
@@ -83,13 +90,31 @@ def load_dictionary(
   """
   checked_dtype(dtype)
   _check_options(options)
+  if nan_rows not in (None, 'dead'):
+    raise InputError(f"nan_rows={nan_rows!r} must be None or 'dead'.")
   number, hook = checked_layer(layer), checked_hook(hook)
   name = _filled(os.fspath(source), number)
+  if (name_of_page := pasted_name(name)) is not None:
+    raise InputError(
+        f'{printable(name, 200)} is a web address; give'
+        f' {printable(repr(name_of_page), 200)}'
+        if name_of_page
+        else (
+            f'{printable(name, 200)} is a web address; give the id, file or'
+            ' folder that it shows.'
+        )
+    )
   if name in BUILTIN:
     given = {'revision': revision, 'hook': hook, **options}
     dictionary = _builtin(name, model, number, given)
   else:
-    hints = LoadHints(name, number, hook, model.config if model else None)
+    hints = LoadHints(
+        name,
+        number,
+        hook,
+        model.config if model else None,
+        nan_rows=nan_rows,
+    )
     name, raw = _read(name, hints, revision, options)
     dictionary = to_stream(raw, name, model)
   return to_device(dictionary, dtype, mesh)
@@ -130,7 +155,8 @@ def _read(
     options: Mapping[str, Any],
 ) -> tuple[str, RawDictionary]:
   """The full name, and what its files hold."""
-  formats, file = FORMATS, None
+  formats: tuple[Format, ...] = FORMATS
+  file: str | None = None
   if (path := _existing(name)) is not None:
     _no_revision(name, revision)
     path = path.absolute()
@@ -141,10 +167,15 @@ def _read(
   ):
     raise InputError(f'{printable(name, 200)} does not exist; check the path.')
   elif named := find_entry(name, hints.layer):
-    name, entry, formats = named.name, named.entry, (named.format,)
-    site = hints.site(entry.site.layer, entry.site.hook, name)
-    # What the release says is then compared with the files.
-    hints = dataclasses.replace(hints, layer=site.layer, hook=site.hook)
+    name, entry, formats = named.name, named.entry, (check_loads(named),)
+    file = entry.file
+    if entry.site is not None:
+      site = hints.site(entry.site.layer, entry.site.hook, name)
+      # What the release says is then compared with the files.
+      hints = dataclasses.replace(hints, layer=site.layer, hook=site.hook)
+    hints = dataclasses.replace(
+        hints, scale=entry.scale, normalize=entry.normalize
+    )
     if named.release.repo is None:
       _no_revision(name, revision)
       location = LocalLocation(_PACKAGE / entry.folder)

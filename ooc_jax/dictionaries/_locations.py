@@ -10,7 +10,7 @@ from ooc_jax._text import printable
 from ooc_jax.checkpoints import MissingFile
 from ooc_jax.checkpoints import fetch_file
 
-PICKLES = ('.pt', '.pth', '.bin', '.pkl', '.pickle', '.ckpt', '.joblib')
+PICKLES = ('.bin', '.pkl', '.pickle', '.ckpt', '.joblib')
 
 
 @runtime_checkable
@@ -30,7 +30,7 @@ class Location(Protocol):
     ...
 
   def names(self) -> list[str]:
-    """What is in the folder, where that can be told."""
+    """The files in the folder, where that can be told."""
     ...
 
 
@@ -76,7 +76,7 @@ class LocalLocation:
     return path
 
   def names(self) -> list[str]:
-    return sorted(p.name for p in self._folder.iterdir())
+    return sorted(p.name for p in self._folder.iterdir() if p.is_file())
 
 
 class HubLocation:
@@ -141,8 +141,7 @@ def _is_inside(path: pathlib.Path, folder: pathlib.Path) -> bool:
   real, root = path.resolve(), folder.resolve()
   if real.is_relative_to(root):
     return True
-  return any(
-      parent.name == 'snapshots'
-      and real.is_relative_to(parent.parent / 'blobs')
-      for parent in (root, *root.parents)
-  )
+  # A blob of the hub's cache, which a folder of links may lead to from
+  # anywhere: it has no name of its own, and snapshots beside it.
+  blobs = real.parent
+  return blobs.name == 'blobs' and (blobs.parent / 'snapshots').is_dir()

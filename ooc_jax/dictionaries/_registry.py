@@ -5,9 +5,9 @@ Any hub id, folder or file works without an entry here.
 
 import dataclasses
 import difflib
-import functools
 import os
 import pathlib
+import re
 
 from ooc_jax._errors import InputError
 from ooc_jax._text import printable
@@ -15,6 +15,8 @@ from ooc_jax.checkpoints import MissingFile
 from ooc_jax.checkpoints import PlannedFile
 from ooc_jax.checkpoints import plan_file
 from ooc_jax.dictionaries._builtin import RANDOM_SIZE
+from ooc_jax.dictionaries._releases import neuronpedia_ids
+from ooc_jax.dictionaries._releases import releases
 from ooc_jax.dictionaries.formats import FORMATS
 from ooc_jax.dictionaries.formats import OWN
 from ooc_jax.dictionaries.formats import Entry
@@ -35,13 +37,13 @@ class Named:
 
   Attributes:
     name: 'release/id'.
-    format: Of its files.
+    format: Of its files; None where they are of none here.
     release: That it is in.
     entry: Where it is.
   """
 
   name: str
-  format: Format
+  format: Format | None
   release: Release
   entry: Entry
 
@@ -59,20 +61,13 @@ class DictionaryPlan:
   size: int
 
 
-@functools.cache
-def _releases() -> dict[str, tuple[Format, Release]]:
-  found = [(f, release) for f in FORMATS for release in f.releases()]
-  found.sort(key=lambda x: x[1].repo is not None)  # What is here comes first.
-  return {release.name: (f, release) for f, release in found}
-
-
 def list_dictionaries() -> tuple[Release, ...]:
   """Every release that has a name here, with the ids in it.
 
   `load_dictionary(f'{release.name}/{id}')` loads one of them; any other hub
   id, folder or file works too.
   """
-  return tuple(release for _, release in _releases().values())
+  return tuple(release for _, release in releases().values())
 
 
 def find_entry(source: str, layer: int | None) -> Named | None:
@@ -87,7 +82,7 @@ def find_entry(source: str, layer: int | None) -> Named | None:
     InputError: The release or the id is unknown; the nearest is suggested.
   """
   first, _, rest = _resolved(source).partition('/')
-  known = _releases()
+  known = releases()
   if first not in known:
     close = difflib.get_close_matches(first, known, n=1, cutoff=0.8)
     if close:
@@ -121,10 +116,13 @@ def model_parts(source: str | os.PathLike[str]) -> tuple[str, ...]:
     return BUILTIN[name]
   if _is_own(name):
     return ()
-  release = _releases().get(_resolved(name).partition('/')[0])
+  release = releases().get(_resolved(name).partition('/')[0])
   if release is None:
     return _PARTS['attn_z']
-  hooks = {entry.site.hook for entry in release[1].entries.values()}
+  sites = {entry.site for entry in release[1].entries.values()}
+  if None in sites:
+    return _PARTS['attn_z']
+  hooks = {site.hook for site in sites if site is not None}
   return tuple({p: 0 for hook in sorted(hooks) for p in _PARTS.get(hook, ())})
 
 
@@ -156,36 +154,93 @@ def plan_dictionary(
         f'dictionary={source!r} is no release that is listed, so its size is'
         ' not known before it is read; leave --dry_run out.'
     )
+  entry, f = named.entry, check_loads(named)
+  if entry.size is None:
+    raise InputError(
+        f'{named.name}: how many features it has is not known before it is'
+        ' read; leave --dry_run out.'
+    )
   files: tuple[PlannedFile, ...] = ()
-  repo, folder = named.release.repo, named.entry.folder
+  repo, folder = named.release.repo, entry.folder
   if repo is not None:
+    inside = f'{folder}/' if folder else ''
     try:
-      weights = f'{folder}/{named.format.weights}'
-      files = (plan_file(repo, weights, revision),)
+      weights = entry.file or f.weights[0]
+      files = (plan_file(repo, f'{inside}{weights}', revision),)
     except MissingFile:
       raise InputError(f'{repo} has no weights in {folder}.') from None
-  return DictionaryPlan(files, named.entry.size)
+  return DictionaryPlan(files, entry.size)
+
+
+def check_loads(named: Named) -> Format:
+  """The format of a dictionary of the list.
+
+  Raises:
+    InputError: It does not load; why not.
+  """
+  if named.format is None or named.entry.refusal:
+    raise InputError(
+        f'{named.name} does not load: {named.entry.refusal}; take another'
+        ' release of the model (convert_weights.py --list).'
+    )
+  return named.format
+
+
+def pasted_name(source: str) -> str | None:
+  """What to give in place of a web address, or None if it is none.
+
+  A page of Neuronpedia says the dictionary by its first two parts; one of the
+  hub a repository and a path in it, behind a word and a revision.
+  """
+  match = re.fullmatch(
+      r'(?:https?://)?(?:www\.)?(neuronpedia\.org|huggingface\.co|hf\.co)/(.*)',
+      source.strip(),
+  )
+  if match is None:
+    return '' if '://' in source else None
+  parts = [x for x in re.split(r'[?#]', match[2])[0].split('/') if x]
+  if match[1] == 'neuronpedia.org':
+    return '/'.join(parts[:2])
+  if parts[2:3] and parts[2] in ('tree', 'blob', 'resolve'):
+    parts[2:4] = []
+  return '/'.join(parts)
 
 
 def _is_own(path: str) -> bool:
   """Whether `path` is a folder that `save_dictionary` wrote."""
   try:
-    return (pathlib.Path(path).expanduser() / OWN.weights).is_file()
+    return (pathlib.Path(path).expanduser() / OWN.weights[0]).is_file()
   except (OSError, RuntimeError, ValueError):
     return False
 
 
 def _resolved(source: str) -> str:
   """`source`, or 'release/id' if it is somebody else's name of that."""
-  aliases = (f.alias(source) for f in FORMATS)
+  parts = source.strip('/').split('/')
+  if len(parts) == 3 and parts[2].isdigit():  # A feature of Neuronpedia.
+    parts.pop()
+  short = '/'.join(parts)
+  if (name := neuronpedia_ids().get(short)) is not None:
+    return name
+  aliases = (f.alias(short) for f in FORMATS)
   return next((name for name in aliases if name), source).strip('/')
 
 
 def _nearest(name: str, release: Release) -> str:
   """The id that looks most alike, of the same layer and width if it can."""
+  start, number = _split_number(name)
+  close = [i for i in release.entries if _split_number(i)[0] == start]
+  if close:  # 'average_l0_100' means the one whose number is the nearest.
+    return min(close, key=lambda i: abs(_split_number(i)[1] - number))
   start = name.rpartition('/')[0] + '/'
   ids = [i for i in release.entries if i.startswith(start)] or release.entries
   return difflib.get_close_matches(name, ids, n=1, cutoff=0)[0]
+
+
+def _split_number(name: str) -> tuple[str, int]:
+  """'layer_3/width_16k/average_l0_' and its number, or the name and -1."""
+  match = re.fullmatch(r'(.*_l0_)(\d{1,6})', name)
+  return (match[1], int(match[2])) if match else (name, -1)
 
 
 def _of_layer(release: Release, layer: int | None) -> str:
@@ -197,7 +252,9 @@ def _of_layer(release: Release, layer: int | None) -> str:
     )
   found = release.at_layer(layer)
   if not found:
-    layers = sorted({e.site.layer for e in release.entries.values()})
+    layers = sorted(
+        {e.site.layer for e in release.entries.values() if e.site is not None}
+    )
     raise InputError(
         f'{release.name} has nothing of layer {layer}; it has the layers'
         f' {", ".join(map(str, layers))}.'

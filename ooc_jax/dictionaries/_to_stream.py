@@ -47,7 +47,7 @@ def to_stream(raw: RawDictionary, name: str, model: Model | None) -> Dictionary:
     matrix = _from_heads(model, site.layer)
     decoder = _times(jnp.asarray(decoder), matrix)
     decoder_bias = _times(jnp.asarray(decoder_bias)[None, :], matrix)[0]
-  if raw.reads_gain:
+  if raw.reads_gain and encoder is not None:
     if model is None:
       raise InputError(
           f'{name} reads the stream after the norm before the MLP, and needs'
@@ -64,6 +64,7 @@ def to_stream(raw: RawDictionary, name: str, model: Model | None) -> Dictionary:
       site=site,
       name=name if raw.name is None else raw.name,
       top_k=raw.top_k,
+      no_encoder=raw.no_encoder,
       files=raw.files,
   )
 
@@ -101,9 +102,10 @@ def _check_fits(raw: RawDictionary, name: str, model: Model) -> None:
   """
   c, site = model.config, raw.site
   whole = f'{c.family} model of {c.num_layers} layers'
-  if site.layer >= c.num_layers:
+  layer = max(site.layer, site.writes[1])
+  if layer >= c.num_layers:
     raise InputError(
-        f'{name} is of layer {site.layer}, and the {whole} has 0 to'
+        f'{name} is of layer {layer}, and the {whole} has 0 to'
         f' {c.num_layers - 1}; give the model that it was trained on.'
     )
   stream = ('residual stream', 'is', c.embed_dim)

@@ -86,9 +86,15 @@ class CommandTest(FolderTest):
     for text in ('gemma2-9b', 'meta-llama/Llama-3.1-8B', 'llama_scope_lxr_8x',
                  'gemma-scope-2b-pt-res-canonical'):  # fmt: skip
       self.assertIn(text, done.stdout)
-    few = _convert_weights.listing('LXR 32x')
+    few = '\n'.join(_convert_weights.listing('LXR 32x'))
     self.assertIn('llama_scope_lxr_32x/l31r_32x', few)
-    self.assertNotIn('gemma', ' '.join(few))
+    self.assertNotIn('gemma', few)
+    of_model = '\n'.join(_convert_weights.listing('', 'gemma2-2b'))
+    self.assertIn('gemma-scope-2b-pt-res-canonical', of_model)
+    self.assertNotIn('llama', of_model)
+    self.assertNotIn('9b', of_model)
+    with self.assertRaisesRegex(ooc_jax.InputError, 'of gpt5 holds'):
+      _convert_weights.listing('', 'gpt5')
     with self.assertRaisesRegex(ooc_jax.InputError, 'fewer words'):
       _convert_weights.listing('gpt5')
 

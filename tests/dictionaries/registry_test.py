@@ -159,7 +159,15 @@ class NamesTest(parameterized.TestCase):
           'llama_scope_lxm_32x/l0m_32x',
           'fnlp/Llama3_1-8B-Base-LXM-32x/Llama3_1-8B-Base-L0M-32x',
       ),
-      # Ids of Neuronpedia.
+      (
+          'qwen-scope-3-8b-base-w64k-l50/layer7',
+          'Qwen/SAE-Res-Qwen3-8B-Base-W64K-L0_50/',
+      ),
+      # Ids of Neuronpedia, the last with a feature.
+      (
+          'gemma-2-2b/12-gemmascope-res-16k/4211',
+          'google/gemma-scope-2b-pt-res/layer_12/width_16k/average_l0_82',
+      ),
       (
           'gemma-2-2b/12-gemmascope-res-16k',
           'google/gemma-scope-2b-pt-res/layer_12/width_16k/average_l0_82',
@@ -247,6 +255,27 @@ class NamesTest(parameterized.TestCase):
           'gemma-scope-2b-pt-mlp-canonical/layer_3/width_16k/canonical',
           {'hook': 'resid_post'},
           "hook 'mlp_out', and 'resid_post' was asked",
+      ),
+      (
+          'gemma-scope-2b-pt-res/layer_20/width_16k/average_l0_100',
+          {},
+          "did you mean 'layer_20/width_16k/average_l0_71'",
+      ),
+      (
+          'https://www.neuronpedia.org/gemma-2-2b/12-gemmascope-res-16k/4?x=1',
+          {},
+          "web address; give 'gemma-2-2b/12-gemmascope-res-16k'",
+      ),
+      (
+          'huggingface.co/google/gemma-scope-2b-pt-res/tree/main/layer_0/x',
+          {},
+          "web address; give 'google/gemma-scope-2b-pt-res/layer_0/x'",
+      ),
+      ('https://example.com/x', {}, 'give the id, file or folder'),
+      (
+          'temporal-sae-gemma-2-2b/blocks.12.hook_resid_post',
+          {},
+          'does not load: a temporal SAE reads by attention',
       ),
       ('gemma-2-2b/26-gemmascope-res-16k', {}, 'did you mean'),
       ('gemma-2-2b/5-gemmascope-transcoder-65k', {}, 'did you mean'),
@@ -511,7 +540,7 @@ class HubTest(parameterized.TestCase):
   def test_a_pickle_on_the_hub_is_not_even_fetched(self):
     with mock.patch.object(_locations, 'fetch_file') as fetch:
       with self.assertRaisesRegex(InputError, 'pickle reader only'):
-        load_dictionary('someone/their-saes/ae.pt')
+        load_dictionary('someone/their-saes/ae.pkl')
     fetch.assert_not_called()
 
   def test_a_local_copy_has_no_revision(self):

@@ -17,20 +17,12 @@ from ooc_jax._errors import InputError
 from ooc_jax.dictionaries import Dictionary
 from ooc_jax.dictionaries import DictionarySite
 from ooc_jax.model import Model
+from ooc_jax.model import Site
 from ooc_jax.model import norm_gain
 from ooc_jax.model import parameter
 from ooc_jax.model import rope_frequencies
 
 _HIGHEST = jax.lax.Precision.HIGHEST
-# What a layer writes is in the stream that the next one reads.
-_WRITTEN_BY_LAYER = (
-    'resid_post',
-    'mlp_in',
-    'mlp_neuron',
-    'mlp_out',
-    'attn_z',
-    'attn_out',
-)
 
 
 def attention_layer(site: DictionarySite) -> int | None:
@@ -40,11 +32,10 @@ def attention_layer(site: DictionarySite) -> int | None:
   attention of layer l writes, feed l + 1. None for `embedding`, which is in
   the stream of every layer, and for `resid_mid`, which no attention reads.
   """
-  if site.hook == 'resid_pre':
-    return site.layer
-  if site.hook in _WRITTEN_BY_LAYER:
-    return site.layer + 1
-  return None
+  hook, layer = site.writes
+  if hook in (Site.EMBEDDING, Site.RESID_MID):
+    return None
+  return layer if hook == Site.RESID_PRE else layer + 1
 
 
 def check_attention_input(

@@ -20,6 +20,7 @@ import safetensors
 
 from ooc_jax._errors import InputError
 from ooc_jax._text import printable
+from ooc_jax.dictionaries.formats._torch_archive import TorchArchive
 
 _SAFETENSORS_DTYPES = ('F32', 'F16', 'BF16', 'F64')
 # Elements tested for NaN at a time: no mask as large as a decoder.
@@ -100,6 +101,15 @@ class SafetensorsArchive:
     return self._shapes
 
   def read(self, name: str) -> np.ndarray:
+    return self._read(name, lambda handle: handle.get_tensor(name))
+
+  def read_plane(self, name: str, index: int) -> np.ndarray:
+    """x[:, index] of an array of three axes, without reading all of it."""
+    return self._read(name, lambda h: h.get_slice(name)[:, index : index + 1])[
+        :, 0
+    ]
+
+  def _read(self, name: str, get: Callable[[Any], np.ndarray]) -> np.ndarray:
     if self._dtypes[name] not in _SAFETENSORS_DTYPES:
       raise InputError(
           f'{self.where}: tensor {name!r} is {printable(self._dtypes[name])},'
@@ -107,7 +117,7 @@ class SafetensorsArchive:
           ' F32.'
       )
     try:
-      return self._handle.get_tensor(name)
+      return get(self._handle)
     except (safetensors.SafetensorError, OSError, ValueError) as error:
       raise InputError(
           f'{self.where}: tensor {name!r}: {printable(str(error), 200)}.'
@@ -218,7 +228,10 @@ class NpzArchive:
 ARCHIVES: Mapping[str, Callable[[pathlib.Path], Archive]] = {
     '.npz': NpzArchive,
     '.safetensors': SafetensorsArchive,
+    '.pt': TorchArchive,
+    '.pth': TorchArchive,
 }
+_POINTER = b'version https://git-lfs'
 
 
 def open_archive(path: pathlib.Path) -> Archive:
@@ -228,8 +241,18 @@ def open_archive(path: pathlib.Path) -> Archive:
     path: Its name ends like one of `ARCHIVES`.
 
   Raises:
-    InputError: It is damaged.
+    InputError: It is damaged, or stands for a file that was not fetched.
   """
+  try:
+    with path.open('rb') as file:
+      is_pointer = file.read(len(_POINTER)) == _POINTER
+  except OSError:
+    is_pointer = False  # The archive says what is wrong.
+  if is_pointer:
+    raise InputError(
+        f'{path} is a Git LFS pointer: three lines of text in place of the'
+        ' file; fetch the file itself (git lfs pull), or download it.'
+    )
   return ARCHIVES[path.suffix.lower()](path)
 
 
@@ -281,7 +304,7 @@ def axis_sizes(
 def read_array(
     archive: Archive, name: str, *, transposed: bool = False, wide: bool = False
 ) -> np.ndarray:
-  """One array with its axes in C order, finite.
+  """One array with its axes in C order.
 
   Args:
     archive: The file.
@@ -290,21 +313,32 @@ def read_array(
     wide: Float32 whatever is stored; otherwise float16 and bfloat16 are kept.
 
   Raises:
-    InputError: It cannot be read, or holds NaN or infinity.
+    InputError: It cannot be read.
   """
   x = archive.read(name)
   if transposed:
     x = x.T
   keep = x.dtype.itemsize <= 4 and not wide
-  with np.errstate(over='ignore'):  # Refused below.
+  with np.errstate(over='ignore'):  # Refused by `Source.read`.
     x = np.require(x, x.dtype if keep else np.float32, ['C', 'W'])
+  return x
+
+
+def not_finite(x: np.ndarray, letters: str) -> list[int] | None:
+  """The latents in which an array is not finite; None where it is.
+
+  Args:
+    x: The array.
+    letters: Its axes, of which 'F' is that of the latents; without one the
+      list is empty.
+  """
   flat = x.reshape(-1)
-  if not all(
+  if all(
       np.isfinite(flat[i : i + _BLOCK]).all()
       for i in range(0, flat.size, _BLOCK)
   ):
-    raise InputError(
-        f'{archive.where}: tensor {name!r} holds NaN or infinity; download it'
-        ' again.'
-    )
-  return x
+    return None
+  if 'F' not in letters:
+    return []
+  bad = ~np.isfinite(np.moveaxis(x, letters.index('F'), 0))
+  return np.flatnonzero(bad.reshape(len(bad), -1).any(1)).tolist()

@@ -5,32 +5,23 @@ A format is described once, in a file of its own beside this one, and listed in
 list of releases, is made from the records.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 import dataclasses
 import pathlib
+import re
 from typing import Any
 
 import numpy as np
 
 from ooc_jax._errors import InputError
-from ooc_jax._text import printable
-from ooc_jax.checkpoints import read_json
 from ooc_jax.dictionaries._dictionary import DictionarySite
 from ooc_jax.dictionaries.formats._arrays import Archive
 from ooc_jax.dictionaries.formats._arrays import axis_sizes
+from ooc_jax.dictionaries.formats._arrays import not_finite
 from ooc_jax.dictionaries.formats._arrays import open_archive
 from ooc_jax.dictionaries.formats._arrays import read_array
+from ooc_jax.dictionaries.formats._settings import Settings
 from ooc_jax.model import ModelConfig
-
-_TYPE_NAMES = {
-    str: 'a text',
-    int: 'a whole number',
-    float: 'a finite number',
-    bool: 'true or false',
-    dict: 'an object',
-}
-# Far over any size; an integer of 5000 digits can neither be shown nor used.
-_MAX_NUMBER = 2**53
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,6 +39,7 @@ class RawDictionary:
     reads_gain: Whether the encoder expects its input times the gain of the
       norm before the MLP.
     in_stream: Whether it has been mapped to the residual stream already.
+    no_encoder: Why there is no encoder, where there is none.
     name: That it was saved under; None takes the name it is loaded by.
     files: Paths that were read.
   """
@@ -61,6 +53,7 @@ class RawDictionary:
   top_k: int | None = None
   reads_gain: bool = False
   in_stream: bool = False
+  no_encoder: str | None = None
   name: str | None = None
   files: tuple[str, ...] = ()
 
@@ -74,12 +67,19 @@ class LoadHints:
     layer: Or None.
     hook: Or None.
     model_config: Of the model, or None without one.
+    scale: What activations were multiplied by in training, where the list of
+      releases says it; or None.
+    normalize: How else they were normed, where the list says it; or None.
+    nan_rows: 'dead' goes on without the latents that are not finite.
   """
 
   path: str
   layer: int | None = None
   hook: str | None = None
   model_config: ModelConfig | None = None
+  scale: float | None = None
+  normalize: str | None = None
+  nan_rows: str | None = None
 
   def site(
       self, layer: int | None, hook: str | None, where: str
@@ -114,63 +114,6 @@ class LoadHints:
     return DictionarySite(layers.pop(), hooks.pop() if hooks else 'resid_post')
 
 
-class Settings:
-  """A JSON file of settings, whose values are of the type they must have.
-
-  Attributes:
-    where: Its path, for errors.
-    values: The object in it.
-  """
-
-  def __init__(self, values: Mapping[str, Any], where: str):
-    self.values, self.where = values, where
-
-  @classmethod
-  def read(cls, path: pathlib.Path) -> 'Settings':
-    """Opens a file.
-
-    Raises:
-      InputError: It is missing, or holds no JSON object.
-    """
-    return cls(read_json(path), str(path))
-
-  def __contains__(self, key: str) -> bool:
-    return key in self.values
-
-  def get(self, key: str, kind: type, default: Any = None) -> Any:
-    """The value of `key`, or `default` where it is missing or null.
-
-    Args:
-      key: In the object.
-      kind: str, int, float (which an int is too), bool or dict.
-      default: None where the key must be there.
-
-    Raises:
-      InputError: The value is of another type, not finite, or missing.
-    """
-    value: Any = self.values.get(key)
-    if value is None and default is not None:
-      return default
-    right = type(value) is kind or (kind is float and type(value) is int)
-    if right and kind in (int, float):
-      right = -_MAX_NUMBER <= value <= _MAX_NUMBER  # Not so of NaN.
-    if not right:
-      shown = 'missing' if value is None else printable(repr(value), 60)
-      raise InputError(
-          f'{self.where}: {key!r} is {shown}, and must be {_TYPE_NAMES[kind]};'
-          ' check that it is the right file.'
-      )
-    return float(value) if kind is float else value
-
-  def object(self, key: str) -> 'Settings':
-    """The settings that stand in an object inside, under `key`.
-
-    Raises:
-      InputError: It is missing, or no object.
-    """
-    return Settings(self.get(key, dict), f'{self.where}: {key}')
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source:
   """The files of one dictionary, opened, with what is known beside them.
@@ -180,12 +123,18 @@ class Source:
     config: Its settings; empty where the format has none.
     hints: What the caller knows.
     options: Values of the format's `Option`s that were given.
+    beside: Its other weights, where it has two files.
+    dead: Latents that are not finite, as they are met.
+    axes: Name of an array -> its axes, once `sizes` was asked.
   """
 
   archive: Archive
   config: Settings
   hints: LoadHints
   options: Mapping[str, Any]
+  beside: Archive | None = None
+  dead: set[int] = dataclasses.field(default_factory=set)
+  axes: dict[str, str] = dataclasses.field(default_factory=dict)
 
   @property
   def where(self) -> str:
@@ -210,6 +159,7 @@ class Source:
       InputError: The arrays do not fit each other, or the config.
     """
     sizes = axis_sizes(self.archive, axes, optional)
+    self.axes.update({**axes, **(optional or {})})
     for key, axis in (config_sizes or {}).items():
       size = self.config.get(key, int, sizes[axis])
       if size != sizes[axis]:
@@ -222,8 +172,57 @@ class Source:
   def read(
       self, name: str, *, transposed: bool = False, wide: bool = False
   ) -> np.ndarray:
-    """One array of the weights; see `read_array`."""
-    return read_array(self.archive, name, transposed=transposed, wide=wide)
+    """One array of the weights, finite; see `read_array`.
+
+    Raises:
+      InputError: It holds NaN or infinity, and not only in latents that are
+        to be taken as dead.
+    """
+    x = read_array(self.archive, name, transposed=transposed, wide=wide)
+    letters = self.axes.get(name, '')[:: -1 if transposed else 1]
+    rows = not_finite(x, letters)
+    if rows is None:
+      return x
+    where = f'{self.archive.where}: tensor {name!r} holds NaN or infinity'
+    if not rows or len(rows) == x.shape[letters.index('F')]:
+      raise InputError(f'{where}; download it again.')
+    if self.hints.nan_rows != 'dead':
+      shown = ', '.join(map(str, rows[:5])) + (', ...' if rows[5:] else '')
+      raise InputError(
+          f'{where} in {len(rows)} of {x.shape[letters.index("F")]} latents'
+          f" ({shown}); where these died in training, nan_rows='dead' goes on"
+          ' without them; otherwise download it again.'
+      )
+    x[(slice(None),) * letters.index('F') + (rows,)] = 0
+    self.dead.update(rows)
+    return x
+
+  def without_dead(self, raw: RawDictionary) -> RawDictionary:
+    """The dictionary whose dead latents neither read, write nor fire."""
+    if not self.dead:
+      return raw
+    rows = sorted(self.dead)
+    changes: dict[str, Any] = {}
+    for field, value in (
+        ('encoder', 0), ('decoder', 0), ('encoder_bias', 0),
+        ('threshold', np.inf),
+    ):  # fmt: skip
+      if (x := getattr(raw, field)) is not None:
+        changes[field] = np.array(x)
+        changes[field][rows] = value
+    return dataclasses.replace(raw, **changes)
+
+  def scale(self) -> float | None:
+    """What activations were multiplied by, as the caller or the list says.
+
+    Raises:
+      InputError: It is not above zero.
+    """
+    given = self.options.get(NORM_SCALE.name)
+    scale = self.hints.scale if given is None else given
+    if scale is not None and not 1e-9 < scale < 1e9:
+      raise InputError(f'norm_scale={scale} must be a number above zero.')
+    return scale
 
   def refuse_scaling_factor(self) -> None:
     """Refuses a factor of each feature that is not 1.
@@ -246,13 +245,25 @@ class Entry:
 
   Attributes:
     folder: Of its files, in the repository.
-    site: What it is of.
-    size: F, how many features.
+    site: What it is of; None where only the files say it.
+    size: F, how many features; None where only the files say it.
+    file: Its weights in the folder; None for the format's own name.
+    l0: How many of its features are active at once, where that is known.
+    scale: See `LoadHints`.
+    normalize: See `LoadHints`.
+    neuronpedia: Its id there.
+    refusal: Why it does not load, or None.
   """
 
   folder: str
-  site: DictionarySite
-  size: int
+  site: DictionarySite | None
+  size: int | None
+  file: str | None = None
+  l0: int | float | None = None
+  scale: float | None = None
+  normalize: str | None = None
+  neuronpedia: str | None = None
+  refusal: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -278,7 +289,9 @@ class Release:
     return [
         name
         for name, entry in self.entries.items()
-        if entry.site.layer == layer and entry.site.hook != 'embedding'
+        if entry.site is not None
+        and entry.site.layer == layer
+        and entry.site.hook != 'embedding'
     ]
 
 
@@ -297,9 +310,21 @@ class Option:
   help: str
 
 
+NORM_SCALE = Option(
+    'norm_scale',
+    float,
+    'What activations were multiplied by in training, where the files do not'
+    ' say it (SAELens: norm_scaling_factor).',
+)
+
+
 def _no_alias(name: str) -> str | None:
   del name  # Part of the signature.
   return None
+
+
+def _unlisted(release: str, name: str, path: str) -> Entry:
+  raise NotImplementedError(f'{release}/{name} ({path}) is in no list.')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -308,29 +333,47 @@ class Format:
 
   Attributes:
     name: As its users call it.
-    weights: File of the arrays, in the folder of one dictionary.
+    weights: Names that the file of the arrays may have in the folder of a
+      dictionary; '{layer}' stands for the layer, where a folder has many.
+    beside: Another file of arrays that belongs to it, or None.
     config: File of its settings there, or None if it has none.
     optional_config: Whether there are dictionaries without that file.
-    recognise: Whether arrays of these names are of this format; asked where
-      the name of the file does not say it.
+    recognise: Whether arrays of these names and shapes are of this format;
+      asked where the name of the file does not say it.
     site: Layer and hook that the files and their path name, None for what they
       do not.
     read: The dictionary, at the site that is given.
     open: Opens the file of the arrays.
     releases: Suites that are published in this format.
+    loader: What SAELens's list of releases calls this format; the ids that it
+      lists under the name are of this format.
+    locate: Where an id of that list is: (release, id, path in the repository)
+      -> `Entry`.
     alias: 'release/id' of a name that others use, Neuronpedia for one, or
       None.
     options: Choices between readings.
   """
 
   name: str
-  weights: str
+  weights: tuple[str, ...]
+  beside: str | None = None
   config: str | None = None
   optional_config: bool = False
-  recognise: Callable[[Collection[str]], bool]
+  recognise: Callable[[Mapping[str, tuple[int, ...]]], bool]
   site: Callable[[Source], tuple[int | None, str | None]]
   read: Callable[[Source, DictionarySite], RawDictionary]
   open: Callable[[pathlib.Path], Archive] = open_archive
   releases: Callable[[], Iterable[Release]] = tuple
+  loader: str | None = None
+  locate: Callable[[str, str, str], Entry] = _unlisted
   alias: Callable[[str], str | None] = _no_alias
   options: tuple[Option, ...] = ()
+
+  def layer_of(self, file: str) -> int | None:
+    """The layer that the name of a file says, as `weights` has it."""
+    for name in self.weights:
+      start, mark, end = name.partition('{layer}')
+      pattern = f'{re.escape(start)}([0-9]{{1,4}}){re.escape(end)}'
+      if mark and (match := re.fullmatch(pattern, file)):
+        return int(match[1])
+    return None

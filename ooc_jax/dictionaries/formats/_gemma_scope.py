@@ -5,9 +5,7 @@ the encoder, normalised, or subtracted. The file names no site; the path does,
 in the layout of the releases.
 """
 
-from collections.abc import Iterator
 import dataclasses
-import functools
 import math
 import re
 
@@ -17,9 +15,7 @@ from ooc_jax.dictionaries._dictionary import DictionarySite
 from ooc_jax.dictionaries.formats._format import Entry
 from ooc_jax.dictionaries.formats._format import Format
 from ooc_jax.dictionaries.formats._format import RawDictionary
-from ooc_jax.dictionaries.formats._format import Release
 from ooc_jax.dictionaries.formats._format import Source
-from ooc_jax.dictionaries.formats._gemma_scope_table import TABLE
 from ooc_jax.dictionaries.formats._hooks import site_in_path
 
 _HOOKS = {
@@ -96,48 +92,15 @@ def width_of(label: str) -> int:
   return 2 ** round(math.log2(about))
 
 
-def _releases() -> Iterator[Release]:
-  entries: dict[str, dict[str, Entry]] = {}
-  kind = width = ''
-  for line in TABLE.strip().splitlines():
-    words = line.split()
-    if not line.startswith(' '):
-      kind, width = words
-      entries.setdefault(kind, {})
-      entries.setdefault(f'{kind}-canonical', {})
-      continue
-    for word in words:
-      layer, _, sparsities = word.partition(':')
-      if layer == 'e':
-        place, site = 'embedding', DictionarySite(0, 'embedding')
-      else:
-        place = f'layer_{layer}'
-        site = DictionarySite(int(layer), _HOOKS[kind.rpartition('-')[2]])
-      for number in sparsities.split(','):
-        folder = f'{place}/width_{width}/average_l0_{number.lstrip("*")}'
-        entry = Entry(folder, site, width_of(width))
-        entries[kind][folder] = entry
-        if number.startswith('*'):
-          entries[f'{kind}-canonical'][
-              f'{place}/width_{width}/canonical'
-          ] = entry
-  for kind, found in entries.items():
-    if found:
-      repo = kind.removesuffix('-canonical')
-      size, tuned, _ = repo.split('-')
-      model = f'google/gemma-2-{size}{"-it" if tuned == "it" else ""}'
-      yield Release(
-          f'gemma-scope-{kind}', f'google/gemma-scope-{repo}', model, found
-      )
-
-
-@functools.cache
-def _transcoder_ids() -> dict[str, list[str]]:
-  return {
-      release.name: list(release.entries)
-      for release in _releases()
-      if release.name.endswith('-transcoders')
-  }
+def _locate(release: str, name: str, path: str) -> Entry:
+  layer, hook = site_in_path(path)
+  kind = release.removesuffix('-canonical').rpartition('-')[2]
+  width = re.search(r'/width_(\d{1,3}[km])/', path)
+  return Entry(
+      path,
+      None if layer is None else DictionarySite(layer, hook or _HOOKS[kind]),
+      width_of(width[1]) if width else None,
+  )
 
 
 def _alias(name: str) -> str | None:
@@ -153,11 +116,8 @@ def _alias(name: str) -> str | None:
   size, _, tuned = model.removeprefix('gemma-2-').partition('-')
   release = f'gemma-scope-{size}-{tuned or "pt"}'
   place = f'layer_{layer}/width_{width}'
-  if kind == 'transcoder':  # There is one of a layer.
-    release = f'{release}-transcoders'
-    ids = _transcoder_ids().get(release, [])
-    found = [i for i in ids if i.startswith(f'{place}/')]
-    return f'{release}/{found[0] if found else place}'
+  if kind == 'transcoder':  # There is one of a layer, which the list knows.
+    return f'{release}-transcoders/{place}'
   if sparsity is not None:
     return f'{release}-{kind}/{place}/average_l0_{sparsity}'
   return f'{release}-{kind}-canonical/{place}/canonical'
@@ -165,10 +125,15 @@ def _alias(name: str) -> str | None:
 
 GEMMA_SCOPE = Format(
     name='Gemma Scope',
-    weights='params.npz',
+    weights=('params.npz',),
     recognise=_recognise,
     site=_site,
     read=_read,
-    releases=_releases,
+    loader='gemma_2',
+    locate=_locate,
     alias=_alias,
+)
+# One way to be stored, and two names of it in the list.
+GEMMA_SCOPE_TRANSCODERS = dataclasses.replace(
+    GEMMA_SCOPE, loader='gemma_2_transcoder', alias=lambda name: None
 )

@@ -5,9 +5,7 @@ of Gemma Scope, read the stream after the norm before the MLP with its gain.
 Their skip connection, where they have one, is no feature and is not read.
 """
 
-from collections.abc import Iterator
 import dataclasses
-import itertools
 import re
 
 from ooc_jax._errors import InputError
@@ -16,7 +14,6 @@ from ooc_jax.dictionaries._dictionary import DictionarySite
 from ooc_jax.dictionaries.formats._format import Entry
 from ooc_jax.dictionaries.formats._format import Format
 from ooc_jax.dictionaries.formats._format import RawDictionary
-from ooc_jax.dictionaries.formats._format import Release
 from ooc_jax.dictionaries.formats._format import Source
 from ooc_jax.dictionaries.formats._gemma_scope import read_jump_relu
 from ooc_jax.dictionaries.formats._gemma_scope import width_of
@@ -34,42 +31,6 @@ _HOOKS = {
     'mlp': 'mlp_out',
     'att': 'attn_z',
     'transcoders': 'mlp_in',
-}
-_FOLDERS = {
-    'res': 'resid_post',
-    'mlp': 'mlp_out',
-    'att': 'attn_out',
-    'transcoders': 'transcoder',
-}
-# Size of Gemma 3 -> how many layers, and the four that are studied most.
-_LAYERS = {
-    '270m': (18, (5, 9, 12, 15)),
-    '1b': (26, (7, 13, 17, 22)),
-    '4b': (34, (9, 17, 22, 29)),
-    '12b': (48, (12, 24, 31, 41)),
-    '27b': (62, (16, 31, 40, 53)),
-}
-# What the grid of releases would have, and the list has not.
-_NO_RELEASES = {
-    f'gemma-scope-2-27b-pt-{kind}'
-    for kind in ('mlp', 'mlp-all', 'att', 'att-all', 'transcoders')
-}
-_NO_IDS = {
-    f'gemma-scope-2-27b-{tuned}-transcoders-all/layer_{rest}'
-    for tuned in ('pt', 'it')
-    for rest in (
-        '4_width_16k_l0_small',
-        '4_width_16k_l0_big',
-        '5_width_16k_l0_small',
-        '43_width_16k_l0_small',
-        '43_width_16k_l0_big',
-    )
-}
-_ONLY_IDS = {
-    'gemma-scope-2-270m-pt-transcoders': {
-        'transcoder/layer_9_width_16k_l0_small_affine',
-        'transcoder/layer_15_width_262k_l0_big_affine',
-    }
 }
 
 
@@ -110,53 +71,13 @@ def _read(source: Source, site: DictionarySite) -> RawDictionary:
   return dataclasses.replace(raw, reads_gain=site.hook == 'mlp_in')
 
 
-def _releases() -> Iterator[Release]:
-  for size, tuned, kind, every in itertools.product(
-      _LAYERS, ('pt', 'it'), _FOLDERS, (False, True)
-  ):
-    repo = f'gemma-scope-2-{size}-{tuned}'
-    name = f'{repo}-{kind}{"-all" if every else ""}'
-    suffix = '' if (size, tuned) == ('270m', 'pt') else f'-{tuned}'
-    if name not in _NO_RELEASES:
-      yield Release(
-          name,
-          f'google/{repo}',
-          f'google/gemma-3-{size}{suffix}',
-          dict(_entries(name, size, kind, every)),
-      )
-
-
-def _entries(
-    release: str, size: str, kind: str, every: bool
-) -> Iterator[tuple[str, Entry]]:
-  num_layers, few = _LAYERS[size]
-  folder = f'{_FOLDERS[kind]}{"_all" if every else ""}'
-  only = _ONLY_IDS.get(release)
-  for layer in range(num_layers) if every else few:
-    for variant in _variants(size, kind, every):
-      name = f'layer_{layer}_width_{variant}'
-      where = f'{folder}/{name}'
-      if kind == 'transcoders' and not every:
-        name = where  # So are SAELens's ids, here alone.
-      if f'{release}/{name}' not in _NO_IDS and (only is None or name in only):
-        site = DictionarySite(layer, _HOOKS[kind])
-        yield name, Entry(where, site, width_of(variant.partition('_')[0]))
-
-
-def _variants(size: str, kind: str, every: bool) -> list[str]:
-  """'16k_l0_big' and the other widths and sparsities of a layer."""
-  if every:
-    widths, sparsities = ('16k', '262k'), ('small', 'big')
-  else:
-    widths, sparsities = ('16k', '65k', '262k'), ('small', 'medium', 'big')
-    if kind == 'res' or (kind, size) == ('mlp', '1b'):
-      widths = (*widths, '1m')
-  found = [f'{w}_l0_{s}' for w in widths for s in sparsities]
-  if kind == 'transcoders':
-    found += [f'{variant}_affine' for variant in found]
-  if kind == 'res' and not every:
-    found.append('262k_l0_medium_seed_1')
-  return found
+def _locate(release: str, name: str, path: str) -> Entry:
+  kind = release.removesuffix('-all').rpartition('-')[2]
+  match = re.search(r'/layer_(\d{1,3})_width_(\d{1,3}[km])_', path)
+  if match is None:
+    return Entry(path, None, None)
+  site = DictionarySite(int(match[1]), _HOOKS[kind])
+  return Entry(path, site, width_of(match[2]))
 
 
 def _alias(name: str) -> str | None:
@@ -180,12 +101,13 @@ def _alias(name: str) -> str | None:
 
 GEMMA_SCOPE_2 = Format(
     name='Gemma Scope 2',
-    weights='params.safetensors',
+    weights=('params.safetensors',),
     config='config.json',
     optional_config=True,
     recognise=_recognise,
     site=_site,
     read=_read,
-    releases=_releases,
+    loader='gemma_3',
+    locate=_locate,
     alias=_alias,
 )

@@ -18,8 +18,6 @@ transcoder L8TC, where s is 1), as a threshold on normed activations would be,
 while θ itself runs from 0.1 to 0.75. SAELens leaves ‖W‖ out.
 """
 
-from collections.abc import Iterator
-import itertools
 import math
 import re
 
@@ -32,7 +30,6 @@ from ooc_jax.dictionaries.formats._format import Entry
 from ooc_jax.dictionaries.formats._format import Format
 from ooc_jax.dictionaries.formats._format import Option
 from ooc_jax.dictionaries.formats._format import RawDictionary
-from ooc_jax.dictionaries.formats._format import Release
 from ooc_jax.dictionaries.formats._format import Source
 from ooc_jax.dictionaries.formats._hooks import site_of_hook
 from ooc_jax.dictionaries.formats._reparametrise import project
@@ -42,8 +39,8 @@ _AXES = {'encoder.weight': 'FD', 'encoder.bias': 'F', 'decoder.weight': 'DF'}
 _BIAS = {'decoder.bias': 'D'}
 _FOLDER = re.compile(r'.*-L(\d{1,3})(R|A|M|TC)-\d+x')
 _HOOKS = {'R': 'resid_post', 'A': 'attn_out', 'M': 'mlp_out', 'TC': 'mlp_in'}
-_NUM_LAYERS, _EMBED_DIM = 32, 4096  # Of Llama-3.1-8B.
-_DECODER_NORM = Option(
+_EMBED_DIM = 4096  # Of Llama-3.1-8B.
+DECODER_NORM = Option(
     'sparsity_include_decoder_norm',
     bool,
     'Whether a pre-activation is multiplied by the norm of its stored decoder'
@@ -53,7 +50,7 @@ _DECODER_NORM = Option(
 
 
 def _recognise(names) -> bool:
-  return {'encoder.weight', 'decoder.weight'} <= set(names)
+  return _AXES.keys() <= set(names)
 
 
 def _site(source: Source) -> tuple[int | None, str | None]:
@@ -104,7 +101,7 @@ def _read(source: Source, site: DictionarySite) -> RawDictionary:
           ' whose bias is not of the space that it reads; check the file.'
       )
     encoder_bias -= project(encoder, decoder_bias)
-  include_norm = source.options.get(_DECODER_NORM.name)
+  include_norm = source.options.get(DECODER_NORM.name)
   if include_norm is None:
     include_norm = config.get('sparsity_include_decoder_norm', bool, True)
   level = _threshold(source)
@@ -168,24 +165,14 @@ def _threshold(source: Source) -> float:
   return level
 
 
-def _releases() -> Iterator[Release]:
-  for kind, times in itertools.product('ram', (8, 32)):
-    letter = kind.upper()
-    base, end = 'Llama3_1-8B-Base-L', f'{letter}-{times}x'
-    entries = {
-        f'l{i}{kind}_{times}x': Entry(
-            f'{base}{i}{end}',
-            DictionarySite(i, _HOOKS[letter]),
-            times * _EMBED_DIM,
-        )
-        for i in range(_NUM_LAYERS)
-    }
-    yield Release(
-        f'llama_scope_lx{kind}_{times}x',
-        f'fnlp/{base}X{end}',
-        'meta-llama/Llama-3.1-8B',
-        entries,
-    )
+def _locate(release: str, name: str, path: str) -> Entry:
+  match = _FOLDER.fullmatch(path)
+  times = re.search(r'-(\d{1,3})x$', path)
+  return Entry(
+      path,
+      match and DictionarySite(int(match[1]), _HOOKS[match[2]]),
+      int(times[1]) * _EMBED_DIM if times else None,
+  )
 
 
 def _alias(name: str) -> str | None:
@@ -202,12 +189,13 @@ def _alias(name: str) -> str | None:
 
 LLAMA_SCOPE = Format(
     name='Llama Scope',
-    weights='checkpoints/final.safetensors',
+    weights=('checkpoints/final.safetensors',),
     config='hyperparams.json',
     recognise=_recognise,
     site=_site,
     read=_read,
-    releases=_releases,
+    loader='llama_scope',
+    locate=_locate,
     alias=_alias,
-    options=(_DECODER_NORM,),
+    options=(DECODER_NORM,),
 )

@@ -6,6 +6,7 @@ is in the residual stream already, so no model is needed to read it.
 """
 
 from collections.abc import Mapping
+import dataclasses
 import json
 import os
 import pathlib
@@ -29,8 +30,8 @@ from ooc_jax.dictionaries._dictionary import Dictionary
 from ooc_jax.dictionaries._dictionary import DictionarySite
 from ooc_jax.dictionaries.formats._format import Format
 from ooc_jax.dictionaries.formats._format import RawDictionary
-from ooc_jax.dictionaries.formats._format import Settings
 from ooc_jax.dictionaries.formats._format import Source
+from ooc_jax.dictionaries.formats._settings import Settings
 
 _ARRAYS = 'arrays'
 _MANIFEST = 'ooc_jax_dictionary.json'
@@ -82,7 +83,10 @@ def save_dictionary(
         'name': dictionary.name,
         'layer': dictionary.site.layer,
         'hook': dictionary.site.hook,
+        'out_hook': dictionary.site.out_hook,
+        'out_layer': dictionary.site.out_layer,
         'top_k': dictionary.top_k,
+        'no_encoder': dictionary.no_encoder,
         'files': list(origin_of(files).files),
         'arrays': {
             name: {'shape': list(x.shape), 'dtype': str(x.dtype)}
@@ -204,7 +208,17 @@ def _site(source: Source) -> tuple[int, str]:
 def _read(source: Source, site: DictionarySite) -> RawDictionary:
   manifest, archive = _manifest(source), source.archive
   assert isinstance(archive, _SavedArchive)
-  top_k = manifest.values.get('top_k')
+  values = manifest.values
+  if (out_hook := values.get('out_hook')) is not None:
+    if out_hook not in HOOKS:
+      raise InputError(
+          f'{manifest.where} is damaged: there is no hook {out_hook!r:.40};'
+          ' convert the dictionary again.'
+      )
+    site = dataclasses.replace(site, out_hook=out_hook)
+  if values.get('out_layer') is not None:
+    site = dataclasses.replace(site, out_layer=manifest.get('out_layer', int))
+  top_k = values.get('top_k')
   arrays = {name: archive.read(name) for name in archive.shapes}
   return RawDictionary(
       encoder=arrays.get('encoder'),
@@ -215,6 +229,11 @@ def _read(source: Source, site: DictionarySite) -> RawDictionary:
       site=site,
       top_k=None if top_k is None else manifest.get('top_k', int),
       in_stream=True,
+      no_encoder=(
+          None
+          if values.get('no_encoder') is None
+          else manifest.get('no_encoder', str)
+      ),
       name=manifest.get('name', str),
       files=archive.files,
   )
@@ -222,7 +241,7 @@ def _read(source: Source, site: DictionarySite) -> RawDictionary:
 
 OWN = Format(
     name='ooc_jax',
-    weights=_MANIFEST,
+    weights=(_MANIFEST,),
     recognise=lambda names: False,  # The manifest says it.
     site=_site,
     read=_read,

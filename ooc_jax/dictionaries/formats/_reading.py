@@ -1,9 +1,11 @@
 """From a folder or file to a `RawDictionary`: its format, and what it lacks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
 import pathlib
 from typing import Any
+
+from absl import logging
 
 from ooc_jax._errors import InputError
 from ooc_jax._text import printable
@@ -14,8 +16,21 @@ from ooc_jax.dictionaries.formats._arrays import open_archive
 from ooc_jax.dictionaries.formats._format import Format
 from ooc_jax.dictionaries.formats._format import LoadHints
 from ooc_jax.dictionaries.formats._format import RawDictionary
-from ooc_jax.dictionaries.formats._format import Settings
 from ooc_jax.dictionaries.formats._format import Source
+from ooc_jax.dictionaries.formats._settings import Settings
+
+# What is in a file of torch's may be stored as safetensors too.
+_NAMED = {'.safetensors', '.pt', '.pth'}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Files:
+  """The files of one dictionary, and their format."""
+
+  format: Format
+  weights: pathlib.Path
+  config: pathlib.Path | None
+  beside: pathlib.Path | None = None
 
 
 def read_dictionary(
@@ -39,73 +54,146 @@ def read_dictionary(
       such option.
   """
   if file is None:
-    found, weights, config = _in_folder(location, formats)
+    found = _in_folder(location, hints.layer, formats)
   else:
-    found, weights, config = _of_file(location, file, formats)
+    found = _of_file(location, file, formats)
   given = {name: x for name, x in options.items() if x is not None}
-  known = {option.name for option in found.options}
+  known = {option.name for option in found.format.options}
   if strangers := sorted(set(given) - known):
     raise InputError(
-        f'{location.path} is of {found.name}, which has no option'
+        f'{location.path} is of {found.format.name}, which has no option'
         f' {strangers[0]}; leave it out.'
     )
+  config = found.config
   source = Source(
-      archive=found.open(weights),
+      archive=found.format.open(found.weights),
       config=Settings({}, '') if config is None else Settings.read(config),
       hints=hints,
       options=given,
+      beside=None if found.beside is None else open_archive(found.beside),
   )
-  site = hints.site(*found.site(source), source.archive.where)
-  raw = found.read(source, site)
-  files = raw.files or tuple(
-      str(path) for path in (config, weights) if path is not None
-  )
+  site = hints.site(*found.format.site(source), source.archive.where)
+  raw = source.without_dead(found.format.read(source, site))
+  if source.dead:
+    logging.warning(
+        '%s: %d latents are not finite and taken as dead: %s.',
+        source.archive.where,
+        len(source.dead),
+        ', '.join(map(str, sorted(source.dead)[:20])),
+    )
+  paths = (config, found.weights, found.beside)
+  files = raw.files or tuple(str(path) for path in paths if path is not None)
   return dataclasses.replace(raw, files=files)
 
 
-_Found = tuple[Format, pathlib.Path, pathlib.Path | None]
-
-
-def _in_folder(location: Location, formats: Sequence[Format]) -> _Found:
+def _in_folder(
+    location: Location, layer: int | None, formats: Sequence[Format]
+) -> _Files:
   """The format whose files are in the folder, and these files."""
-  found: list[_Found] = []
-  missing: list[str] = []  # Weights of which only the config is there.
+  found: list[_Files] = []
+  incomplete: dict[str, list[str]] = {}  # Config -> weights it belongs to.
   unreachable: InputError | None = None
   for f in formats:
     try:
       config = _config(location, f)
       if f.config and config is None and not f.optional_config:
         continue
-      weights = location.get(f.weights)
+      weights = _weights(location, f, layer)
+      if weights is None:
+        if f.config and not f.optional_config:
+          incomplete.setdefault(f.config, []).append(f.weights[0])
+        continue
+      found.append(_Files(f, weights, config, _beside(location, f, weights)))
     except InputError as error:
       # Without a network only what is in the cache can be told: look on.
       unreachable = unreachable or error
       continue
-    if weights is not None:
-      found.append((f, weights, config))
-      if location.remote:
-        break  # What is not needed is not fetched.
-    elif f.config and not f.optional_config:
-      missing.append(f.weights)
-  if not found and missing and unreachable is None:
-    raise _missing(location, ' or '.join(missing))
+    if location.remote:
+      break  # What is not needed is not fetched.
   if not found:
-    raise unreachable or _nothing(location, formats)
-  files = list(dict.fromkeys(f.weights for f, _, _ in found))
+    if unreachable is not None:
+      raise unreachable
+    return _only_file(location, formats, incomplete)
+  files = list(dict.fromkeys(str(x.weights) for x in found))
   if len(files) > 1:
+    names = ' and '.join(pathlib.PurePath(name).name for name in files)
     raise InputError(
-        f'{location.path} holds {" and ".join(files)}, which are of different'
-        ' formats; give the file of one of them.'
+        f'{location.path} holds {names}, which are of different formats; give'
+        ' the file of one of them.'
     )
   if len(found) > 1:
-    names = found[0][0].open(found[0][1]).shapes.keys()
-    found = [x for x in found if x[0].recognise(names)] or found
+    shapes = found[0].format.open(found[0].weights).shapes
+    found = [x for x in found if x.format.recognise(shapes)] or found
   return found[0]
+
+
+def _weights(
+    location: Location, f: Format, layer: int | None
+) -> pathlib.Path | None:
+  for name in f.weights:
+    if '{layer}' in name and layer is None:
+      layers = sorted(
+          x for x in map(f.layer_of, location.names()) if x is not None
+      )
+      if len(layers) > 1:
+        raise InputError(
+            f'{location.path} holds dictionaries of the layers'
+            f' {", ".join(map(str, layers[:8]))}'
+            f'{", ..." if layers[8:] else ""}; give layer=.'
+        )
+      if not layers:
+        continue
+      layer = layers[0]
+    if (path := location.get(name.replace('{layer}', str(layer)))) is not None:
+      return path
+  return None
+
+
+def _beside(
+    location: Location, f: Format, weights: pathlib.Path
+) -> pathlib.Path | None:
+  """The other file of the weights."""
+  if f.beside is None:
+    return None
+  layer = f.layer_of(weights.name)
+  name = f.beside.replace('{layer}', str(layer))
+  if layer is None or (path := location.get(name)) is None:
+    raise _missing(location, name)
+  return path
+
+
+def _only_file(
+    location: Location,
+    formats: Sequence[Format],
+    incomplete: Mapping[str, Sequence[str]],
+) -> _Files:
+  """The one file of weights in a folder, whatever it is called."""
+  names = location.names()
+  archives = [
+      x for x in names if pathlib.PurePath(x).suffix.lower() in ARCHIVES
+  ]
+  if len(archives) == 1:
+    return _of_file(location, archives[0], formats)
+  if len(archives) > 1:
+    raise InputError(
+        f'{location.path} holds {len(archives)} files of weights'
+        f' ({printable(", ".join(archives[:4]), 200)}); give one of them.'
+    )
+  if unsafe := next((x for x in names if x.lower().endswith(PICKLES)), None):
+    raise InputError(_pickle(f'{location.path}/{unsafe}'))
+  if incomplete:
+    weights = [x for found in incomplete.values() for x in found]
+    raise _missing(location, ' or '.join(weights))
+  known = dict.fromkeys(name for f in formats for name in f.weights)
+  raise InputError(
+      f'{location.path} holds none of {", ".join(known)}; give the folder or'
+      ' the file of one SAE.'
+  )
 
 
 def _of_file(
     location: Location, name: str, formats: Sequence[Format]
-) -> _Found:
+) -> _Files:
   """The format of a file of weights, told by the names of its arrays."""
   where = f'{location.path}/{name}'
   suffix = pathlib.PurePath(name).suffix.lower()
@@ -119,24 +207,36 @@ def _of_file(
         f'{where} is of no format that is read; give one of'
         f' {", ".join(ARCHIVES)}, or the folder of an SAE.'
     )
-  alike = [f for f in formats if f.weights.endswith(suffix)]
+  alike = list(formats)
   if len(alike) > 1:
-    names = open_archive(path).shapes.keys()
-    alike = [f for f in alike if f.recognise(names)]
+    shapes = open_archive(path).shapes
+    stored = [f for f in formats if _may_be(f, suffix)]
+    alike = [f for f in stored if f.recognise(shapes)]
     if not alike:
       raise InputError(
-          f'{where} holds the tensors {printable(str(sorted(names)), 200)}, of'
+          f'{where} holds the tensors {printable(str(sorted(shapes)), 200)}, of'
           ' no SAE format that is read'
           f' ({", ".join(f.name for f in formats)}).'
       )
-  begun: InputError | None = None
   for f in alike:  # More than one may have such arrays: the config decides.
     config = _config(location, f)
     if config is not None or f.config is None or f.optional_config:
-      return f, path, config
-    begun = begun or _missing(location, f.config)
-  assert begun is not None
-  raise begun
+      return _Files(f, path, config, _beside(location, f, path))
+  raise InputError(
+      f'{where} holds tensors as of'
+      f' {_either(f.name for f in alike)}, and what they mean stands in the'
+      f' {_either(f.config or "" for f in alike)} that was beside it; put that'
+      ' file there too.'
+  )
+
+
+def _may_be(f: Format, suffix: str) -> bool:
+  suffixes = {pathlib.PurePath(name).suffix for name in f.weights}
+  return suffix in suffixes or (suffix in _NAMED and bool(suffixes & _NAMED))
+
+
+def _either(names: Iterable[str]) -> str:
+  return ' or '.join(dict.fromkeys(names))
 
 
 def _config(location: Location, f: Format) -> pathlib.Path | None:
@@ -151,32 +251,14 @@ def _config(location: Location, f: Format) -> pathlib.Path | None:
 
 
 def _missing(location: Location, name: str) -> InputError:
-  if unsafe := _pickle_in(location):
-    return InputError(unsafe)
   return InputError(
       f'{location.path} has no {name}, which belongs to it; download it too.'
   )
 
 
-def _nothing(location: Location, formats: Sequence[Format]) -> InputError:
-  if unsafe := _pickle_in(location):
-    return InputError(unsafe)
-  return InputError(
-      f'{location.path} holds none of {", ".join(f.weights for f in formats)};'
-      ' give the folder or the file of one SAE.'
-  )
-
-
-def _pickle_in(location: Location) -> str | None:
-  for name in location.names():
-    if name.lower().endswith(PICKLES):
-      return _pickle(f'{location.path}/{name}')
-  return None
-
-
 def _pickle(path: str) -> str:
   return (
       f'{printable(path, 200)} is opened by a pickle reader only, which could'
-      ' run code; take the SAE as .safetensors or .npz (SAELens saves'
-      ' sae_weights.safetensors), or convert it.'
+      ' run code; take the SAE as .safetensors, .npz or a .pt of tensors'
+      ' (SAELens saves sae_weights.safetensors), or convert it.'
   )

@@ -7,6 +7,8 @@ Those that change what an SAE computes are all read.
 """
 
 from collections.abc import Iterator
+import dataclasses
+import re
 from typing import Any
 
 import numpy as np
@@ -14,16 +16,17 @@ import numpy as np
 from ooc_jax._errors import InputError
 from ooc_jax._text import printable
 from ooc_jax.dictionaries._dictionary import DictionarySite
+from ooc_jax.dictionaries.formats._format import NORM_SCALE
 from ooc_jax.dictionaries.formats._format import Entry
 from ooc_jax.dictionaries.formats._format import Format
 from ooc_jax.dictionaries.formats._format import RawDictionary
 from ooc_jax.dictionaries.formats._format import Release
-from ooc_jax.dictionaries.formats._format import Settings
 from ooc_jax.dictionaries.formats._format import Source
 from ooc_jax.dictionaries.formats._hooks import site_of_hook
 from ooc_jax.dictionaries.formats._reparametrise import gated_as_jump
 from ooc_jax.dictionaries.formats._reparametrise import project
 from ooc_jax.dictionaries.formats._reparametrise import unit_decoder
+from ooc_jax.dictionaries.formats._settings import Settings
 
 # Names before 6.0.
 _RENAMED = {
@@ -35,11 +38,15 @@ _RENAMED = {
 _COMMON = {'W_enc': 'DF', 'W_dec': 'FD', 'b_dec': 'D'}
 _RELU = _COMMON | {'b_enc': 'F'}
 _JUMP = _RELU | {'threshold': 'F'}
+_TRAINING = _RELU | {'topk_threshold': ''}
 _SKIP = {'W_skip': 'DD'}  # Past the features; not read.
 _TENSORS = {
     'standard': (_RELU, {'scaling_factor': 'F'}),
     'topk': (_RELU, {'scaling_factor': 'F'}),
     'jumprelu': (_JUMP, {'scaling_factor': 'F'}),
+    # Checkpoints of a training, which are saved as jumprelu in the end.
+    'batchtopk': (_TRAINING, {'scaling_factor': 'F'}),
+    'matryoshka_batchtopk': (_TRAINING, {'scaling_factor': 'F'}),
     'gated': (
         _COMMON | {'b_gate': 'F', 'b_mag': 'F', 'r_mag': 'F'},
         {'scaling_factor': 'F'},
@@ -49,6 +56,7 @@ _TENSORS = {
     'skip_transcoder': (_RELU, _SKIP),
     'jumprelu_skip_transcoder': (_JUMP, _SKIP),
 }
+_AVERAGE = 'expected_average_only_in'
 # Of the models that come with ooc_jax.
 _TINY_LAYERS, _TINY_SIZE = 8, 1024
 
@@ -84,7 +92,7 @@ def _site(source: Source) -> tuple[int | None, str | None]:
 def _read(source: Source, site: DictionarySite) -> RawDictionary:
   config, where = _current(source.config), source.where
   architecture = _architecture(config)
-  _check_settings(config)
+  no_encoder = _check_settings(config, source)
   sizes = source.sizes(
       *_TENSORS[architecture], config_sizes={'d_in': 'D', 'd_sae': 'F'}
   )
@@ -112,6 +120,8 @@ def _read(source: Source, site: DictionarySite) -> RawDictionary:
     threshold = np.zeros(sizes['F'], np.float32)
   if architecture.startswith('jumprelu'):
     threshold = source.read('threshold', wide=True)
+  if architecture.endswith('batchtopk'):
+    threshold += source.read('topk_threshold', wide=True)
   if architecture == 'topk':
     top_k = config.get('k', int)
     if not 1 <= top_k <= sizes['F']:
@@ -119,16 +129,27 @@ def _read(source: Source, site: DictionarySite) -> RawDictionary:
           f'{where}: k is {top_k}, and must be between 1 and the'
           f' {sizes["F"]} features; check the file.'
       )
-    if config.get('rescale_acts_by_decoder_norm', bool, False):
-      encoder, bias, decoder = unit_decoder(encoder, bias, decoder)
+  if architecture.endswith('topk') and config.get(
+      'rescale_acts_by_decoder_norm', bool, False
+  ):
+    encoder, bias, decoder = unit_decoder(encoder, bias, decoder)
+  scale = source.scale()
+  if _norm(config, source) == _AVERAGE and scale is not None:
+    with np.errstate(over='ignore'):  # Refused on the device.
+      encoder = encoder.astype(np.float32) * np.float32(scale)
+      decoder = decoder.astype(np.float32) / np.float32(scale)
+      decoder_bias = decoder_bias / np.float32(scale)
+  if site.hook == 'resid_mid' and is_transcoder:
+    site = dataclasses.replace(site, out_hook='mlp_out')
   return RawDictionary(
-      encoder=encoder,
+      encoder=None if no_encoder else encoder,
       decoder=decoder,
       encoder_bias=bias,
       decoder_bias=decoder_bias,
       threshold=threshold,
       site=site,
       top_k=top_k,
+      no_encoder=no_encoder,
   )
 
 
@@ -152,29 +173,42 @@ def _current(config: Settings) -> Settings:
       new.setdefault(name, merged[old])
   flag = new.get('normalize_activations')
   if isinstance(flag, bool):
-    new['normalize_activations'] = (
-        'expected_average_only_in' if flag else 'none'
-    )
+    new['normalize_activations'] = _AVERAGE if flag else 'none'
   settings = Settings(new, config.where)
   # Before 6.0 top-k was an activation function of any architecture.
   if new.get('activation_fn') == 'topk':
-    kwargs = settings.get('activation_fn_kwargs', dict, {})
     new |= {'architecture': 'topk', 'activation_fn': 'relu'}
+  if new.get('architecture') == 'topk':
+    kwargs = settings.get('activation_fn_kwargs', dict, {})
     new.setdefault('k', kwargs.get('k'))
   return settings
 
 
-def _check_settings(config: Settings) -> None:
-  """Refuses what would change activations and has no form out of context."""
-  where = config.where
-  norm = config.get('normalize_activations', str, 'none')
-  if norm == 'expected_average_only_in':
-    raise InputError(
-        f'{where}: normalize_activations is {norm!r}, and the factor is not in'
-        ' the file; save the SAE with it folded in'
-        ' (fold_activation_norm_scaling_factor).'
+def _norm(config: Settings, source: Source) -> str:
+  own = config.get('normalize_activations', str, 'none')
+  return source.hints.normalize or own
+
+
+def _check_settings(config: Settings, source: Source) -> str | None:
+  """Refuses what would change activations in a way that is not read.
+
+  Returns:
+    Why the encoder has no form out of context, where the decoder has; or None.
+  """
+  where, no_encoder = config.where, None
+  norm = _norm(config, source)
+  if norm == _AVERAGE and source.scale() is None:
+    no_encoder = (
+        f'normalize_activations is {norm!r}, and the factor is not in the file;'
+        ' give norm_scale=, or save the SAE with it folded in'
+        ' (fold_activation_norm_scaling_factor)'
     )
-  if norm != 'none':
+  elif norm in ('layer_norm', 'constant_norm_rescale'):
+    no_encoder = (
+        'what it reads was normed input by input (normalize_activations is'
+        f' {norm!r}), which has no form out of context'
+    )
+  elif norm not in ('none', _AVERAGE):
     raise InputError(
         f'{where}: normalize_activations is {printable(norm, 200)!r}, which has'
         ' no form out of context unless it is folded in; take an SAE of raw'
@@ -192,6 +226,7 @@ def _check_settings(config: Settings) -> None:
         ' heads together have a map to the residual stream here; take an SAE'
         ' of attn.hook_z.'
     )
+  return no_encoder
 
 
 def _releases() -> Iterator[Release]:
@@ -208,12 +243,27 @@ def _releases() -> Iterator[Release]:
     yield Release(f'{model}-res', None, model, entries)
 
 
+def _locate(release: str, name: str, path: str) -> Entry:
+  """Its files say everything; the id mostly says the site too."""
+  match = re.match(r'blocks\.\d+\.(?:attn\.)?hook_[a-z_]+?(?=_\d|$)', name)
+  site = match and site_of_hook(match[0], name)
+  width = re.search(r'(?<![\d.])(\d{1,3})k(?![a-z\d])', f'{release} {path}')
+  exact = re.search(r'_(\d{3,6})(?:_anthropic|:v\d+)?$', f'{name} {path}')
+  size = int(width[1]) * 1024 if width else None
+  if exact:
+    size = int(exact[1])
+  return Entry(path, site, size)
+
+
 SAE_LENS = Format(
     name='SAELens',
-    weights='sae_weights.safetensors',
+    weights=('sae_weights.safetensors',),
     config='cfg.json',
     recognise=_recognise,
     site=_site,
     read=_read,
     releases=_releases,
+    loader='sae_lens',
+    locate=_locate,
+    options=(NORM_SCALE,),
 )

@@ -15,6 +15,7 @@ import numpy as np
 from ooc_jax._errors import InputError
 from ooc_jax._text import printable
 from ooc_jax.dictionaries._dictionary import DictionarySite
+from ooc_jax.dictionaries.formats._format import Entry
 from ooc_jax.dictionaries.formats._format import Format
 from ooc_jax.dictionaries.formats._format import RawDictionary
 from ooc_jax.dictionaries.formats._format import Source
@@ -124,11 +125,17 @@ def _is_transcoder(source: Source) -> bool:
   return source.config.get('transcode', bool, False)
 
 
+def _locate(release: str, name: str, path: str) -> Entry:
+  return Entry(path, None, None)  # SAELens lists none.
+
+
 SPARSIFY = Format(
     name='sparsify',
-    weights='sae.safetensors',
+    weights=('sae.safetensors',),
     config='cfg.json',
     recognise=_recognise,
     site=_site,
     read=_read,
+    loader='sparsify',
+    locate=_locate,
 )

@@ -9,6 +9,7 @@ Nothing is imported, looked up or called that the file says.
 
 from collections.abc import Callable, Mapping
 import dataclasses
+import io
 import math
 import pickletools
 from typing import Any
@@ -32,6 +33,7 @@ _STORAGES: Mapping[str, tuple[str, int]] = {
 _DTYPES = ('float64', 'float32', 'float16', 'bfloat16', 'int64', 'int32',
            'int16', 'int8', 'uint8', 'bool')  # fmt: skip
 _MAX_RANK = 8
+_OPCODES = {op.code.encode('latin-1'): op for op in pickletools.opcodes}
 _MARK = object()
 
 
@@ -79,15 +81,19 @@ def read_tensors(data: bytes) -> Any:
     PickleRefused: It has a step or a name that is not read.
     ValueError, TypeError, LookupError: It is damaged.
   """
-  machine = _Machine()
-  for opcode, arg, _ in pickletools.genops(data):
-    if opcode.name == 'STOP':
+  machine, file = _Machine(), io.BytesIO(data)
+  while code := file.read(1):
+    if code == b'.':
       return machine.pop()
-    if opcode.name not in _STEPS:
+    opcode = _OPCODES.get(code)
+    name = repr(code) if opcode is None else opcode.name
+    # Before its argument is read: some are decoded in surprising ways.
+    if opcode is None or name not in _STEPS:
       raise PickleRefused(
-          f'its pickle has the step {opcode.name}, which no tensor needs'
+          f'its pickle has the step {name}, which no tensor needs'
       )
-    _STEPS[opcode.name](machine, arg)
+    arg = None if opcode.arg is None else opcode.arg.reader(file)
+    _STEPS[name](machine, arg)
   raise ValueError('the pickle has no end')
 
 
@@ -299,7 +305,7 @@ _STEPS: Mapping[str, Callable[[_Machine, Any], None]] = {
     'EMPTY_DICT': _constant(dict),
     **dict.fromkeys(
         ('INT', 'BININT', 'BININT1', 'BININT2', 'LONG', 'LONG1', 'LONG4',
-         'FLOAT', 'BINFLOAT', 'UNICODE', 'BINUNICODE', 'SHORT_BINUNICODE',
+         'FLOAT', 'BINFLOAT', 'BINUNICODE', 'SHORT_BINUNICODE',
          'BINUNICODE8'),
         _push,
     ),

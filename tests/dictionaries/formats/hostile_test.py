@@ -283,13 +283,92 @@ class FolderTest(HostileCase):
     link.symlink_to('../../../blobs/00')
     load_dictionary(snapshot)
 
+  def test_a_folder_of_links_into_a_cache(self):
+    """The hub's blobs have no name of their own, and snapshots beside them."""
+    elsewhere = self.outside(written.write_npz, written.draw())
+    cache = elsewhere / 'models--someone--saes'
+    (cache / 'snapshots').mkdir(parents=True)
+    (cache / 'blobs').mkdir()
+    os.rename(elsewhere / 'params.npz', cache / 'blobs' / '0a')
+    (self.folder / 'params.npz').symlink_to(cache / 'blobs' / '0a')
+    self.assertEqual(load_dictionary(self.folder).site.layer, 1)
+
+  def test_a_pointer_in_place_of_the_file(self):
+    text = 'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n'
+    for name in ('params.npz', 'params.safetensors', 'sae.pt'):
+      path = self.folder / name
+      path.write_text(text)
+      self.assert_refused('Git LFS pointer: .*git lfs pull', path)
+      self.assert_refused('Git LFS pointer', self.folder)
+      path.unlink()
+
+  def test_a_file_of_any_name_beside_a_config(self):
+    config = {'hook_name': 'blocks.1.hook_resid_post'}
+    tensors = {n: x for n, x in written.draw().items() if n != 'threshold'}
+    written.write_sae_lens(self.folder, tensors, config)
+    path = self.folder / 'sae_weights.safetensors'
+    path.rename(self.folder / 'model.safetensors')
+    self.assertEqual(load_dictionary(self.folder).site.layer, 1)
+    save_file(tensors, path.with_name('b.safetensors'))
+    self.assert_refused('2 files of weights .b.safetensors, model.safetensors')
+
+  def test_weights_without_their_config(self):
+    written.write_llama_scope(
+        self.folder, written.draw(), written.llama_hyperparams()
+    )
+    (self.folder / 'hyperparams.json').unlink()
+    path = self.folder / 'checkpoints' / 'final.safetensors'
+    self.assert_refused(
+        'of Llama Scope or dictionary_learning, .*hyperparams.json or'
+        ' config.json that was beside it',
+        path,
+    )
+
+  @parameterized.parameters('W_enc', 'W_dec', 'b_enc')
+  def test_a_latent_that_is_not_a_number(self, name):
+    tensors = written.draw()
+    axis = list(tensors[name].shape).index(written.F)
+    np.moveaxis(tensors[name], axis, 0)[5] = np.nan
+    written.write_npz(self.folder, tensors)
+    self.assert_refused(
+        f"'{name}' holds NaN or infinity in 1 of 33 latents .5.;"
+        ' where.*nan_rows'
+    )
+    dictionary = load_dictionary(self.folder, nan_rows='dead')
+    good = written.draw()
+    x = written.inputs().astype(np.float32)
+    alive = np.arange(written.F) != 5
+    np.testing.assert_array_equal(
+        dictionary.decoder, good['W_dec'] * alive[:, None]
+    )
+    written_out = written.reading(good).encode(x) * alive
+    written.assert_same(dictionary.encode(x), written_out)
+    with self.assertRaisesRegex(InputError, "nan_rows='x' must be"):
+      load_dictionary(self.folder, nan_rows='x')
+
+  def test_a_bias_that_is_not_a_number_is_of_no_latent(self):
+    tensors = written.draw()
+    tensors['b_dec'][3] = np.nan
+    written.write_npz(self.folder, tensors)
+    for asked in ({}, {'nan_rows': 'dead'}):
+      with self.assertRaisesRegex(InputError, 'infinity; download it again'):
+        load_dictionary(self.folder, **asked)
+
   def test_things_that_are_no_files(self):
     (self.folder / 'params.safetensors').mkdir()
     os.mkfifo(self.folder / 'params.npz')  # Opening it would wait for ever.
     (self.folder / 'cfg.json').symlink_to('cfg.json')
     self.assert_refused('holds none of|cannot be opened')
 
-  @parameterized.parameters('ae.pt', 'sae_weights.bin', 'a.pkl', 'SAE.PT')
+  @parameterized.parameters('ae.pt', 'SAE.PTH', 'sae.pt')
+  def test_torch_files_that_are_no_archive(self, name):
+    path = self.folder / name
+    path.write_bytes(b'\x80\x04.')
+    if name != 'ae.pt':  # Which belongs to a config.
+      self.assert_refused('no zip archive.*save_file', self.folder)
+    self.assert_refused('no zip archive.*save_file', path)
+
+  @parameterized.parameters('sae_weights.bin', 'a.pkl', 'SAE.CKPT')
   def test_pickles_are_named_with_what_to_take_instead(self, name):
     path = self.folder / name
     path.write_bytes(b'\x80\x04.')
@@ -298,8 +377,8 @@ class FolderTest(HostileCase):
 
   def test_a_pickle_beside_a_config(self):
     (self.folder / 'cfg.json').write_text('{}')
-    (self.folder / 'sae_weights.pt').write_bytes(b'')
-    self.assert_refused('sae_weights.pt is opened by a pickle reader only')
+    (self.folder / 'sae_weights.bin').write_bytes(b'')
+    self.assert_refused('sae_weights.bin is opened by a pickle reader only')
 
   def test_two_formats_in_one_folder(self):
     written.write_npz(self.folder, written.draw())

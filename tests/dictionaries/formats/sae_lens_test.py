@@ -190,6 +190,8 @@ class SaeLensTest(parameterized.TestCase):
     self.assertEqual(
         dictionary.site.hook, 'resid_mid' if 'mid' in hook else 'mlp_in'
     )
+    self.assertEqual(dictionary.site.reads, (dictionary.site.hook, 2))
+    self.assertEqual(dictionary.site.writes, ('mlp_out', 2))
 
   def test_heads(self):
     """The map itself is tested with Gemma Scope; here, that it is done."""
@@ -238,6 +240,71 @@ class SaeLensTest(parameterized.TestCase):
       dictionary = self.load(_OLD, normalize_activations=value)
       written.assert_computes(self, dictionary, self.folded(), self.x)
 
+  @parameterized.parameters(
+      ('layer_norm', "'layer_norm'.*no form out of context"),
+      ('constant_norm_rescale', 'normed input by input'),
+      ('expected_average_only_in', 'factor is not in the file; give norm_sc'),
+      (True, 'the factor is not in'),
+  )
+  def test_what_was_normed_has_its_decoder(self, norm, message):
+    dictionary = self.load(_OLD, normalize_activations=norm)
+    np.testing.assert_array_equal(dictionary.decoder, self.tensors['W_dec'])
+    self.assertFalse(dictionary.reads_stream)
+    with self.assertRaisesRegex(InputError, message):
+      dictionary.encode(self.x.astype(np.float32))
+
+  def test_a_factor_that_is_given_is_folded_in(self):
+    scale = 0.37
+    dictionary = self.load(
+        normalize_activations='expected_average_only_in',
+        asked={'norm_scale': scale},
+    )
+    inner = self.folded()
+    expected = inner.encode(self.x * scale)
+    actual = dictionary.encode(self.x.astype(np.float32))
+    written.assert_same(actual, expected)
+    written.assert_same(
+        dictionary.decode(actual), inner.decode(expected) / scale
+    )
+    for bad in (0.0, -1.0, float('nan')):
+      with self.assertRaisesRegex(InputError, 'must be a number above zero'):
+        self.load(
+            normalize_activations='expected_average_only_in',
+            asked={'norm_scale': bad},
+        )
+
+  @parameterized.product(
+      architecture=('batchtopk', 'matryoshka_batchtopk'),
+      rescale=(False, True),
+  )
+  def test_a_checkpoint_of_batch_wise_training(self, architecture, rescale):
+    level = 0.7
+    self.tensors['topk_threshold'] = np.array(level)
+    dictionary = self.load(
+        architecture=architecture,
+        k=6.5,
+        topk_threshold_lr=0.01,
+        matryoshka_widths=[8, 33],
+        rescale_acts_by_decoder_norm=rescale,
+    )
+    w = _wide(self.tensors)
+    norms = (
+        np.linalg.norm(w['W_dec'], axis=1) if rescale else np.ones(written.F)
+    )
+    pre = ((self.x - w['b_dec']) @ w['W_enc'] + w['b_enc']) * norms
+    expected = np.where(pre > np.float32(level), pre, 0)
+    actual = np.asarray(dictionary.encode(self.x.astype(np.float32)))
+    np.testing.assert_array_equal(actual != 0, expected != 0)
+    written.assert_same(actual, expected)
+    decoded = expected @ (w['W_dec'] / norms[:, None]) + w['b_dec']
+    written.assert_same(dictionary.decode(actual), decoded)
+
+  def test_top_k_whose_k_stands_where_it_used_to(self):
+    dictionary = self.load(
+        architecture='topk', k='absent', activation_fn_kwargs={'k': 6}
+    )
+    self.assertEqual(dictionary.top_k, 6)
+
   def test_stored_dtype_is_kept(self):
     self.tensors = {n: x.astype(np.float16) for n, x in self.tensors.items()}
     dictionary = self.load()
@@ -247,17 +314,11 @@ class SaeLensTest(parameterized.TestCase):
 
   @parameterized.named_parameters(
       ('kind', {'architecture': 'temporal'}, "architecture 'temporal' has no"),
-      ('batch', {'architecture': 'batchtopk'}, "architecture 'batchtopk' has"),
+      ('batch', {'architecture': 'batchtopk'}, 'topk_threshold is missing'),
       (
-          'factor',
-          {'normalize_activations': 'expected_average_only_in'},
-          'the factor is not in the file',
-      ),
-      ('old_factor', {'normalize_activations': True}, 'the factor is not in'),
-      (
-          'layer_norm',
-          {'normalize_activations': 'layer_norm'},
-          "'layer_norm', which has no form out of context",
+          'whitening',
+          {'normalize_activations': 'covariance_whitening'},
+          "'covariance_whitening', which has no form out of context",
       ),
       ('act', {'activation_fn': 'tanh-relu'}, "'tanh-relu' is not read"),
       ('head', {'hook_head_index': 3}, 'one attention head'),
