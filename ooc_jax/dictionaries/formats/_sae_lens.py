@@ -248,7 +248,7 @@ def _locate(release: str, name: str, path: str) -> Entry:
   match = re.match(r'blocks\.\d+\.(?:attn\.)?hook_[a-z_]+?(?=_\d|$)', name)
   site = match and site_of_hook(match[0], name)
   width = re.search(r'(?<![\d.])(\d{1,3})k(?![a-z\d])', f'{release} {path}')
-  exact = re.search(r'_(\d{3,6})(?:_anthropic|:v\d+)?$', f'{name} {path}')
+  exact = re.search(r'hook_[a-z_]+_(\d{3,6})(?!\d)', f'{name} {path}')
   size = int(width[1]) * 1024 if width else None
   if exact:
     size = int(exact[1])
