@@ -151,15 +151,21 @@ class LayoutTest(parameterized.TestCase):
   )
   def test_cut_and_join_are_inverses(self, queries, devices):
     layout = _layout.Layout.of(queries, 300, devices)
-    x = jnp.arange(queries * 2, dtype=jnp.float32).reshape(queries, 2)
-    cut = layout.cut(x)
-    np.testing.assert_array_equal(layout.join(cut), x)
+    x = np.arange(queries * 2, dtype=np.float32).reshape(queries, 2)
+    ids = np.arange(queries, dtype=np.int32)
+
+    @jax.jit  # One program, where step by step it would be a dozen.
+    def both_ways(x, ids):
+      cut, positions = layout.cut(x), layout.positions(ids)
+      back = layout.join(cut), layout.ids(positions)
+      return cut, positions, *back, layout.real().sum()
+
+    cut, positions, joined, same, real = map(np.asarray, both_ways(x, ids))
+    np.testing.assert_array_equal(joined, x)
     self.assertEqual(cut.shape[0] % devices, 0)
-    ids = jnp.arange(queries, dtype=jnp.int32)
-    positions = layout.positions(ids)
-    np.testing.assert_array_equal(layout.ids(positions), ids)
+    np.testing.assert_array_equal(same, ids)
     np.testing.assert_array_equal(cut.reshape(-1, 2)[positions], x)
-    self.assertEqual(int(layout.real().sum()), queries)
+    self.assertEqual(int(real), queries)
 
   def test_blocks_do_not_grow_with_features(self):
     for F in (16_384, 131_072, 1_048_576):
