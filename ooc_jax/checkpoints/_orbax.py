@@ -1,4 +1,7 @@
-"""Arrays in and out with Orbax: the only module that knows it."""
+"""Arrays in and out with Orbax: the only module that knows it.
+
+It takes a third of a second to import, and most runs never ask for it.
+"""
 
 from collections.abc import Iterator, Mapping
 import contextlib
@@ -8,7 +11,6 @@ import re
 from typing import Any, TypeVar
 
 import jax
-from orbax.checkpoint import v1 as ocp
 
 from ooc_jax._errors import InputError
 from ooc_jax._files import refusal
@@ -19,7 +21,9 @@ _T = TypeVar('_T')
 _CHUNK_BYTES = 64 * 2**20
 
 
-def _context() -> ocp.Context:
+def _context() -> Any:
+  from orbax.checkpoint import v1 as ocp
+
   context = ocp.Context()
   context.array.saving.storage_options.chunk_byte_size = _CHUNK_BYTES
   # Weights shrink by a quarter and take three times as long.
@@ -47,6 +51,8 @@ def save_arrays(folder: pathlib.Path, arrays: Mapping[str, jax.Array]) -> None:
   Raises:
     OSError: They cannot be written.
   """
+  from orbax.checkpoint import v1 as ocp
+
   # Orbax nests by '/'. Any: its own type of a tree is no plain dict.
   tree: Any = {_key(name): x for name, x in arrays.items()}
   with _written(), _context():
@@ -67,6 +73,8 @@ def load_arrays(
   """
   if not os.path.isdir(folder):
     raise ValueError('it is missing')
+  from orbax.checkpoint import v1 as ocp
+
   try:
     tree: Any = {_key(name): x for name, x in like.items()}
     loaded: Any = ocp.load(str(folder), tree)
@@ -90,7 +98,7 @@ def barrier(name: str, seconds: int) -> None:
     name: Another one for each call.
     seconds: The longest wait.
   """
-  from orbax.checkpoint import multihost  # Slow to import, and seldom needed.
+  from orbax.checkpoint import multihost
 
   everyone = set(range(jax.process_count()))
   multihost.sync_global_processes(name, timeout=seconds, processes=everyone)
@@ -108,6 +116,8 @@ class TrainingCheckpoints:
     Raises:
       InputError: It cannot be written.
     """
+    from orbax.checkpoint import v1 as ocp
+
     self._folder = folder
     try:
       folder.mkdir(parents=True, exist_ok=True)

@@ -7,8 +7,10 @@ of it in a folder that is resumed. Its settings are a frozen dataclass, in
 which each setting is described once.
 """
 
+import importlib
+from typing import Any
+
 from ooc_jax.experiments import attention_participation
-from ooc_jax.experiments import compare
 from ooc_jax.experiments import output_prediction
 from ooc_jax.experiments import semantic_attention
 from ooc_jax.experiments._configs import DEFAULT_MODEL
@@ -46,3 +48,10 @@ __all__ = (
     'setting',
     'settings_of',
 )
+
+
+def __getattr__(name: str) -> Any:
+  """`compare`, once it is asked for: it draws, and Matplotlib is slow."""
+  if name == 'compare':
+    return importlib.import_module('ooc_jax.experiments.compare')
+  raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

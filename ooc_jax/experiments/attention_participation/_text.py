@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ooc_jax import measures
-from ooc_jax import report
 from ooc_jax._text import quoted
 from ooc_jax.experiments._summary import shape_text
 from ooc_jax.experiments.attention_participation._config import (
@@ -23,6 +22,8 @@ def text(
     summary: Mapping[str, Any], config: AttentionParticipation
 ) -> list[str]:
   """The table of layers, what the run found, and the most selective heads."""
+  from ooc_jax import report  # Matplotlib is slow to import.
+
   lines = report.aligned_table(_rows(summary, config))
   lines += ['', *_findings(summary, config)]
   if summary['examples']:
@@ -87,6 +88,8 @@ def _findings(
 
 def _heads(examples: Sequence[Mapping[str, Any]]) -> list[str]:
   """A line a head."""
+  from ooc_jax import report  # Matplotlib is slow to import.
+
   rows = [[
       'head', 'selectivity', 'diagonal', 'copy', 'offset', 'writes'
   ]]  # fmt: skip

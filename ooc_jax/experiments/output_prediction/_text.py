@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from ooc_jax import measures
-from ooc_jax import report
 from ooc_jax.experiments.output_prediction._config import OutputPrediction
 
 
 def text(summary: Mapping[str, Any], config: OutputPrediction) -> list[str]:
   """The table of layers, the findings in sentences, and the examples."""
+  from ooc_jax import report  # Matplotlib is slow to import.
+
   rows = (*summary['layers'], summary['total'])
   lines = [report.header(), *map(report.layer_line, rows), '']
   lines += _findings(summary, config)

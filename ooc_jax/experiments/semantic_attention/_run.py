@@ -8,7 +8,6 @@ from typing import Any
 
 from jax.sharding import Mesh
 
-from ooc_jax import report
 from ooc_jax import results
 from ooc_jax._errors import InputError
 from ooc_jax._files import atomic_write
@@ -100,6 +99,8 @@ def run(
       ).folder
 
     def finish(mine: results.ResultsFolder) -> dict[str, Any]:
+      from ooc_jax import report  # Matplotlib is slow to import.
+
       predicted = _view(labels, 'output_prediction', 'labels')
       attended = _view(attention, 'attention_participation', 'attention')
       tables = _joined(predicted, attended, config)
@@ -154,6 +155,8 @@ def _view(path: _Folder, experiment: str, flag: str) -> results.ResultsFolder:
   Raises:
     InputError: It is none, or of another experiment.
   """
+  from ooc_jax import report  # Matplotlib is slow to import.
+
   found = report.experiment_of(path)
   if found != experiment:
     raise InputError(

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from ooc_jax import measures
-from ooc_jax import report
 from ooc_jax.experiments.semantic_attention._config import SemanticAttention
 
 _LABELLINGS = {
@@ -27,6 +26,8 @@ _READINGS = {
 
 def text(summary: Mapping[str, Any], config: SemanticAttention) -> list[str]:
   """A table for each labelling, and the verdicts."""
+  from ooc_jax import report  # Matplotlib is slow to import.
+
   del config  # The summary says it all.
   lines = []
   for labelling in [x for x in _LABELLINGS if x in summary['contexts']]:
