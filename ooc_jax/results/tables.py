@@ -339,9 +339,12 @@ HEADS = TableSchema((
     ),
 ))
 
-ATTENTION_SWEEP = TableSchema((
+_DECISION = (
     *_columns(_TEXT, context='role and kind', thresholds='their kind'),
     *_columns(_DOUBLE, level='of the thresholds'),
+)
+ATTENTION_SWEEP = TableSchema((
+    *_DECISION,
     *_columns(
         _LONG, at_least='so many heads', layer='-1 for all layers together'
     ),
@@ -354,18 +357,11 @@ ATTENTION_SWEEP = TableSchema((
 
 PARTICIPATION = TableSchema((
     *_columns(_INT, layer='of the attention', feature='its row'),
-    *_columns(
-        _INT,
-        **{
-            f'{x}_heads': 'it participates in so many'
-            for x in measures.CONTEXTS
-        },
-    ),
+    *_columns(_INT, **{f'{x}_heads': 'how many' for x in measures.CONTEXTS}),
 ))
 
 SHAPES = TableSchema((
-    *_columns(_TEXT, context='role and kind', thresholds='their kind'),
-    *_columns(_DOUBLE, level='of the thresholds'),
+    *_DECISION,
     *_columns(_INT, at_least='so many heads'),
     *_columns(_TEXT, name='of the shape over depth'),
     *_columns(_DOUBLE, p_value='of it', turning_point='layer; null: none'),
