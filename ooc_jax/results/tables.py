@@ -4,8 +4,8 @@ A file is written and read through its `TableSchema`, so that a name, a type, a
 shape or the order of columns stands here and nowhere else:
 
   features/layer=NN   `output_features`, `ATTENTION_FEATURES`: a row a feature
-  directions[_NN]     `DIRECTIONS`: a row a random direction, of all readouts;
-                      `null[_READOUT]` are the rows of one readout
+  directions[_NN]     `DIRECTIONS`: a row a random direction of every readout
+  null[_READOUT]      those of one readout
   labels              `labels`: a row a feature of every layer
   sweep[_READOUT]     `OUTPUT_SWEEP`, `ATTENTION_SWEEP`
   heads, heads_NN     `HEADS`: a row a head
@@ -31,8 +31,7 @@ from ooc_jax.results._table_schema import Column
 from ooc_jax.results._table_schema import Columns
 from ooc_jax.results._table_schema import TableSchema
 
-# How experiment 1 reads a dictionary: decoder and unembedding, encoder and
-# embedding, decoder and embedding.
+# Decoder and unembedding, encoder and embedding, decoder and embedding.
 READOUTS = ('output', 'input', 'embedding')
 ALL_LAYERS = -1  # The layer of a row that stands for every layer.
 # What stands for chance in experiment 2.
