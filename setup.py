@@ -44,7 +44,12 @@ setuptools.setup(
     extras_require={
         'cuda': ['jax[cuda13]>=0.10'],
         'gguf': _GGUF,
-        'parity': ['torch==2.13.0', 'transformers>=5.0', 'pytest>=8'],
+        'parity': [
+            'pytest>=8',
+            'sae-lens==6.54.12',
+            'torch==2.13.0',
+            'transformers>=5.0',
+        ],
         'test': [
             'beartype==0.23.1',
             'hypothesis>=6.100',

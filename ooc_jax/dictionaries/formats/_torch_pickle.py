@@ -92,7 +92,10 @@ def read_tensors(data: bytes) -> Any:
       raise PickleRefused(
           f'its pickle has the step {name}, which no tensor needs'
       )
-    arg = None if opcode.arg is None else opcode.arg.reader(file)
+    if name == 'GLOBAL':  # `pickletools` would undo escapes in it.
+      arg = _line(file), _line(file)
+    else:
+      arg = None if opcode.arg is None else opcode.arg.reader(file)
     _STEPS[name](machine, arg)
   raise ValueError('the pickle has no end')
 
@@ -149,9 +152,15 @@ def _named(machine: _Machine, module: Any, name: Any) -> None:
   machine.stack.append(_Name(text))
 
 
-def _global(machine: _Machine, arg: str) -> None:
-  module, _, name = arg.partition(' ')
-  _named(machine, module, name)
+def _line(file: io.BytesIO) -> str:
+  line = file.readline()
+  if not line.endswith(b'\n'):
+    raise ValueError('a name without an end')
+  return line[:-1].decode()
+
+
+def _global(machine: _Machine, names: tuple[str, str]) -> None:
+  _named(machine, *names)
 
 
 def _stack_global(machine: _Machine, _: Any) -> None:

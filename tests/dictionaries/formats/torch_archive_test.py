@@ -126,6 +126,8 @@ class TorchArchiveTest(parameterized.TestCase):
       (b'(X\x02\0\0\0lsX\x01\0\0\0ao.', 'step OBJ'),
       (b'ctorch\nfloat32\n)\x81.', 'step NEWOBJ'),
       (b'\x82\x01.', 'step EXT1'),
+      (b'ctor\\x63h\nfloat32\n.', 'names tor.*x63h.float32'),
+      (b'ctorch', 'no whole .pt file'),
       (b"S'\\l'\n.", 'step STRING'),
       (b'\xff.', 'the step b.*xff'),
       (b'}ctorch\nfloat32\n(tR.', 'calls torch.float32'),
