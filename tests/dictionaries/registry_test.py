@@ -9,6 +9,7 @@ from absl.testing import parameterized
 import flax
 from huggingface_hub import constants
 import numpy as np
+from safetensors.numpy import save_file
 
 from ooc_jax import InputError
 from ooc_jax import load_dictionary
@@ -20,7 +21,10 @@ from ooc_jax.dictionaries import model_parts
 from ooc_jax.dictionaries import plan_dictionary
 from ooc_jax.dictionaries import save_dictionary
 from ooc_jax.model import part_of
+from tests.dictionaries import torch_files
 from tests.dictionaries import written
+from tests.dictionaries.formats import qwen_scope_test
+from tests.dictionaries.formats import transcoder_files_test
 from tests.dictionaries.models import tiny_model
 
 _COMMIT = '0123456789abcdef0123456789abcdef01234567'
@@ -473,6 +477,54 @@ class HubTest(parameterized.TestCase):
     )
     self.assertEqual(dictionary.site.hook, 'resid_post')
     self.assertLen(dictionary.files, 1 + with_config)
+
+  def test_one_file_a_layer_at_the_root(self):
+    made = self.cache / 'made'
+    torch_files.write_pt(
+        made / 'layer3.sae.pt', qwen_scope_test.stored(), byteorder=b'little'
+    )
+    # The k of its name is more than the 33 features here.
+    repo = 'Qwen/SAE-Res-Qwen3-1.7B-Base-W32K-L0_50'
+    self.fill(repo, made, '')
+    source = 'qwen-scope-3-1.7b-base-w32k-l50/layer3'
+    with self.assertRaisesRegex(InputError, 'names no k between 1 and 33'):
+      load_dictionary(source)
+    for name, asked in (
+        (source, {}),
+        ('qwen-scope-3-1.7b-base-w32k-l50', {'layer': 3}),
+        (repo, {'layer': 3}),
+        (f'{repo}/layer3.sae.pt', {}),
+    ):
+      dictionary = load_dictionary(name, top_k=4, **asked)
+      self.assertEqual(dictionary.site.layer, 3)
+      self.assertLen(dictionary.files, 1)
+
+  def test_a_cross_layer_transcoder(self):
+    made = self.cache / 'made'
+    made.mkdir()
+    encoder, decoder = transcoder_files_test.cross_layer(1)
+    save_file(encoder, made / 'W_enc_1.safetensors')
+    save_file(decoder, made / 'W_dec_1.safetensors')
+    (made / 'config.yaml').write_text('feature_input_hook: hook_resid_mid\n')
+    self.fill('mntss/clt-gemma-2-2b-2.5M', made, '')
+    release = 'mntss-gemma-2-2b-2.5m-clt-as-per-layer'
+    for source in (f'{release}/layer_1', 'gemma-2-2b/1-clt-hp'):
+      dictionary = load_dictionary(source, to_layer=3)
+      self.assertEqual(dictionary.site.reads, ('resid_mid', 1))
+      self.assertEqual(dictionary.site.writes, ('mlp_out', 3))
+      self.assertLen(dictionary.files, 3)
+
+  def test_a_normalisation_that_the_list_alone_says(self):
+    tensors = {n: x for n, x in written.draw().items() if n != 'threshold'}
+    config = {'hook_point': 'blocks.8.hook_resid_pre'}
+    made = self.make(written.write_sae_lens, tensors, config)
+    self.fill(
+        'JoshEngels/Mistral-7B-Residual-Stream-SAEs', made, 'mistral_7b_layer_8'
+    )
+    dictionary = load_dictionary('mistral-7b-res-wg/blocks.8.hook_resid_pre')
+    self.assertIsNone(dictionary.encoder)
+    with self.assertRaisesRegex(InputError, 'constant_norm_rescale'):
+      dictionary.encode(written.inputs().astype(np.float32))
 
   def test_any_repository_in_sae_lens_format(self):
     config = {

@@ -218,11 +218,16 @@ def _of_file(
           ' no SAE format that is read'
           f' ({", ".join(f.name for f in formats)}).'
       )
+  unreachable: InputError | None = None
   for f in alike:  # More than one may have such arrays: the config decides.
-    config = _config(location, f)
+    try:
+      config = _config(location, f)
+    except InputError as error:
+      unreachable = unreachable or error
+      continue
     if config is not None or f.config is None or f.optional_config:
       return _Files(f, path, config, _beside(location, f, path))
-  raise InputError(
+  raise unreachable or InputError(
       f'{where} holds tensors as of'
       f' {_either(f.name for f in alike)}, and what they mean stands in the'
       f' {_either(f.config or "" for f in alike)} that was beside it; put that'

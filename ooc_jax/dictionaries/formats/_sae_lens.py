@@ -61,8 +61,12 @@ _AVERAGE = 'expected_average_only_in'
 _TINY_LAYERS, _TINY_SIZE = 8, 1024
 
 
-def _recognise(names) -> bool:
-  return 'W_enc' in names
+def _recognise(shapes) -> bool:
+  if 'W_enc' not in shapes:
+    return False
+  # Others store the encoder as rows of features.
+  F, D = shapes.get('b_enc', ()), shapes.get('b_dec', ())
+  return F == D or shapes['W_enc'] != (*F, *D)
 
 
 def _site(source: Source) -> tuple[int | None, str | None]:

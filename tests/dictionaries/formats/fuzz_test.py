@@ -11,11 +11,16 @@ import hypothesis
 from hypothesis import strategies as st
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from ooc_jax import InputError
 from ooc_jax import load_dictionary
 from ooc_jax.dictionaries import Dictionary
+from tests.dictionaries import torch_files
 from tests.dictionaries import written
+from tests.dictionaries.formats import dictionary_learning_test
+from tests.dictionaries.formats import llama_scope_r1_test
+from tests.dictionaries.formats import transcoder_files_test
 from tests.dictionaries.models import tiny_model
 
 _SETTINGS = hypothesis.settings(
@@ -156,6 +161,81 @@ class FuzzTest(absltest.TestCase):
       config = _SPARSIFY | changes
       write = written.write_sparsify
       self._check(write, written.draw(), config, name='layers.1')
+
+    check()
+
+  def test_dictionary_learning_config(self):
+    good = {
+        'dict_class': 'AutoEncoderTopK',
+        'layer': 1,
+        'submodule_name': 'resid_post_layer_1',
+        'k': 5,
+    }
+    tensors = dictionary_learning_test.stored('AutoEncoderTopK')
+    value = st.one_of(_VALUES, st.sampled_from(dictionary_learning_test.KINDS))
+
+    def write(path, config):
+      torch_files.write_pt(path / 'ae.pt', tensors)
+      (path / 'config.json').write_text(json.dumps(config))
+
+    @self.settings()
+    @hypothesis.example(config={'trainer': good})
+    @hypothesis.given(
+        config=st.dictionaries(
+            st.sampled_from(sorted(good)), value, max_size=3
+        ).map(lambda changes: {'trainer': good | changes})
+        | _JSON
+    )
+    def check(config):
+      self._check(write, config)
+
+    check()
+
+  def test_llama_scope_r1_config(self):
+    good = {
+        'd_model': written.D,
+        'expansion_factor': None,
+        'hook_point_in': 'blocks.1.hook_resid_post',
+        'hook_point_out': 'blocks.1.hook_resid_post',
+        'norm_activation': 'dataset-wise',
+        'dataset_average_activation_norm': {'in': 5.0, 'out': 5.0},
+        'sparsity_include_decoder_norm': False,
+        'apply_decoder_bias_to_pre_encoder': False,
+    }
+
+    @self.settings()
+    @hypothesis.given(changes=_changes(good))
+    def check(changes):
+      self._check(
+          lambda path: llama_scope_r1_test.write(path, **(good | changes))
+      )
+
+    check()
+
+  def test_transcoder_yaml(self):
+    keys = st.sampled_from(
+        ['feature_input_hook', 'feature_output_hook', 'model_name', '- x', '']
+    )
+    values = st.one_of(
+        st.sampled_from(
+            ['mlp.hook_in', 'hook_resid_mid', "'hook_mlp_out'", '!!python/x y',
+             '&a [*a, *a]', '{', '|', '? :']
+        ),
+        st.text(max_size=12),
+        _JSON.map(repr),
+    )  # fmt: skip
+
+    def write(path, lines):
+      save_file(transcoder_files_test.one_layer(), path / 'layer_1.safetensors')
+      text = '\n'.join(f'{key}: {value}' for key, value in lines)
+      (path / 'config.yaml').write_bytes(text.encode('utf-8', 'surrogatepass'))
+
+    @self.settings()
+    @hypothesis.example(lines=[])
+    @hypothesis.example(lines=[('feature_input_hook', 'x')])
+    @hypothesis.given(lines=st.lists(st.tuples(keys, values), max_size=4))
+    def check(lines):
+      self._check(write, lines)
 
     check()
 
