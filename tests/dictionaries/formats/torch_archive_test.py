@@ -5,6 +5,7 @@ import os
 import pathlib
 import pickle
 import pickletools
+import resource
 import zipfile
 
 from absl.testing import absltest
@@ -270,6 +271,8 @@ class FuzzTest(parameterized.TestCase):
   @pytest.mark.slow
   def test_only_input_errors_at_length(self):
     self.run_fuzz(3400)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # In kB.
+    self.assertLess(peak, 2**20)
 
 
 if __name__ == '__main__':
