@@ -31,6 +31,7 @@ def _main(given: Given) -> None:
       model=weights,
       out=out_folder(given, 'attention_participation', config.dictionary),
       mesh=given['mesh'],
+      figures=given['figures'],
   )
   lines = attention_participation.text(run.summary, config)
   say(lines, run.folder, _FILES, start)

@@ -38,6 +38,7 @@ class RunSettings:
           ' experiment, model and dictionary.'
       ),
   )
+  figures: bool = setting(True, help='Draw them.')
   mesh: str | None = setting(
       None, help="Devices to spread over: 'feature:4,vocab:2'."
   )

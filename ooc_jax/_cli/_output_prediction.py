@@ -59,6 +59,7 @@ def _main(given: Given) -> None:
       model=weights,
       out=out_folder(given, 'output_prediction', config.dictionary),
       mesh=given['mesh'],
+      figures=given['figures'],
   )
   files = 'features/, labels.parquet, summary.json, figures/'
   say(output_prediction.text(run.summary, config), run.folder, files, start)

@@ -74,6 +74,7 @@ def _main(given: Given) -> None:
       out=out_folder(given, 'semantic_attention', labels.dictionary),
       model=weights,
       mesh=given['mesh'],
+      figures=given['figures'],
   )
   lines = semantic_attention.text(run.summary, config)
   say(lines, run.folder, _FILES, start)
