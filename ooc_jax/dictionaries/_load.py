@@ -127,7 +127,8 @@ def _check_options(options: Mapping[str, Any]) -> None:
           f'load_dictionary has no option {name!r}{nearest(name, _OPTIONS)}'
       )
     kind = _OPTIONS[name].kind
-    if value is not None and type(value) is not kind:
+    right = type(value) is kind or (kind is float and type(value) is int)
+    if value is not None and not right:
       raise InputError(
           f'{name}={value!r} must be None or of type {kind.__name__}.'
       )

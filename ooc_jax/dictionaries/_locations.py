@@ -104,6 +104,7 @@ class HubLocation:
     self.path = '/'.join([repo, *parts])
     self._repo, self._parts, self._revision = repo, parts, revision
     self._reachable = True
+    self._found: dict[str, pathlib.Path | None] = {}
 
   def get(self, name: str) -> pathlib.Path | None:
     """The file, or None.
@@ -112,6 +113,11 @@ class HubLocation:
       InputError: The hub cannot be reached, or the repository is not there.
         Said once; asked for another file, only the cache is looked into.
     """
+    if name not in self._found:  # Formats share the names of their files.
+      self._found[name] = self._get(name)
+    return self._found[name]
+
+  def _get(self, name: str) -> pathlib.Path | None:
     parts = [*self._parts, *name.split('/')]
     inside = '/'.join(parts)
     if self._reachable:

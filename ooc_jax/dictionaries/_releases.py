@@ -5,6 +5,7 @@ MIT), whole; `tools/releases.py` makes it. Which format an id is of, and what
 its name says of it, is found by the `Format` that has the list's loader.
 """
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import functools
 import json
 import lzma
@@ -16,7 +17,9 @@ from ooc_jax.dictionaries.formats import LISTED_FORMATS
 from ooc_jax.dictionaries.formats import Entry
 from ooc_jax.dictionaries.formats import Format
 from ooc_jax.dictionaries.formats import Release
+from ooc_jax.dictionaries.formats import width_of
 
+_Describe = Callable[[dict[str, Any]], Entry]
 _LIST = pathlib.Path(__file__).with_name('releases.json.xz')
 # Loaders of the list that are no format here, and why.
 _REFUSALS = {
@@ -57,6 +60,32 @@ def read_list() -> dict[str, Any]:
 
 
 @functools.cache
+def _listed() -> dict[str, Any]:
+  return read_list()
+
+
+class _Entries(Mapping[str, Entry]):
+  """The ids of a release, each described when one is first asked for."""
+
+  def __init__(self, rows: Sequence[dict[str, Any]], describe: _Describe):
+    self._rows = {row['id']: row for row in rows}
+    self._describe = describe
+
+  @functools.cached_property
+  def _found(self) -> dict[str, Entry]:
+    return {name: self._describe(row) for name, row in self._rows.items()}
+
+  def __getitem__(self, name: str) -> Entry:
+    return self._found[name]
+
+  def __iter__(self) -> Iterator[str]:
+    return iter(self._rows)
+
+  def __len__(self) -> int:
+    return len(self._rows)
+
+
+@functools.cache
 def releases() -> dict[str, tuple[Format | None, Release]]:
   """Every release by name, and its format; None where there is none here."""
   found: dict[str, tuple[Format | None, Release]] = {
@@ -65,18 +94,15 @@ def releases() -> dict[str, tuple[Format | None, Release]]:
       for release in f.releases()
   }
   formats = {f.loader: f for f in LISTED_FORMATS if f.loader is not None}
-  for name, listed in read_list().items():
+  for name, listed in _listed().items():
     loader = listed['conversion_func'] or 'sae_lens'
     f = formats.get(loader)
-    overrides = listed.get('config_overrides') or {}
-    entries = {
-        row['id']: _entry(name, row, f, loader, overrides)
-        for row in listed['saes']
-    }
+    describe = functools.partial(_entry, name, listed, f, loader)
     model = _REPOS.get(listed['model'], listed['model'])
     # The list has the base model of the two releases of the tuned one.
     if '-it-' in name and model == 'google/gemma-2-9b':
       model = f'{model}-it'
+    entries = _Entries(listed['saes'], describe)
     found[name] = f, Release(name, listed['repo_id'], model, entries)
   return found
 
@@ -85,20 +111,21 @@ def releases() -> dict[str, tuple[Format | None, Release]]:
 def neuronpedia_ids() -> dict[str, str]:
   """Id of Neuronpedia -> 'release/id'."""
   return {
-      entry.neuronpedia: f'{release.name}/{name}'
-      for _, release in releases().values()
-      for name, entry in release.entries.items()
-      if entry.neuronpedia
+      row['neuronpedia']: f'{name}/{row["id"]}'
+      for name, listed in _listed().items()
+      for row in listed['saes']
+      if row.get('neuronpedia')
   }
 
 
 def _entry(
     release: str,
-    row: dict[str, Any],
+    listed: dict[str, Any],
     f: Format | None,
     loader: str,
-    overrides: dict[str, Any],
+    row: dict[str, Any],
 ) -> Entry:
+  overrides = listed.get('config_overrides') or {}
   path = str(row['path'])
   if f is None:
     entry = Entry(path, None, None, refusal=_REFUSALS[loader])
@@ -107,7 +134,7 @@ def _entry(
   return Entry(
       entry.folder,
       entry.site,
-      entry.size,
+      entry.size or _size_of(listed['repo_id'], row.get('neuronpedia')),
       file=entry.file,
       l0=row['l0'] if 'l0' in row else _l0_of(path),
       scale=row.get('norm_scaling_factor'),
@@ -121,3 +148,11 @@ def _l0_of(path: str) -> int | None:
   """82, of '.../average_l0_82': the list gives none for canonical ids."""
   match = re.search(r'/average_l0_(\d{1,4})$', path)
   return int(match[1]) if match else None
+
+
+def _size_of(repo: str, neuronpedia: str | None) -> int | None:
+  """F, of '...-saes-w-32k-l0-40' or '...-res-4k__trainer_0_step_final'."""
+  match = re.search(r'-w-(\d{1,3}[km])-', repo) or re.search(
+      r'-res-(\d{1,3}[km])__', neuronpedia or ''
+  )
+  return width_of(match[1]) if match else None

@@ -91,9 +91,7 @@ class HubCase(parameterized.TestCase):
           (loaders, 'get_safetensors_tensor_shapes', shapes),
           (sae_module, 'get_config_overrides', overrides),
       ):
-        stack.enter_context(
-            mock.patch.object(target, attribute, replacement)
-        )
+        stack.enter_context(mock.patch.object(target, attribute, replacement))
       return sae_lens.SAE.from_pretrained(release, name)
 
   def ours(self, source, **asked):
@@ -154,9 +152,9 @@ class LoadersTest(HubCase):
 
   def test_llama_scope(self):
     source = 'llama_scope_lxr_8x/l2r_8x'
-    scale = _releases.releases()['llama_scope_lxr_8x'][1].entries[
-        'l2r_8x'
-    ].scale  # Theirs folds the list's, ours the file's.
+    scale = (
+        _releases.releases()['llama_scope_lxr_8x'][1].entries['l2r_8x'].scale
+    )  # Theirs folds the list's, ours the file's.
     norm = float(np.sqrt(written.D) / scale)
     config = written.llama_hyperparams(
         sparsity_include_decoder_norm=False,
@@ -231,9 +229,7 @@ class LoadersTest(HubCase):
         'act_name': 'blocks.1.attn.hook_z',
     }
     path.with_name(f'{path.stem}_cfg.json').write_text(json.dumps(config))
-    theirs = self.theirs(
-        source, d_in=written.HEADS, reshape_activations='none'
-    )
+    theirs = self.theirs(source, d_in=written.HEADS, reshape_activations='none')
     ours = self.ours(source, model=tiny_model('gemma2'))
     x = written.inputs(written.HEADS).astype(np.float32)
     with torch.no_grad():

@@ -18,6 +18,7 @@ from ooc_jax.dictionaries.formats._format import RawDictionary
 from ooc_jax.dictionaries.formats._format import Release
 from ooc_jax.dictionaries.formats._gemma_scope import GEMMA_SCOPE
 from ooc_jax.dictionaries.formats._gemma_scope import GEMMA_SCOPE_TRANSCODERS
+from ooc_jax.dictionaries.formats._gemma_scope import width_of
 from ooc_jax.dictionaries.formats._gemma_scope_2 import GEMMA_SCOPE_2
 from ooc_jax.dictionaries.formats._llama_scope import LLAMA_SCOPE
 from ooc_jax.dictionaries.formats._llama_scope_r1 import LLAMA_SCOPE_R1
@@ -65,4 +66,5 @@ __all__ = (
     'Release',
     'read_dictionary',
     'save_dictionary',
+    'width_of',
 )
