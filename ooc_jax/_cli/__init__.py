@@ -14,15 +14,15 @@ from ooc_jax._cli._main import Command
 from ooc_jax._cli._main import start
 from ooc_jax._text import nearest
 
-# Each is the module `_NAME.py` here.
-COMMANDS = (
-    'output_prediction',
-    'attention_participation',
-    'semantic_attention',
-    'compare',
-    'convert_weights',
-    'train_sae',
-)
+# Name -> the module here that holds it.
+COMMANDS = {
+    'output_prediction': '_experiments',
+    'attention_participation': '_experiments',
+    'semantic_attention': '_experiments',
+    'compare': '_experiments',
+    'convert_weights': '_convert_weights',
+    'train_sae': '_train_sae',
+}
 __all__ = ('COMMANDS', 'Command', 'main', 'run', 'start')
 
 
@@ -40,7 +40,8 @@ def run(
   """
   argv = sys.argv if argv is None else argv
   if isinstance(command, str):
-    command = importlib.import_module(f'{__name__}._{command}').COMMAND
+    module = importlib.import_module(f'{__name__}.{COMMANDS[command]}')
+    command = module.COMMANDS[command]
   start(command, argv, program or f'python {os.path.relpath(argv[0])}')
 
 

@@ -160,16 +160,19 @@ def _main(given: Given) -> None:
   print(f'{folder}: {size / 1e9:.3f} GB')
 
 
-COMMAND = Command(
-    doc=(
-        'Converts a model or a dictionary to Orbax, or back to safetensors.'
-        '\n\nEvery bit is kept unless --dtype says otherwise. A small group of'
-        '\nparameters is in memory at a time, never the model. --list WORDS'
-        '\nprints the names that hold them, or what a pasted id or address of'
-        '\nNeuronpedia means; --list --model=NAME, what is of that model.'
-    ),
-    settings={'convert_weights': ConvertSettings},
-    main=_main,
-    words=True,
-    interrupted='nothing is left of it; the same command starts anew.',
-)
+COMMANDS = {
+    'convert_weights': Command(
+        doc=(
+            'Converts a model or a dictionary to Orbax, or back to'
+            ' safetensors.\n\nEvery bit is kept unless --dtype says otherwise.'
+            ' A small group of\nparameters is in memory at a time, never the'
+            ' model. --list WORDS\nprints the names that hold them, or what a'
+            ' pasted id or address of\nNeuronpedia means; --list --model=NAME,'
+            ' what is of that model.'
+        ),
+        settings={'convert_weights': ConvertSettings},
+        main=_main,
+        words=True,
+        interrupted='nothing is left of it; the same command starts anew.',
+    )
+}

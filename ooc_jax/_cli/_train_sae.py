@@ -102,12 +102,15 @@ def _main(given: Given) -> None:
   print(f'\n{out}: {len(metrics)} SAEs ({time.monotonic() - start:.0f} s)')
 
 
-COMMAND = Command(
-    doc=(
-        'Trains JumpReLU SAEs on the residual stream of any model, all at once.'
-        '\n\nLeaves a folder a site in the format of SAELens, metrics.json and'
-        '\nlosses.jsonl. Stopped at any moment, the same command continues.'
-    ),
-    settings={'train_sae': TrainSettings, 'recipe': _RECIPE},
-    main=_main,
-)
+COMMANDS = {
+    'train_sae': Command(
+        doc=(
+            'Trains JumpReLU SAEs on the residual stream of any model, all at'
+            ' once.\n\nLeaves a folder a site in the format of SAELens,'
+            ' metrics.json and\nlosses.jsonl. Stopped at any moment, the same'
+            ' command continues.'
+        ),
+        settings={'train_sae': TrainSettings, 'recipe': _RECIPE},
+        main=_main,
+    )
+}

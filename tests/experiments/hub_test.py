@@ -36,7 +36,13 @@ class HubTest(parameterized.TestCase):
   def _run(self, *args):
     kept = {k: v for k, v in os.environ.items() if not k.startswith('HF_')}
     return subprocess.run(
-        [sys.executable, str(_SCRIPT), f'--out={self.root / "out"}', *args],
+        [
+            sys.executable,
+            str(_SCRIPT),
+            f'--out={self.root / "out"}',
+            '--nofigures',
+            *args,
+        ],
         capture_output=True,
         text=True,
         timeout=300,

@@ -31,9 +31,10 @@ _MESH = {'output_prediction': 'vocab:2', 'attention_participation': 'feature:2'}
 
 
 def _command(script, *args):
-  model = '--model=smollm2'  # Studied by its neurons, as any model can be.
+  # Studied by its neurons, as any model can be.
+  flags = ['--model=smollm2', '--nofigures']
   path = str(_EXPERIMENTS / f'{script}.py')
-  return [sys.executable, path, model, *map(str, args)]
+  return [sys.executable, path, *flags, *map(str, args)]
 
 
 def _together(script, outs, *args):

@@ -1,0 +1,294 @@
+"""The experiments from the command line, and the comparison of their runs."""
+
+from collections.abc import Sequence
+import dataclasses
+import os
+import pathlib
+import time
+from typing import Any, TypeVar
+
+from ooc_jax import experiments
+from ooc_jax import measures
+from ooc_jax._cli._flags import Given
+from ooc_jax._cli._main import Command
+from ooc_jax._errors import InputError
+from ooc_jax.experiments import AttentionParticipation
+from ooc_jax.experiments import OutputPrediction
+from ooc_jax.experiments import SemanticAttention
+from ooc_jax.experiments import attention_participation
+from ooc_jax.experiments import output_prediction
+from ooc_jax.experiments import semantic_attention
+from ooc_jax.experiments import setting
+from ooc_jax.experiments import settings_of
+
+_C = TypeVar('_C')
+# Else libtpu asks a server for the TPU of this machine, for minutes, complains
+# that there is none, and refuses to be loaded by two programs at a time.
+_NO_TPU_HERE = {
+    'TPU_SKIP_MDS_QUERY': '1',
+    'TPU_WORKER_HOSTNAMES': 'localhost',
+    'TPU_ACCELERATOR_TYPE': 'v5litepod-8',
+    'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _RunSettings:
+  """Where and on what a run is, which is not written into its results."""
+
+  model: str = setting(
+      experiments.DEFAULT_MODEL,
+      help=(
+          'What is studied: a file of configs/, in which other settings may'
+          ' have other defaults than here.'
+      ),
+  )
+  weights: str | None = setting(
+      None,
+      help=(
+          'A local copy of the model, instead of the hub: a .gguf or'
+          ' .safetensors file, or a folder.'
+      ),
+  )
+  out: str | None = setting(
+      None,
+      help=(
+          'Folder to write; by default one in results/ that is named after'
+          ' experiment, model and dictionary.'
+      ),
+  )
+  figures: bool = setting(True, help='Draw them.')
+  mesh: str | None = setting(
+      None, help="Devices to spread over: 'feature:4,vocab:2'."
+  )
+  coordinator: str | None = setting(
+      None,
+      help=(
+          'Compute together with other processes, whose first one listens at'
+          " 'host:port' (with --processes and --process); 'auto' where the"
+          ' machine knows them: a TPU pod, Slurm, Open MPI, Kubernetes.'
+      ),
+  )
+  processes: int | None = setting(None, help='How many they are.')
+  process: int | None = setting(None, help='Which this one is, from 0.')
+  dry_run: bool = setting(
+      False, help='Say what would be downloaded, computed, held and written.'
+  )
+
+
+def _config_of(given: Given, kind: type[_C]) -> _C:
+  """The settings of one experiment: of its config file, and of flags."""
+  overrides = given.of(kind)
+  overrides.pop('model', None)  # As a flag, the name of a file of configs/.
+  return experiments.load_config(given['model'], overrides, kind)
+
+
+def _out_folder(given: Given, experiment: str, dictionary: str) -> pathlib.Path:
+  """`--out`, or a folder named after the experiment and what is studied."""
+  if given['out'] is not None:
+    return pathlib.Path(given['out']).expanduser()
+  # 'release/layer_{layer}' names the release: all its layers are read.
+  shown = '/'.join(x for x in dictionary.split('/') if '{layer}' not in x)
+  names = [experiment, given['model'], shown or 'dictionary']
+  return pathlib.Path('results') / '-'.join(
+      name.replace('/', '_').strip('.') for name in names
+  )
+
+
+def _where(given: Given, experiment: str, dictionary: str) -> dict[str, Any]:
+  """Of `run`: where it writes, on which devices; joins other processes."""
+  experiments.join(given['coordinator'], given['processes'], given['process'])
+  return {
+      'out': _out_folder(given, experiment, dictionary),
+      'model': given['weights'],
+      'mesh': given['mesh'],
+      'figures': given['figures'],
+  }
+
+
+def _say(
+    lines: Sequence[str], run: experiments.Run, files: str, start: float
+) -> None:
+  """Prints what a run found and left.
+
+  Args:
+    lines: What it found.
+    run: Where.
+    files: What is in there.
+    start: `time.monotonic()` of the beginning.
+  """
+  seconds = time.monotonic() - start
+  print('\n'.join([*lines, f'\n{run.folder}: {files} ({seconds:.0f} s)']))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _PlanSettings:
+  """Where a run would be."""
+
+  plan: str | None = setting(
+      None,
+      help=(
+          "TPUs that need not be here, 'v5e:2x4': say whether it would fit,"
+          ' and what they would send to each other.'
+      ),
+  )
+
+
+def _output_prediction(given: Given) -> None:
+  start = time.monotonic()
+  config = _config_of(given, OutputPrediction)
+  if given['dry_run']:
+    lines = output_prediction.plan(config, model=given['weights'])
+    print('\n'.join(lines))
+    return
+  if given['plan'] is not None:
+    for name, value in _NO_TPU_HERE.items():
+      os.environ.setdefault(name, value)
+    lines = output_prediction.topology_plan(
+        config, given['plan'], model=given['weights'], mesh=given['mesh']
+    )
+    print('\n'.join(lines))
+    return
+  where = _where(given, 'output_prediction', config.dictionary)
+  run = output_prediction.run(config, **where)
+  if experiments.is_first_process():
+    files = 'features/, labels.parquet, summary.json, figures/'
+    _say(output_prediction.text(run.summary, config), run, files, start)
+
+
+def _attention_participation(given: Given) -> None:
+  start = time.monotonic()
+  config = _config_of(given, AttentionParticipation)
+  if given['dry_run']:
+    lines = attention_participation.plan(config, model=given['weights'])
+    print('\n'.join(lines))
+    return
+  where = _where(given, 'attention_participation', config.dictionary)
+  run = attention_participation.run(config, **where)
+  if experiments.is_first_process():
+    files = (
+        'features/, heads.parquet, participation.parquet, sweep.parquet,'
+        ' shapes.parquet, summary.json, figures/'
+    )
+    _say(attention_participation.text(run.summary, config), run, files, start)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _FinishedRuns:
+  """Runs of the other experiments that are there already."""
+
+  labels: str | None = setting(
+      None, help='Folder of a finished run of output_prediction.'
+  )
+  attention: str | None = setting(
+      None, help='Folder of a finished run of attention_participation.'
+  )
+
+
+def _refuse_unread(given: Given, flag: str, kind: type, other: type) -> None:
+  """Refuses settings of a run that is finished."""
+  own = [x for x in given.of(kind) if x not in settings_of(other)]
+  if given[flag] is not None and own:
+    raise InputError(
+        f'--{own[0]} is a setting of the run in --{flag}, which is finished;'
+        ' leave one of them out.'
+    )
+
+
+def _semantic_attention(given: Given) -> None:
+  start = time.monotonic()
+  _refuse_unread(given, 'labels', OutputPrediction, AttentionParticipation)
+  _refuse_unread(given, 'attention', AttentionParticipation, OutputPrediction)
+  labels = _config_of(given, OutputPrediction)
+  attention = _config_of(given, AttentionParticipation)
+  if given['dry_run']:
+    lines, weights = [], given['weights']
+    if given['attention'] is None:
+      lines += attention_participation.plan(attention, model=weights)
+    if given['labels'] is None:
+      lines += output_prediction.plan(labels, model=weights)
+    print('\n'.join(lines))
+    return
+  settings: dict[str, Any] = {'seed': labels.seed}
+  config = SemanticAttention(**(settings | given.of(SemanticAttention)))
+  run = semantic_attention.run(
+      config,
+      labels=given['labels'] or labels,
+      attention=given['attention'] or attention,
+      **_where(given, 'semantic_attention', labels.dictionary),
+  )
+  if experiments.is_first_process():
+    files = (
+        'populations.parquet, effects.parquet, populations_*.csv,'
+        ' summary.json, figures/'
+    )
+    _say(semantic_attention.text(run.summary, config), run, files, start)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _CompareSettings:
+  """What is compared, beside the folders."""
+
+  out: str = setting('results/compare', help='Folder to write.')
+  names: tuple[str, ...] | None = setting(
+      None, help='Of the runs, in their order, with commas between.'
+  )
+  side: str = setting(
+      'output',
+      help="Of the features: 'output', 'input' or 'embedding'; of attention:"
+      f' {", ".join(measures.CONTEXTS)}; of semantic_attention, the labels:'
+      " 'output' or 'input'.",
+  )
+
+
+def _compare(given: Given) -> None:
+  from ooc_jax.experiments import compare  # Matplotlib is slow to import.
+
+  out = pathlib.Path(given['out']).expanduser()
+  comparison = compare.run(
+      given.words, out=out, names=given['names'], side=given['side']
+  )
+  print('\n'.join(compare.text(comparison)))
+  print(f'\n{out}: comparison.csv, comparison.md, figures/')
+
+
+COMMANDS = {
+    'output_prediction': Command(
+        doc=output_prediction.__doc__ or '',
+        settings={
+            'this run': _RunSettings,
+            'plan': _PlanSettings,
+            'output_prediction': OutputPrediction,
+        },
+        main=_output_prediction,
+    ),
+    'attention_participation': Command(
+        doc=attention_participation.__doc__ or '',
+        settings={
+            'this run': _RunSettings,
+            'attention_participation': AttentionParticipation,
+        },
+        main=_attention_participation,
+    ),
+    'semantic_attention': Command(
+        doc=semantic_attention.__doc__ or '',
+        settings={
+            'this run': _RunSettings,
+            'finished runs': _FinishedRuns,
+            'output_prediction': OutputPrediction,
+            'attention_participation': AttentionParticipation,
+            'semantic_attention': SemanticAttention,
+        },
+        main=_semantic_attention,
+    ),
+    'compare': Command(
+        doc=(
+            'Compares the results folders of several runs of one experiment,'
+            ' which are\ngiven as words.'
+        ),
+        settings={'compare': _CompareSettings},
+        main=_compare,
+        words=True,
+        interrupted='the same command does it again.',
+    ),
+}
