@@ -61,7 +61,11 @@ def _assert_lens(lens, expected, rtol=1e-5):
       )
 
 
-def _draw(F, V, D, seed=0):
+# One program for all tests that leave the sizes open.
+_F, _V, _D, _K = 40, 2_000, 31, 10
+
+
+def _draw(F=_F, V=_V, D=_D, seed=0):
   rng = np.random.default_rng(seed)
   directions = rng.normal(size=(F, D)).astype(np.float32)
   # A non-zero mean row: moments that ignore it lose digits.
@@ -141,15 +145,15 @@ class UnembeddingLensTest(parameterized.TestCase):
 
   @parameterized.parameters(1e-18, 1e12)
   def test_scale_of_directions_costs_no_digit(self, scale):
-    directions, gain, table, keep = _draw(6, 500, 14)
+    directions, gain, table, keep = _draw()
     directions *= np.float32(scale)
     lens = circuits.unembedding_lens(
         *(jnp.asarray(x) for x in (directions, gain, table, keep)),
-        k=5,
+        k=_K,
         precision='exact',
     )
     logits = (directions.astype(np.float64) * gain) @ table.astype(float).T
-    expected = _oracle(logits, keep, 5)
+    expected = _oracle(logits, keep, _K)
     _assert_lens(lens, {n: expected[n] for n in (*_STATISTICS, 'top_ids')})
 
   def test_permuting_features_permutes_rows(self):
@@ -171,17 +175,17 @@ class UnembeddingLensTest(parameterized.TestCase):
       )
 
   def test_rotating_the_residual_basis_changes_nothing(self):
-    directions, gain, table, keep = _draw(40, 2_000, 31)
-    rotation = scipy.stats.special_ortho_group.rvs(31, random_state=2)
+    directions, gain, table, keep = _draw()
+    rotation = scipy.stats.special_ortho_group.rvs(_D, random_state=2)
     folded = directions.astype(np.float64) * gain
 
     def lens(d, t):
       return circuits.unembedding_lens(
           jnp.asarray(d, jnp.float32),
-          jnp.ones(31),
+          jnp.ones(_D),
           jnp.asarray(t, jnp.float32),
           jnp.asarray(keep),
-          k=10,
+          k=_K,
           precision='exact',
       )
 
@@ -195,23 +199,23 @@ class UnembeddingLensTest(parameterized.TestCase):
       np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * np.abs(a).max())
 
   def test_works_under_jit(self):
-    args = [jnp.asarray(x) for x in _draw(5, 90, 12)]
-    core = lambda *a: circuits.unembedding_lens(*a, k=3, precision='exact')  # noqa: E731
+    args = [jnp.asarray(x) for x in _draw()]
+    core = lambda *a: circuits.unembedding_lens(*a, k=_K, precision='exact')  # noqa: E731
     np.testing.assert_array_equal(
         jax.jit(core)(*args).top_ids, core(*args).top_ids
     )
 
   def test_zero_direction_has_zero_logits_and_uniform_softmax(self):
-    _, gain, table, keep = _draw(1, 90, 12)
+    _, gain, table, keep = _draw()
     lens = circuits.unembedding_lens(
-        jnp.zeros((1, 12)),
+        jnp.zeros((_F, _D)),
         *(jnp.asarray(x) for x in (gain, table, keep)),
-        k=3,
+        k=_K,
         precision='exact',
     )
     for name in ('mean', 'std', 'skewness', 'kurtosis'):
-      self.assertEqual(float(getattr(lens, name)[0]), 0.0, name)
-    self.assertAlmostEqual(float(lens.entropy[0]), np.log(keep.sum()), places=5)
+      np.testing.assert_array_equal(getattr(lens, name), 0.0, name)
+    np.testing.assert_allclose(lens.entropy, np.log(keep.sum()), atol=1e-5)
 
   @parameterized.named_parameters(
       ('k_zero', {'k': 0}, 'k=0'),
@@ -289,9 +293,11 @@ class ModelLensTest(parameterized.TestCase):
   )
   def test_input_lens_and_active_share(self, family, convention):
     model, params, _, _ = self._float64(family)
-    dictionary = random_dictionary(model, 2, size=45).replace(
-        encoder_bias=jnp.linspace(-0.5, 0.7, 45),
-        threshold=jnp.linspace(0.0, 1.2, 45),
+    # As many as there are neurons, which the other tests here read.
+    size = model.config.mlp_dim
+    dictionary = random_dictionary(model, 2, size=size).replace(
+        encoder_bias=jnp.linspace(-0.5, 0.7, size),
+        threshold=jnp.linspace(0.0, 1.2, size),
     )
     e = np.asarray(dictionary.encoder, np.float64)
     scale = np.sqrt(20) if family == 'gemma2' else 1.0
@@ -302,8 +308,8 @@ class ModelLensTest(parameterized.TestCase):
     table = u
     if convention == 'cosine':
       table = u / np.linalg.norm(u, axis=1, keepdims=True)
-    lens = circuits.input_lens(model, dictionary, k=5, convention=convention)
-    _assert_lens(lens, _oracle(read @ table.T, keep, 5))
+    lens = circuits.input_lens(model, dictionary, k=6, convention=convention)
+    _assert_lens(lens, _oracle(read @ table.T, keep, 6))
     if convention == 'cosine':
       self.assertIsNone(lens.active_share)
       return
@@ -332,8 +338,8 @@ class ModelLensTest(parameterized.TestCase):
     dictionary = mlp_dictionary(model, 0)
     twice = dictionary.replace(decoder=2 * dictionary.decoder)
     for convention, factor in (('normed', 1.0), ('raw', 2.0)):
-      one = circuits.output_lens(model, dictionary, k=3, convention=convention)
-      two = circuits.output_lens(model, twice, k=3, convention=convention)
+      one = circuits.output_lens(model, dictionary, k=6, convention=convention)
+      two = circuits.output_lens(model, twice, k=6, convention=convention)
       np.testing.assert_allclose(
           two.top_logits, factor * one.top_logits, rtol=1e-6
       )
