@@ -12,9 +12,6 @@ from ooc_jax.dictionaries.formats._dictionary_learning import (
 )
 from ooc_jax.dictionaries.formats._format import Entry
 from ooc_jax.dictionaries.formats._format import Format
-from ooc_jax.dictionaries.formats._format import LoadHints
-from ooc_jax.dictionaries.formats._format import Option
-from ooc_jax.dictionaries.formats._format import RawDictionary
 from ooc_jax.dictionaries.formats._format import Release
 from ooc_jax.dictionaries.formats._gemma_scope import GEMMA_SCOPE
 from ooc_jax.dictionaries.formats._gemma_scope import GEMMA_SCOPE_TRANSCODERS
@@ -30,6 +27,9 @@ from ooc_jax.dictionaries.formats._own import save_dictionary
 from ooc_jax.dictionaries.formats._qwen_scope import QWEN_SCOPE
 from ooc_jax.dictionaries.formats._reading import read_dictionary
 from ooc_jax.dictionaries.formats._sae_lens import SAE_LENS
+from ooc_jax.dictionaries.formats._source import LoadHints
+from ooc_jax.dictionaries.formats._source import Option
+from ooc_jax.dictionaries.formats._source import RawDictionary
 from ooc_jax.dictionaries.formats._sparsify import SPARSIFY
 from ooc_jax.dictionaries.formats._transcoder_files import (
     CROSS_LAYER_TRANSCODER,

@@ -15,10 +15,10 @@ from ooc_jax._text import printable
 from ooc_jax.dictionaries._dictionary import DictionarySite
 from ooc_jax.dictionaries.formats._format import Entry
 from ooc_jax.dictionaries.formats._format import Format
-from ooc_jax.dictionaries.formats._format import RawDictionary
-from ooc_jax.dictionaries.formats._format import Source
 from ooc_jax.dictionaries.formats._reparametrise import gated_as_jump
 from ooc_jax.dictionaries.formats._reparametrise import project
+from ooc_jax.dictionaries.formats._source import RawDictionary
+from ooc_jax.dictionaries.formats._source import Source
 
 _LINEAR = {'encoder.weight': 'FD', 'decoder.weight': 'DF'}
 _ROWS = {'W_enc': 'DF', 'W_dec': 'FD', 'b_enc': 'F', 'b_dec': 'D'}

@@ -14,9 +14,9 @@ import numpy as np
 from ooc_jax.dictionaries._dictionary import DictionarySite
 from ooc_jax.dictionaries.formats._format import Entry
 from ooc_jax.dictionaries.formats._format import Format
-from ooc_jax.dictionaries.formats._format import RawDictionary
-from ooc_jax.dictionaries.formats._format import Source
 from ooc_jax.dictionaries.formats._hooks import site_in_path
+from ooc_jax.dictionaries.formats._source import RawDictionary
+from ooc_jax.dictionaries.formats._source import Source
 
 _HOOKS = {
     'res': 'resid_post',

@@ -13,11 +13,11 @@ from ooc_jax._text import printable
 from ooc_jax.dictionaries._dictionary import DictionarySite
 from ooc_jax.dictionaries.formats._format import Entry
 from ooc_jax.dictionaries.formats._format import Format
-from ooc_jax.dictionaries.formats._format import RawDictionary
-from ooc_jax.dictionaries.formats._format import Source
 from ooc_jax.dictionaries.formats._gemma_scope import read_jump_relu
 from ooc_jax.dictionaries.formats._gemma_scope import width_of
 from ooc_jax.dictionaries.formats._hooks import site_in_path
+from ooc_jax.dictionaries.formats._source import RawDictionary
+from ooc_jax.dictionaries.formats._source import Source
 
 # Modules of transformers, as the config names them.
 _MODULES = {

@@ -28,12 +28,12 @@ from ooc_jax._text import printable
 from ooc_jax.dictionaries._dictionary import DictionarySite
 from ooc_jax.dictionaries.formats._format import Entry
 from ooc_jax.dictionaries.formats._format import Format
-from ooc_jax.dictionaries.formats._format import Option
-from ooc_jax.dictionaries.formats._format import RawDictionary
-from ooc_jax.dictionaries.formats._format import Source
 from ooc_jax.dictionaries.formats._hooks import site_of_hook
 from ooc_jax.dictionaries.formats._reparametrise import project
 from ooc_jax.dictionaries.formats._reparametrise import row_norms
+from ooc_jax.dictionaries.formats._source import Option
+from ooc_jax.dictionaries.formats._source import RawDictionary
+from ooc_jax.dictionaries.formats._source import Source
 
 _AXES = {'encoder.weight': 'FD', 'encoder.bias': 'F', 'decoder.weight': 'DF'}
 _BIAS = {'decoder.bias': 'D'}

@@ -13,15 +13,15 @@ import numpy as np
 
 from ooc_jax._errors import InputError
 from ooc_jax.dictionaries._dictionary import DictionarySite
-from ooc_jax.dictionaries.formats._format import NORM_SCALE
 from ooc_jax.dictionaries.formats._format import Entry
 from ooc_jax.dictionaries.formats._format import Format
-from ooc_jax.dictionaries.formats._format import RawDictionary
-from ooc_jax.dictionaries.formats._format import Source
 from ooc_jax.dictionaries.formats._hooks import site_of_hook
 from ooc_jax.dictionaries.formats._llama_scope import DECODER_NORM
 from ooc_jax.dictionaries.formats._reparametrise import project
 from ooc_jax.dictionaries.formats._reparametrise import row_norms
+from ooc_jax.dictionaries.formats._source import NORM_SCALE
+from ooc_jax.dictionaries.formats._source import RawDictionary
+from ooc_jax.dictionaries.formats._source import Source
 
 _THRESHOLD = 'log_jumprelu_threshold'
 _AXES = {

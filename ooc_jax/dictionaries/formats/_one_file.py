@@ -12,9 +12,9 @@ import numpy as np
 from ooc_jax.dictionaries._dictionary import DictionarySite
 from ooc_jax.dictionaries.formats._format import Entry
 from ooc_jax.dictionaries.formats._format import Format
-from ooc_jax.dictionaries.formats._format import RawDictionary
-from ooc_jax.dictionaries.formats._format import Source
 from ooc_jax.dictionaries.formats._reparametrise import project
+from ooc_jax.dictionaries.formats._source import RawDictionary
+from ooc_jax.dictionaries.formats._source import Source
 
 _LAYER = re.compile(r'[-_]l(\d{1,4})\.\w+')
 

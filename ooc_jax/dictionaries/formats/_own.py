@@ -29,9 +29,9 @@ from ooc_jax.dictionaries._dictionary import HOOKS
 from ooc_jax.dictionaries._dictionary import Dictionary
 from ooc_jax.dictionaries._dictionary import DictionarySite
 from ooc_jax.dictionaries.formats._format import Format
-from ooc_jax.dictionaries.formats._format import RawDictionary
-from ooc_jax.dictionaries.formats._format import Source
 from ooc_jax.dictionaries.formats._settings import Settings
+from ooc_jax.dictionaries.formats._source import RawDictionary
+from ooc_jax.dictionaries.formats._source import Source
 
 _ARRAYS = 'arrays'
 _MANIFEST = 'ooc_jax_dictionary.json'

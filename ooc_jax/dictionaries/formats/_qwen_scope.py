@@ -13,9 +13,9 @@ from ooc_jax._errors import InputError
 from ooc_jax.dictionaries._dictionary import DictionarySite
 from ooc_jax.dictionaries.formats._format import Entry
 from ooc_jax.dictionaries.formats._format import Format
-from ooc_jax.dictionaries.formats._format import Option
-from ooc_jax.dictionaries.formats._format import RawDictionary
-from ooc_jax.dictionaries.formats._format import Source
+from ooc_jax.dictionaries.formats._source import Option
+from ooc_jax.dictionaries.formats._source import RawDictionary
+from ooc_jax.dictionaries.formats._source import Source
 
 _AXES = {'W_enc': 'FD', 'W_dec': 'DF', 'b_enc': 'F', 'b_dec': 'D'}
 _NAMES = ('layer{layer}.sae.pt', 'layer{layer}.sae.safetensors')

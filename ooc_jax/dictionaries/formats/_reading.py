@@ -14,10 +14,10 @@ from ooc_jax.dictionaries._locations import Location
 from ooc_jax.dictionaries.formats._arrays import ARCHIVES
 from ooc_jax.dictionaries.formats._arrays import open_archive
 from ooc_jax.dictionaries.formats._format import Format
-from ooc_jax.dictionaries.formats._format import LoadHints
-from ooc_jax.dictionaries.formats._format import RawDictionary
-from ooc_jax.dictionaries.formats._format import Source
 from ooc_jax.dictionaries.formats._settings import Settings
+from ooc_jax.dictionaries.formats._source import LoadHints
+from ooc_jax.dictionaries.formats._source import RawDictionary
+from ooc_jax.dictionaries.formats._source import Source
 
 # What is in a file of torch's may be stored as safetensors too.
 _NAMED = {'.safetensors', '.pt', '.pth'}

@@ -16,17 +16,17 @@ import numpy as np
 from ooc_jax._errors import InputError
 from ooc_jax._text import printable
 from ooc_jax.dictionaries._dictionary import DictionarySite
-from ooc_jax.dictionaries.formats._format import NORM_SCALE
 from ooc_jax.dictionaries.formats._format import Entry
 from ooc_jax.dictionaries.formats._format import Format
-from ooc_jax.dictionaries.formats._format import RawDictionary
 from ooc_jax.dictionaries.formats._format import Release
-from ooc_jax.dictionaries.formats._format import Source
 from ooc_jax.dictionaries.formats._hooks import site_of_hook
 from ooc_jax.dictionaries.formats._reparametrise import gated_as_jump
 from ooc_jax.dictionaries.formats._reparametrise import project
 from ooc_jax.dictionaries.formats._reparametrise import unit_decoder
 from ooc_jax.dictionaries.formats._settings import Settings
+from ooc_jax.dictionaries.formats._source import NORM_SCALE
+from ooc_jax.dictionaries.formats._source import RawDictionary
+from ooc_jax.dictionaries.formats._source import Source
 
 # Names before 6.0.
 _RENAMED = {

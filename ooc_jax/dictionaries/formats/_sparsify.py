@@ -17,9 +17,9 @@ from ooc_jax._text import printable
 from ooc_jax.dictionaries._dictionary import DictionarySite
 from ooc_jax.dictionaries.formats._format import Entry
 from ooc_jax.dictionaries.formats._format import Format
-from ooc_jax.dictionaries.formats._format import RawDictionary
-from ooc_jax.dictionaries.formats._format import Source
 from ooc_jax.dictionaries.formats._reparametrise import project
+from ooc_jax.dictionaries.formats._source import RawDictionary
+from ooc_jax.dictionaries.formats._source import Source
 
 _AXES = {
     'encoder.weight': 'FD',

@@ -20,9 +20,9 @@ from ooc_jax.dictionaries.formats._arrays import SafetensorsArchive
 from ooc_jax.dictionaries.formats._arrays import axis_sizes
 from ooc_jax.dictionaries.formats._format import Entry
 from ooc_jax.dictionaries.formats._format import Format
-from ooc_jax.dictionaries.formats._format import Option
-from ooc_jax.dictionaries.formats._format import RawDictionary
-from ooc_jax.dictionaries.formats._format import Source
+from ooc_jax.dictionaries.formats._source import Option
+from ooc_jax.dictionaries.formats._source import RawDictionary
+from ooc_jax.dictionaries.formats._source import Source
 
 _AXES = {'W_enc': 'FD', 'W_dec': 'FD', 'b_enc': 'F', 'b_dec': 'D'}
 # What the config calls a place -> hook, and whether the gain of the norm
