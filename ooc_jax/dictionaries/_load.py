@@ -78,7 +78,8 @@ def load_dictionary(
     nan_rows: 'dead' goes on where latents are not finite, as some are that died
       in training: they neither read, write nor fire. None refuses them.
     **options: Choices between readings of a format: see `Format.options`.
-      `sparsity_include_decoder_norm` of Llama Scope is one.
+      `sparsity_include_decoder_norm` of Llama Scope is one, `to_layer` of
+      cross-layer transcoders another.
 
   Returns:
     The dictionary, mapped to the residual stream.
