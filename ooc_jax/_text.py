@@ -104,6 +104,9 @@ def display_width(text: str) -> int:
   )
 
 
+_MOST_NAMES = 16
+
+
 def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.5) -> str:
   """How a sentence about an unknown name ends: with what may have been meant.
 
@@ -113,13 +116,16 @@ def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.5) -> str:
     cutoff: How alike two names must be for one to be suggested, 0 to 1.
 
   Returns:
-    "; did you mean 'x'?" where one is alike, else '; known are x, y.'.
+    "; did you mean 'x'?" where one is alike, else '; known are x, y.', or
+    the first names and how many more there are.
   """
   known = list(known)
   close = difflib.get_close_matches(name, known, n=1, cutoff=cutoff)
   if close:
     return f'; did you mean {close[0]!r}?'
-  return f'; known are {", ".join(known)}.'
+  more = len(known) - _MOST_NAMES
+  rest = f' and {more} more' if more > 0 else ''
+  return f'; known are {", ".join(known[:_MOST_NAMES])}{rest}.'
 
 
 def figure_text(text: str) -> str:

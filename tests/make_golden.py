@@ -5,12 +5,14 @@ transformers saves (float16, so that it is small and reads back exactly) and
 `expected.npz`: what transformers computed with it in float32. The tests read
 these files; neither torch nor transformers is needed to run them.
 
-Made with torch 2.13.0 (CPU) and transformers 5.23.0, in their own environment:
-  pip install torch==2.13.0 transformers==5.23.0
-  python -m tests.make_golden
+Made with torch 2.13.0 (CPU) and transformers 5.23.0 (from mistral on 5.24.0),
+in their own environment:
+  pip install torch==2.13.0 transformers==5.24.0
+  python -m tests.make_golden [FOLDER ...]
 """
 
 import pathlib
+import sys
 
 import numpy as np
 import torch
@@ -22,6 +24,8 @@ from tests.checkpoints import tiny
 _FOLDER = pathlib.Path(__file__).parent / 'model' / 'golden'
 _LENGTH = 600
 _BATCH = 2
+_TABLES = ('embed_tokens', 'wte', 'wpe', 'embed_in')
+_SHARP = ('q_proj', 'k_proj', 'c_attn', 'query_key_value')
 # Sites are compared at few positions: the ends, and around the window of 64.
 _SITE_POSITIONS = (0, 1, 63, 64, 65, 301, 598, 599)
 
@@ -30,7 +34,7 @@ def _models() -> dict[str, transformers.PreTrainedModel]:
   """One model per golden folder."""
   return {
       folder: getattr(transformers, facts.model_class(folder))(config)
-      for facts in map(tiny.facts_of, tiny.FAMILIES)
+      for facts in (tiny.facts_of(f.name) for f in families.FAMILIES)
       for folder, config in facts.golden(transformers).items()
   }
 
@@ -58,13 +62,17 @@ def randomise(model: transformers.PreTrainedModel, seed: int) -> None:
   facts = _facts_of(model)
   for name, parameter in sorted(model.named_parameters()):
     values = rng.standard_normal(tuple(parameter.shape))
-    if 'norm' in name:
+    if name.endswith('.bias'):
+      values *= 0.4
+    elif 'norm' in name or '.ln_' in name:
       values = 0.4 * values + (0.3 if facts.gguf_offset else 1.0)
-    elif 'embed_tokens' in name:
+    elif any(x in name for x in _TABLES):
       values *= 0.2
     elif parameter.ndim == 2:
-      sharp = 'q_proj' in name or 'k_proj' in name
-      values *= (facts.sharp if sharp else 1.1) / np.sqrt(parameter.shape[1])
+      sharp = any(x in name for x in _SHARP)
+      # GPT-2 stores [in, out].
+      fan_in = parameter.shape[0 if '.c_' in name else 1]
+      values *= (facts.sharp if sharp else 1.1) / np.sqrt(fan_in)
     else:
       values *= 0.1
     rounded = values.astype(np.float16).astype(np.float32)
@@ -75,7 +83,8 @@ def run(
     model: transformers.PreTrainedModel, tokens: np.ndarray
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
   """Logits [B, T, V], and the activation [L, B, T, D] of every site."""
-  text = getattr(model.model, 'language_model', model.model)
+  text = getattr(model, model.base_model_prefix)
+  text = getattr(text, 'language_model', text)
   sites, handles = {}, []
 
   def keep(site: str, x: torch.Tensor) -> None:
@@ -93,7 +102,7 @@ def run(
         module.register_forward_pre_hook(lambda _, args: keep(site, args[0]))
     )
 
-  for layer in text.layers:
+  for layer in text.h if hasattr(text, 'h') else text.layers:
     before(layer, 'resid_pre')
     output(layer, 'resid_post')
     for site, (when, name) in _facts_of(model).sites.items():
@@ -108,7 +117,10 @@ def run(
 
 def main() -> None:
   transformers.logging.set_verbosity_error()
+  chosen = sys.argv[1:]
   for seed, (name, model) in enumerate(_models().items()):
+    if chosen and name not in chosen:
+      continue
     model.eval()
     randomise(model, seed)
     config = model.config.get_text_config()

@@ -6,7 +6,6 @@ import os
 import pathlib
 from typing import Any
 
-import jax
 from jax.sharding import Mesh
 import numpy as np
 import safetensors.numpy
@@ -161,8 +160,18 @@ def _write_shard(
   rules = {rule.ours: rule for rule in families.hf_rules(stream.config)}
   tensors: dict[str, np.ndarray] = {}
   for item in items:
+    # All parts of a tensor are in one item.
+    parts: dict[str, dict[int, np.ndarray]] = {}
     for name, x in stream.read(stream.items()[item]).items():
-      tensors[rules[name].theirs] = _theirs(rules[name], x)
+      rule = rules[name]
+      if rule.part is None:
+        tensors[rule.theirs] = _theirs(rule, np.asarray(x))
+        continue
+      found = parts.setdefault(rule.theirs, {})
+      found[rule.part] = np.asarray(x)
+      if len(found) == rule.sizes['c']:
+        whole = np.stack([found[i] for i in sorted(found)])
+        tensors[rule.theirs] = _theirs(rule, whole)
   try:
     safetensors.numpy.save_file(tensors, path, metadata=_METADATA)
   except safetensors.SafetensorError as error:  # As on a full disk.
@@ -172,8 +181,8 @@ def _write_shard(
   return list(tensors)
 
 
-def _theirs(rule: families.Rule, x: jax.Array) -> np.ndarray:
-  return np.ascontiguousarray(rule.inverse().convert(np.asarray(x)))
+def _theirs(rule: families.Rule, x: np.ndarray) -> np.ndarray:
+  return np.ascontiguousarray(rule.inverse().convert(x))
 
 
 def _with_dtype(

@@ -18,13 +18,16 @@ from ooc_jax.checkpoints._hub_errors import MissingFile
 from ooc_jax.checkpoints._locate import cached_copy
 from ooc_jax.checkpoints._locate import locate
 from ooc_jax.checkpoints._manifest import MANIFEST
-from ooc_jax.checkpoints._open import canonical_name
+from ooc_jax.checkpoints._open import ADAPTER_CONFIG
+from ooc_jax.checkpoints._open import adapter_sentence
+from ooc_jax.checkpoints._open import canonical_names
 from ooc_jax.checkpoints._open import tensors_of
 from ooc_jax.checkpoints._safetensors import INDEX
 from ooc_jax.checkpoints._safetensors import SINGLE
 from ooc_jax.checkpoints._safetensors import shard_names
 from ooc_jax.checkpoints._source import read_json
 from ooc_jax.checkpoints.gguf import is_gguf
+from ooc_jax.model import ModelConfig
 from ooc_jax.model import config_from_hf
 
 _T = TypeVar('_T')
@@ -78,7 +81,7 @@ def find_model(
   if converted and (copy := cached_copy(place, commit)):
     return FoundModel(copy, True)
   config = config_from_hf(read_json(folder / 'config.json'), place)
-  fetch_weights(place, folder, tensors_of(config, parts))
+  fetch_weights(place, folder, config, tensors_of(config, parts))
   return FoundModel(folder, False, place, commit)
 
 
@@ -98,6 +101,12 @@ def fetch_config(repo: str, revision: str | None) -> pathlib.Path:
   try:
     config = fetch_file(repo, 'config.json', revision)
   except MissingFile as error:
+    try:
+      adapter = fetch_file(repo, ADAPTER_CONFIG, revision)
+    except MissingFile:
+      adapter = None
+    if adapter is not None:
+      raise InputError(adapter_sentence(repo, adapter)) from None
     raise InputError(
         f'{error}; take a repository with a Hugging Face checkpoint, or'
         ' download its .gguf file and give the path.'
@@ -113,6 +122,7 @@ def fetch_config(repo: str, revision: str | None) -> pathlib.Path:
 def fetch_weights(
     repo: str,
     folder: pathlib.Path,
+    config: ModelConfig,
     wanted: Collection[str],
 ) -> None:
   """Downloads the files that hold the tensors `wanted`, and no others.
@@ -120,32 +130,36 @@ def fetch_weights(
   Args:
     repo: 'owner/name'.
     folder: From `fetch_config`; its commit is the one that is read.
-    wanted: Canonical names of the tensors that will be read.
+    config: Of the model.
+    wanted: Names in its tables of the tensors that will be read.
 
   Raises:
     InputError: A file cannot be had.
   """
   # Already there, by our hand or another program's: works offline.
   if not (folder / SINGLE).is_file():
-    _each_weight_file(fetch_file, repo, folder, wanted)
+    _each_weight_file(fetch_file, repo, folder, config, wanted)
 
 
 def plan_weights(
     repo: str,
     folder: pathlib.Path,
+    config: ModelConfig,
     wanted: Collection[str],
 ) -> tuple[PlannedFile, ...]:
   """What `fetch_weights` would download; it downloads the index at most."""
-  return _each_weight_file(plan_file, repo, folder, wanted)
+  return _each_weight_file(plan_file, repo, folder, config, wanted)
 
 
 def _each_weight_file(
     get: Callable[[str, str, str], _T],
     repo: str,
     folder: pathlib.Path,
+    config: ModelConfig,
     wanted: Collection[str],
 ) -> tuple[_T, ...]:
   """`get` of the shards that hold `wanted`, or of a small model's one file."""
+  canonical = canonical_names(config)
   names = [SINGLE]
   if not (folder / SINGLE).is_file():
     try:
@@ -153,7 +167,7 @@ def _each_weight_file(
       names = sorted({
           shard
           for tensor, shard in shard_names(index, f'{repo}/{INDEX}').items()
-          if canonical_name(tensor) in wanted
+          if canonical(tensor) in wanted
       })
     except MissingFile:
       pass

@@ -79,7 +79,13 @@ def load_model(
       aliases=opened.aliases,
   )
   files = tuple(str(f) for f in opened.files)
-  return Model(opened.config, params, opened.tokenizer(), files=files)
+  return Model(
+      opened.config,
+      params,
+      opened.tokenizer(),
+      files=files,
+      notes=opened.notes,
+  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +124,7 @@ def plan_model(
     folder = fetch_config(place, revision)
     hf = read_json(folder / 'config.json')
     config = config_from_hf(hf, place)
-    files = plan_weights(place, folder, tensors_of(config, parts))
+    files = plan_weights(place, folder, config, tensors_of(config, parts))
     return _plan(config, parts, files, _item_bytes(hf))
   found = find_model(source, parts, revision)
   if found.is_ours:

@@ -35,7 +35,7 @@ def model_entry(name: str) -> families.ModelEntry:
   if name not in MODELS:
     raise InputError(
         f'Unknown model {name!r}: it is neither a file, a folder, a hub id'
-        f' (owner/name) nor a known name{nearest(name, sorted(MODELS))}'
+        f' (owner/name) nor a known name{nearest(name, MODELS)}'
     )
   return MODELS[name]
 

@@ -4,7 +4,11 @@ from collections.abc import Callable, Collection, Mapping
 import dataclasses
 import pathlib
 
+from absl import logging
+import numpy as np
+
 from ooc_jax._errors import InputError
+from ooc_jax._text import printable
 from ooc_jax.checkpoints._safetensors import SafetensorsSource
 from ooc_jax.checkpoints._source import TensorSource
 from ooc_jax.checkpoints._source import read_json
@@ -18,7 +22,13 @@ from ooc_jax.model import families
 from ooc_jax.model import part_of
 from ooc_jax.model import parts_needed
 
+ADAPTER_CONFIG = 'adapter_config.json'
+TOKENIZER = 'tokenizer.json'
 _ROPE_FREQUENCIES = 'rope_freqs.weight'
+# Frequencies, and the vision tower of the files that Ollama writes.
+_NOT_TEXT_GGUF = (_ROPE_FREQUENCIES, 'v.', 'mm.', 'a.')
+# Rows of a stored head compared with the embedding at a time.
+_ROWS = 2048
 # Multimodal Gemma-3 checkpoints nest the text model, in one of two ways, and
 # carry a vision tower that is not ours.
 _NESTED = (
@@ -47,6 +57,7 @@ class OpenedModel:
     tokenizer: Reads it; gives None where there is none.
     files: Every file that is read.
     config_file: Of Hugging Face, or None.
+    notes: What a user should know of how it was read; logged already.
   """
 
   config: ModelConfig
@@ -57,6 +68,7 @@ class OpenedModel:
   tokenizer: Callable[[], Tokenizer | None]
   files: tuple[pathlib.Path, ...]
   config_file: pathlib.Path | None
+  notes: tuple[str, ...] = ()
 
 
 def open_model(path: pathlib.Path, parts: Collection[str]) -> OpenedModel:
@@ -94,7 +106,12 @@ def _open_gguf(path: pathlib.Path) -> OpenedModel:
       where=str(path),
   )
 
+  beside = path.parent / TOKENIZER
+  files = [*source.files, *([beside] if beside.is_file() else [])]
+
   def tokenizer() -> Tokenizer | None:
+    if beside in files:  # Hugging Face's own: exact for every text.
+      return Tokenizer.from_file(beside, vocab_size=config.vocab_size)
     if 'tokenizer.ggml.model' not in source.metadata:
       return None
     try:
@@ -106,10 +123,10 @@ def _open_gguf(path: pathlib.Path) -> OpenedModel:
       config=config,
       rules=families.gguf_rules(config),
       source=source,
-      ignored=(_ROPE_FREQUENCIES,),
+      ignored={n for n in stored if n.startswith(_NOT_TEXT_GGUF)},
       aliases={},
       tokenizer=tokenizer,
-      files=source.files,
+      files=tuple(files),
       config_file=None,
   )
 
@@ -122,18 +139,34 @@ def _open_safetensors(
   if not config_file.is_file():
     raise InputError(_no_config(folder))
   config = config_from_hf(read_json(config_file), str(config_file))
+  canonical = canonical_names(config)
   needed = tensors_of(config, parts)
-  source = SafetensorsSource(path, lambda n: canonical_name(n) in needed)
+  source = SafetensorsSource(path, lambda n: canonical(n) in needed)
   names = list(source.tensors())
   ignored = {n for n in names if n.startswith(_NOT_TEXT)}
-  # Frequencies that old converters stored; they are computed here.
-  ignored |= {n for n in names if n.endswith('.rotary_emb.inv_freq')}
-  aliases = {n: canonical_name(n) for n in names if canonical_name(n) != n}
-  if config.tied:
-    # Some writers store the tied table twice.
-    ignored |= {n for n in names if canonical_name(n) == 'lm_head.weight'}
+  # Frequencies and masks that old converters stored; they are computed here.
+  buffers = families.family_named(config.family).hf.buffers
+  ignored |= {n for n in names if n.endswith(buffers)}
+  aliases = {n: canonical(n) for n in names if canonical(n) != n}
+  head = _table_name(config, 'unembedding')
+  heads = {n for n in names if canonical(n) == head} if config.tied else set()
+  embedding = _table_name(config, 'embedding')
+  tables = [n for n in names if canonical(n) == embedding]
+  notes = ()
+  if head in needed and not _all_equal(source, heads, tables):
+    notes = (
+        (
+            f'{path}: {config_file.name} says that the unembedding is the'
+            f' embedding, and the {head} stored beside it is another table'
+            ' (adapters were merged, perhaps); the stored one is used.'
+        ),
+    )
+    logging.warning('%s', notes[0])
+    config = dataclasses.replace(config, tied=False)
+  else:
+    ignored |= heads  # Some writers store the tied table twice.
   files = [config_file, *source.files]
-  tokenizer_file = folder / 'tokenizer.json'
+  tokenizer_file = folder / TOKENIZER
   if tokenizer_file.is_file():
     files.append(tokenizer_file)
 
@@ -151,6 +184,7 @@ def _open_safetensors(
       tokenizer=tokenizer,
       files=tuple(files),
       config_file=config_file,
+      notes=notes,
   )
 
 
@@ -158,25 +192,80 @@ def _no_config(folder: pathlib.Path) -> str:
   """Why a folder is none of ours, and what to give instead."""
   if inside := sorted(f.name for f in folder.glob('*.gguf')):
     return f'{folder} is a folder; give the file in it: {folder / inside[0]}.'
+  if (folder / ADAPTER_CONFIG).is_file():
+    return adapter_sentence(str(folder), folder / ADAPTER_CONFIG)
   return (
       f'{folder} has no config.json; give a folder with a Hugging Face'
       ' checkpoint or one that save_model wrote, or a .gguf file.'
   )
 
 
-def canonical_name(name: str) -> str:
-  """A tensor's name without the nesting of multimodal checkpoints."""
-  for nested, plain in _NESTED:
-    if name.startswith(nested):
-      return plain + name.removeprefix(nested)
-  return name
+def adapter_sentence(where: str, path: pathlib.Path) -> str:
+  """What to do with an adapter, which is a change of another model."""
+  base = read_json(path).get('base_model_name_or_path')
+  of = f' of {printable(base, 100)}' if isinstance(base, str) and base else ''
+  return (
+      f'{where} holds an adapter{of} (adapter_config.json) and no whole model;'
+      ' merge it into that model (merge_and_unload of peft), save the result'
+      ' and give its folder.'
+  )
+
+
+def canonical_names(config: ModelConfig) -> Callable[[str], str]:
+  """Gives a tensor's name as the tables have it.
+
+  Without the nesting of multimodal checkpoints, and with the prefix that
+  checkpoints of a base class (no head) lack.
+  """
+  prefix = families.family_named(config.family).hf.prefix
+  known = {rule.theirs for rule in families.hf_rules(config)}
+
+  def canonical(name: str) -> str:
+    for nested, plain in _NESTED:
+      if name.startswith(nested):
+        return plain + name.removeprefix(nested)
+    return prefix + name if prefix + name in known else name
+
+  return canonical
 
 
 def tensors_of(config: ModelConfig, parts: Collection[str]) -> set[str]:
-  """Canonical names of the Hugging Face tensors that hold `parts`."""
+  """Canonical names of the Hugging Face tensors that hold `parts`.
+
+  Of a tied model that is to have a table also the head that it should not
+  have: some checkpoints store one that is no copy.
+  """
   needed = parts_needed(config, parts)
-  return {
+  names = {
       rule.theirs
       for rule in families.hf_rules(config)
       if part_of(rule.ours.split('/')) in needed
   }
+  if config.tied and 'embedding' in needed:
+    names.add(_table_name(config, 'unembedding'))
+  return names
+
+
+def _table_name(config: ModelConfig, ours: str) -> str:
+  """The name of 'embedding' or 'unembedding', also where it is tied."""
+  table = families.family_named(config.family).hf.table
+  return next(rule.theirs for rule in table if rule.ours == ours)
+
+
+def _all_equal(
+    source: TensorSource, heads: Collection[str], tables: Collection[str]
+) -> bool:
+  """Whether every one of the stored `heads` is a copy of the embedding."""
+  infos = source.tensors()
+  for head in heads:
+    for table in tables:
+      shape = infos[head].shape
+      if shape is None or shape != infos[table].shape:
+        return False
+      for start in range(0, shape[0], _ROWS):
+        rows = (slice(start, min(start + _ROWS, shape[0])), slice(None))
+        if not np.array_equal(
+            source.read(head, rows), source.read(table, rows)
+        ):
+          return False
+  return True

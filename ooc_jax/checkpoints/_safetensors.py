@@ -10,6 +10,7 @@ import safetensors
 
 from ooc_jax._errors import InputError
 from ooc_jax.checkpoints._source import TensorInfo
+from ooc_jax.checkpoints._source import check_no_pointer
 from ooc_jax.checkpoints._source import read_json
 
 _DTYPES = ('F32', 'F16', 'BF16', 'F64')
@@ -147,6 +148,7 @@ class SafetensorsSource:
 
 
 def _open(path: pathlib.Path) -> Any:
+  check_no_pointer(path)
   try:
     return safetensors.safe_open(str(path), framework='numpy')
   except FileNotFoundError:

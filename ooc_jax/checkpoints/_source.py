@@ -54,6 +54,27 @@ class TensorSource(Protocol):
     ...
 
 
+_POINTER = b'version https://git-lfs'
+
+
+def check_no_pointer(path: pathlib.Path) -> None:
+  """Refuses a Git LFS pointer, which stands for a file that was not fetched.
+
+  Raises:
+    InputError: It is one.
+  """
+  try:
+    with path.open('rb') as file:
+      start = file.read(len(_POINTER))
+  except OSError:
+    return  # Its reader says more.
+  if start == _POINTER:
+    raise InputError(
+        f'{path} is a Git LFS pointer: three lines of text in place of the'
+        ' file; fetch the file itself (git lfs pull), or download it.'
+    )
+
+
 # Deep nesting makes the parser raise RecursionError; huge files are no config.
 _MAX_JSON_BYTES = 64 * 2**20
 
@@ -64,6 +85,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
   Raises:
     InputError: The file is missing, unreadable, too large or no JSON object.
   """
+  check_no_pointer(path)
   try:
     size = path.stat().st_size
     text = path.read_text(encoding='utf-8') if size <= _MAX_JSON_BYTES else None

@@ -151,6 +151,11 @@ def stream_of_checkpoint(
   hf_config = None
   if opened.config_file is not None:
     hf_config = read_json(opened.config_file)
+    if opened.notes:  # Its head is another table, whatever this file says.
+      untied = {'tie_word_embeddings': False}
+      hf_config |= untied
+      if isinstance(hf_config.get('text_config'), dict):
+        hf_config['text_config'] |= untied
   return ParameterStream(
       config=opened.config,
       arrays=arrays,

@@ -37,6 +37,7 @@ from ooc_jax.circuits.qk import RopeProfile
 from ooc_jax.circuits.qk import ScoreStatistics
 from ooc_jax.circuits.qk import attention_layer
 from ooc_jax.circuits.qk import attention_statistics
+from ooc_jax.circuits.qk import head_constants
 from ooc_jax.circuits.qk import head_keys
 from ooc_jax.circuits.qk import head_profiles
 from ooc_jax.circuits.qk import head_queries
@@ -60,6 +61,7 @@ __all__ = (
     'attention_statistics',
     'embedding_table',
     'final_gain',
+    'head_constants',
     'head_keys',
     'head_output',
     'head_profiles',

@@ -19,8 +19,10 @@ def mlp_dictionary(model: Model, layer: int) -> Dictionary:
 
   A neuron writes its row of W_down; in Gemma times the gain of the
   post-feedforward norm, whose RMS depends on the input and is dropped. It
-  reads its column of W_gate times the gain of the norm before the MLP, and is
-  open where that is above zero.
+  reads its column of W_gate (of W_up without gates) times the gain of the norm
+  before the MLP, and is open where that is above zero. Where that norm is a
+  LayerNorm the column is less its mean, which the norm takes from the stream.
+  Biases are left out: how much they count depends on the length of the input.
 
   Args:
     model: With its MLPs and norms.
@@ -34,8 +36,11 @@ def mlp_dictionary(model: Model, layer: int) -> Dictionary:
   decoder = parameter(model, f'{prefix}/mlp/down').astype(jnp.float32)
   if model.config.post_norms:
     decoder = decoder * norm_gain(model, f'{prefix}/post_mlp_norm')[None, :]
-  gate = parameter(model, f'{prefix}/mlp/gate').astype(jnp.float32)
+  name = 'gate' if model.config.gated else 'up'
+  gate = parameter(model, f'{prefix}/mlp/{name}').astype(jnp.float32)
   encoder = gate.T * norm_gain(model, f'{prefix}/mlp_norm')[None, :]
+  if model.config.layer_norm:
+    encoder = encoder - encoder.mean(axis=1, keepdims=True)
   return _plain(
       encoder,
       decoder,

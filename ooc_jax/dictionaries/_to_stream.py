@@ -55,6 +55,11 @@ def to_stream(raw: RawDictionary, name: str, model: Model | None) -> Dictionary:
       )
     gain = np.asarray(norm_gain(model, f'layer_{site.layer}/mlp_norm'))
     encoder = encoder.astype(np.float32) * gain[None, :]
+  centred = model is not None and model.config.layer_norm
+  if centred and site.hook == 'mlp_in' and encoder is not None:
+    # The norm takes the mean from the stream; here the encoder's rows lose it.
+    encoder = encoder.astype(np.float32)
+    encoder = encoder - encoder.mean(axis=1, keepdims=True)
   return Dictionary(
       encoder=encoder,
       decoder=decoder,

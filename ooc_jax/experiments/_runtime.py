@@ -246,6 +246,7 @@ def open_folder(
     path: str | os.PathLike[str],
     settings: Mapping[str, Any],
     weights: Callable[[], Mapping[str, str]] = dict,
+    notes: Sequence[str] = (),
 ) -> Iterator[SharedFolder]:
   """The folder of a run; see `ResultsFolder.open`.
 
@@ -253,16 +254,18 @@ def open_folder(
     path: In the first process; the others open none.
     settings: Of the run.
     weights: Name -> SHA-256; called in the first process only.
+    notes: Of the model, `Model.notes`; kept with the versions.
 
   Raises:
     InputError: The first process cannot open it.
   """
   with contextlib.ExitStack() as stack:
     opened: list[results.ResultsFolder] = []
+    known = provenance() | ({'model': ' '.join(notes)} if notes else {})
 
     def open_it() -> None:
       folder = results.ResultsFolder.open(
-          path, settings, provenance=provenance(), weights=weights()
+          path, settings, provenance=known, weights=weights()
       )
       opened.append(stack.enter_context(folder))
 

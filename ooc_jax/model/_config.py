@@ -21,7 +21,7 @@ _SIZES = (
     'num_kv_heads',
     'head_dim',
 )
-ACTIVATIONS = ('silu', 'gelu_tanh')
+ACTIVATIONS = ('silu', 'gelu_tanh', 'gelu')
 # All numbers become float32, with room for a square or a product.
 _HUGE, _TINY = 1e30, 1e-30
 
@@ -81,13 +81,16 @@ class Llama3Scaling:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rope:
-  """Rotary position embedding of rotate-half pairs (i, i + H/2).
+  """Rotary position embedding of rotate-half pairs (i, i + R/2).
+
+  R is `rotary_dim`, or H where that is None.
 
   Attributes:
-    base: Frequencies are `base ** (-2i / H)`.
+    base: Frequencies are `base ** (-2i / R)`.
     linear_factor: All frequencies are divided by it (Gemma 3 from 4B up).
     llama3: The Llama 3.1 scaling, or None.
-    divisors: One divisor per frequency [H/2], as GGUF files store the
+    rotary_dim: Only so many entries of a head turn, the first; None is all.
+    divisors: One divisor per frequency [R/2], as GGUF files store the
       Llama 3.1 scaling, or None.
   """
 
@@ -95,6 +98,7 @@ class Rope:
   linear_factor: float = 1.0
   llama3: Llama3Scaling | None = None
   divisors: tuple[float, ...] | None = None
+  rotary_dim: int | None = None
 
   def problems(self, head_dim: int) -> list[str]:
     """What is wrong with the values, as phrases."""
@@ -108,10 +112,16 @@ class Rope:
       )
     if self.llama3 is not None:
       problems += self.llama3.problems()
-    if self.divisors is not None:
-      if len(self.divisors) != head_dim // 2:
+    width = head_dim if self.rotary_dim is None else self.rotary_dim
+    if type(width) is not int or not 0 < width <= head_dim or width % 2:
+      problems.append(
+          f'{shown(width)} entries of a head turn, not an even number up to its'
+          f' width {head_dim}'
+      )
+    elif self.divisors is not None:
+      if len(self.divisors) != width // 2:
         problems.append(
-            f'{len(self.divisors)} RoPE divisors for head_dim {head_dim}'
+            f'{len(self.divisors)} RoPE divisors for head_dim {width}'
         )
       if not all(is_positive(x) for x in self.divisors):
         problems.append('a RoPE divisor is not above zero')
@@ -136,9 +146,9 @@ class ModelConfig:
     num_heads: N, query heads.
     num_kv_heads: K; query head n reads key-value head n // (N/K).
     head_dim: H.
-    norm_eps: Added to the mean square in RMSNorm.
+    norm_eps: Added to the mean square in RMSNorm, to the variance in LayerNorm.
     tied: Whether the unembedding is the embedding.
-    activation: Of the gated MLP, one of `ACTIVATIONS`.
+    activation: Of the MLP, one of `ACTIVATIONS`.
     norm_offset: Added to a norm's stored weight to get its gain: 1 in Gemma.
     scale_embedding: Whether the residual stream receives √D times the row of
       the embedding.
@@ -146,10 +156,18 @@ class ModelConfig:
       added to the stream.
     qk_norm: Whether queries and keys are normed, head by head, before they
       are rotated.
+    layer_norm: Whether norms are LayerNorms, which subtract the mean first and
+      add a bias last.
+    qkv_bias: Whether queries, keys and values have biases.
+    output_bias: Whether what attention and MLP write has biases, and the
+      neurons of the MLP.
+    gated: Whether the MLP is down(act(gate(x)) · up(x)), or down(act(up(x))).
+    parallel: Whether attention and MLP read the same stream.
+    positions: Rows of the learned position embedding, or None without one.
     attention_scale: Multiplies q·k before softcap and softmax.
     attention_softcap: c of c·tanh(x/c) on attention logits, or None.
     final_softcap: The same on output logits, or None.
-    rope: Rotary embedding of global layers.
+    rope: Rotary embedding of global layers, or None without one.
     local_rope: Rotary embedding of sliding layers; None means `rope`.
     windows: Per layer the sliding window in tokens, or None for global.
   """
@@ -169,10 +187,16 @@ class ModelConfig:
   scale_embedding: bool
   post_norms: bool = False
   qk_norm: bool = False
+  layer_norm: bool = False
+  qkv_bias: bool = False
+  output_bias: bool = False
+  gated: bool = True
+  parallel: bool = False
+  positions: int | None = None
   attention_scale: float
   attention_softcap: float | None = None
   final_softcap: float | None = None
-  rope: Rope
+  rope: Rope | None
   local_rope: Rope | None = None
   windows: tuple[int | None, ...]
 
@@ -214,8 +238,12 @@ class ModelConfig:
           f'num_heads {self.num_heads} is not a multiple of num_kv_heads'
           f' {self.num_kv_heads}'
       )
-    if self.head_dim % 2:
+    if self.rope is not None and self.head_dim % 2:
       problems.append(f'head_dim {self.head_dim} is odd, RoPE needs pairs')
+    if self.positions is not None and not (
+        type(self.positions) is int and 1 <= self.positions <= _MAX_SIZE
+    ):
+      problems.append(f'positions is {shown(self.positions)}, not a count')
     if len(self.windows) != self.num_layers:
       problems.append(
           f'{len(self.windows)} attention windows for {self.num_layers} layers'
@@ -225,9 +253,9 @@ class ModelConfig:
         problems.append(
             f'a sliding window is {shown(window)}, not a token count'
         )
-    problems += self.rope.problems(self.head_dim)
-    if self.local_rope is not None:
-      problems += self.local_rope.problems(self.head_dim)
+    for rope in (self.rope, self.local_rope):
+      if rope is not None and not self.head_dim % 2:
+        problems += rope.problems(self.head_dim)
     return problems
 
   @property
@@ -240,8 +268,8 @@ class ModelConfig:
     """s: what the residual stream receives is s times the embedding row."""
     return math.sqrt(self.embed_dim) if self.scale_embedding else 1.0
 
-  def rope_of(self, layer: int) -> Rope:
-    """The rotary embedding that `layer` uses."""
+  def rope_of(self, layer: int) -> Rope | None:
+    """The rotary embedding that `layer` uses, if any."""
     if self.windows[layer] is None or self.local_rope is None:
       return self.rope
     return self.local_rope

@@ -22,6 +22,8 @@ _READ = frozenset({
     'attention.value_length', 'attention.layer_norm_rms_epsilon',
     'rope.freq_base', 'rope.scaling.type', 'rope.scaling.factor',
 })  # fmt: skip
+# Of the multimodal files that Ollama writes: of the part that is not ours.
+_NOT_TEXT = ('vision.', 'mm.', 'audio.')
 _FAMILY_OF = {
     family.gguf.architecture: family
     for family in FAMILIES
@@ -66,28 +68,32 @@ def config_from_gguf(
       for k, v in metadata.items()
       if k.startswith(prefix)
   }
+  layers = ours.get('block_count')
+  ours = {
+      k: _one_for_all(v, layers)
+      for k, v in ours.items()
+      if not k.startswith(_NOT_TEXT)
+  }
+  _rename_head_dim(ours, where)
   if unknown := sorted(set(ours) - _READ - family.gguf.keys - _IGNORED):
     raise InputError(
         f'{where}: unknown keys {[prefix + k for k in unknown]}; they may'
         ' change the numbers, so this model is refused.'
     )
+  metadata = {prefix + k: v for k, v in ours.items()}
   header = Reader(metadata, where, prefix=prefix)
-  if lists := sorted(k for k, v in ours.items() if isinstance(v, list)):
+  per_layer = (*family.gguf.keys_per_layer,)
+  if lists := sorted(
+      k for k, v in ours.items() if isinstance(v, list) and k not in per_layer
+  ):
     raise header.fail(
         f'{prefix}{lists[0]} has one value a layer; only models whose layers'
         ' are all alike are supported'
     )
   num_layers = header.layers('block_count')
   try:
-    return ModelConfig(
-        family=family.name,
-        vocab_size=vocab_size,
-        embed_dim=header.whole('embedding_length'),
-        mlp_dim=header.whole('feed_forward_length'),
-        num_layers=num_layers,
-        norm_eps=header.number('attention.layer_norm_rms_epsilon'),
-        tied=tied,
-        rope=Rope(
+    fields: dict[str, Any] = {
+        'rope': Rope(
             base=header.number('rope.freq_base', 10_000.0),
             linear_factor=linear_factor(header),
             divisors=None
@@ -97,12 +103,47 @@ def config_from_gguf(
         **_heads(header, num_layers == family.gguf.layers_of_27b),
         **family.blocks,
         **family.gguf.read(header),
+    }
+    return ModelConfig(
+        family=family.name,
+        vocab_size=vocab_size,
+        embed_dim=header.whole('embedding_length'),
+        mlp_dim=header.whole('feed_forward_length'),
+        num_layers=num_layers,
+        norm_eps=header.number(family.gguf.norm_eps),
+        tied=tied,
+        **fields,
     )
   except InputError as error:
     message = str(error)
     if message.startswith(where):
       raise
     raise InputError(f'{where}: {message}') from None
+
+
+def _one_for_all(value: Any, layers: Any) -> Any:
+  """What an array says that has one number, as often as there are layers.
+
+  Anything else is given back, also the flags that say which layers slide.
+  """
+  if not isinstance(value, list) or not value or len(value) != layers:
+    return value
+  if type(value[0]) not in (int, float):
+    return value
+  same = all(type(x) is type(value[0]) and x == value[0] for x in value)
+  return value[0] if same else value
+
+
+def _rename_head_dim(ours: dict[str, Any], where: str) -> None:
+  """Reads Ollama's name of the width of a head."""
+  if (width := ours.pop('attention.head_dim', None)) is None:
+    return
+  for key in ('attention.key_length', 'attention.value_length'):
+    if ours.setdefault(key, width) != width:
+      raise InputError(
+          f'{where}: attention.head_dim is {shown(width)} and {key}'
+          f' {shown(ours[key])}; take a file in which they are the same.'
+      )
 
 
 def _heads(header: Reader, is_27b: bool) -> dict[str, Any]:

@@ -19,6 +19,20 @@ from ooc_jax.model.families import family_named
 
 # Bookkeeping, training and generation settings: none changes a logit.
 _IGNORED = frozenset({
+    '_attn_implementation', '_attn_implementation_autoset', '_commit_hash',
+    'attn_implementation', 'begin_suppress_tokens', 'chat_template',
+    'diversity_penalty', 'do_sample', 'early_stopping',
+    'encoder_no_repeat_ngram_size', 'exponential_decay_length_penalty',
+    'forced_bos_token_id', 'forced_eos_token_id', 'length_penalty',
+    'max_length', 'max_new_tokens', 'max_sequence_length', 'min_length',
+    'model_max_length', 'model_name', 'neftune_noise_alpha',
+    'no_repeat_ngram_size', 'num_beam_groups', 'num_beams',
+    'num_return_sequences', 'output_router_logits', 'output_scores',
+    'remove_invalid_values', 'repetition_penalty', 'return_dict_in_generate',
+    'suppress_tokens', 'temperature', 'tf_legacy_loss', 'tie_encoder_decoder',
+    'tokenizer_name', 'top_k', 'top_p', 'torchscript', 'typical_p',
+    'unk_token_id', 'unsloth_version', 'use_bfloat16', 'use_flash_attn',
+    'use_return_dict',
     '_name_or_path', 'architectures', 'attention_dropout', 'auto_map',
     'bad_words_ids', 'boi_token_index', 'bos_token_id', 'cache_implementation',
     'chunk_size_feed_forward', 'decoder_start_token_id', 'dtype',
@@ -41,6 +55,8 @@ _REQUIRED = {
     'quantization_config': None,
     'cross_attention_hidden_size': None,
     'rope_interleaved': False,
+    'add_cross_attention': False,
+    'pruned_heads': {},
 }
 _READ = frozenset({
     'hidden_act', 'hidden_activation', 'rope_parameters', 'rope_scaling',
@@ -82,27 +98,34 @@ def config_from_hf(
       _READ | known.keys | known.ignored | set(known.sizes.values()),
       {**_REQUIRED, **known.required},
   )
-  key = known.sizes
-  num_heads = reader.whole(key['num_heads'])
   fields = known.read(reader)
   try:
     return ModelConfig(
         family=family.name,
-        vocab_size=reader.whole(key['vocab_size']),
-        embed_dim=reader.whole(key['embed_dim']),
-        mlp_dim=reader.whole(key['mlp_dim']),
-        num_layers=reader.layers(key['num_layers']),
-        num_heads=num_heads,
-        num_kv_heads=reader.whole(key['num_kv_heads'], num_heads),
-        norm_eps=reader.number(key['norm_eps']),
         tied=reader.flag('tie_word_embeddings'),
-        **family.blocks,
-        **fields,
+        **{**_sizes(reader, known.sizes, fields), **family.blocks, **fields},
     )
   except InputError as error:
     if str(error).startswith(where):
       raise
     raise reader.fail(str(error).rstrip('.')) from None
+
+
+def _sizes(
+    reader: Reader, keys: Mapping[str, str], fields: Mapping[str, Any]
+) -> dict[str, Any]:
+  """The sizes that a family does not read in a way of its own."""
+  num_heads = reader.whole(keys['num_heads'])
+  sizes: dict[str, Any] = {'num_heads': num_heads, 'num_kv_heads': num_heads}
+  for field, key in keys.items():
+    if field == 'norm_eps':
+      sizes[field] = reader.number(key)
+    elif field == 'num_layers':
+      sizes[field] = reader.layers(key)
+    elif field not in fields:
+      default = num_heads if field == 'num_kv_heads' else None
+      sizes[field] = reader.whole(key, default)
+  return sizes
 
 
 def _text_part(outer: Reader) -> Mapping[str, Any]:
@@ -191,7 +214,7 @@ def config_to_hf(config: ModelConfig) -> dict[str, Any]:
   Raises:
     InputError: Hugging Face's files cannot say it.
   """
-  if config.rope.divisors is not None:
+  if config.rope is not None and config.rope.divisors is not None:
     rope = _known_llama3(config.rope, config.head_dim)
     config = dataclasses.replace(config, rope=rope)
   known = family_named(config.family).hf

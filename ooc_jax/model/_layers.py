@@ -19,6 +19,7 @@ from ooc_jax.model._taps import no_tap
 _ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     'silu': jax.nn.silu,
     'gelu_tanh': functools.partial(jax.nn.gelu, approximate=True),
+    'gelu': functools.partial(jax.nn.gelu, approximate=False),
 }
 
 
@@ -125,6 +126,37 @@ class RMSNorm(nn.Module):
     return rms_norm(x, gain, self.eps, tap)
 
 
+class LayerNorm(nn.Module):
+  """(x - mean(x)) / sqrt(var(x) + eps) times a gain, plus a bias."""
+
+  eps: float
+
+  @nn.compact
+  def __call__(
+      self,
+      x: Float[Array, '*batch width'],
+      tap: Callable[[Array], Array] = lambda x: x,
+  ) -> Float[Array, '*batch width']:
+    weight = self.param('weight', nn.initializers.ones, (x.shape[-1],))
+    bias = self.param('bias', nn.initializers.zeros, (x.shape[-1],))
+    x32 = x.astype(jnp.float32)
+    centred = x32 - jnp.mean(x32, axis=-1, keepdims=True)
+    normed = rms_norm(centred, weight, self.eps, tap)
+    return (normed + _row(bias.astype(jnp.float32), x.ndim)).astype(x.dtype)
+
+
+def norm_of(config: ModelConfig, name: str) -> RMSNorm | LayerNorm:
+  """The module of one of the model's norms of the stream."""
+  if config.layer_norm:
+    return LayerNorm(config.norm_eps, name=name)
+  return RMSNorm(config.norm_eps, config.norm_offset, name=name)
+
+
+def _row(x: Float[Array, '...'], ndim: int) -> Float[Array, '...']:
+  """`x` with leading axes of 1: ranks are not promoted silently here."""
+  return x.reshape((1,) * (ndim - x.ndim) + x.shape)
+
+
 class Attention(nn.Module):
   """Causal grouped-query attention; query head n uses kv head n // G."""
 
@@ -149,9 +181,20 @@ class Attention(nn.Module):
         'output': self.param('output', init, (N, H, D)),
     }
     w = {name: weight.astype(x.dtype) for name, weight in weights.items()}
-    q_BTNH = product('BTD,DNH->BTNH', x, w['query']).astype(x.dtype)
-    k_BSKH = product('BSD,DKH->BSKH', x, w['key']).astype(x.dtype)
-    v_BSKH = product('BSD,DKH->BSKH', x, w['value']).astype(x.dtype)
+
+    def biased(y: Array, name: str, has: bool) -> Array:
+      if not has:
+        return y.astype(x.dtype)
+      shape = (D,) if name == 'output' else w[name].shape[1:]
+      bias = self.param(f'{name}_bias', nn.initializers.zeros, shape)
+      return (y + _row(bias.astype(y.dtype), y.ndim)).astype(x.dtype)
+
+    q_BTNH = product('BTD,DNH->BTNH', x, w['query'])
+    q_BTNH = biased(q_BTNH, 'query', c.qkv_bias)
+    k_BSKH = product('BSD,DKH->BSKH', x, w['key'])
+    k_BSKH = biased(k_BSKH, 'key', c.qkv_bias)
+    v_BSKH = product('BSD,DKH->BSKH', x, w['value'])
+    v_BSKH = biased(v_BSKH, 'value', c.qkv_bias)
     if c.qk_norm:
       q_BTNH = RMSNorm(c.norm_eps, c.norm_offset, name='query_norm')(q_BTNH)
       k_BSKH = RMSNorm(c.norm_eps, c.norm_offset, name='key_norm')(k_BSKH)
@@ -170,11 +213,12 @@ class Attention(nn.Module):
     out = product('BKGTS,BSKH->BTKGH', probs, v_BSKH).astype(x.dtype)
     out_BTZ = tap(Site.ATTN_Z, self.layer, out.reshape(B, T, N * H))
     out_BTNH = out_BTZ.reshape(B, T, N, H)
-    return product('BTNH,NHD->BTD', out_BTNH, w['output']).astype(x.dtype)
+    out_BTD = product('BTNH,NHD->BTD', out_BTNH, w['output'])
+    return biased(out_BTD, 'output', c.output_bias)
 
 
 class MLP(nn.Module):
-  """Gated MLP: down(act(gate(x)) · up(x))."""
+  """down(act(gate(x)) · up(x)), or without a gate down(act(up(x)))."""
 
   config: ModelConfig
 
@@ -183,11 +227,21 @@ class MLP(nn.Module):
     c = self.config
     D, M = c.embed_dim, c.mlp_dim
     init = nn.initializers.normal(D**-0.5)
-    gate = self.param('gate', init, (D, M)).astype(x.dtype)
-    up = self.param('up', init, (D, M)).astype(x.dtype)
-    down = self.param('down', nn.initializers.normal(M**-0.5), (M, D))
-    gated = product('BTD,DM->BTM', x, gate).astype(x.dtype)
-    gated = _ACTIVATIONS[c.activation](gated)
-    hidden = gated * product('BTD,DM->BTM', x, up).astype(x.dtype)
-    out = product('BTM,MD->BTD', hidden, down.astype(x.dtype))
-    return out.astype(x.dtype)
+    act = _ACTIVATIONS[c.activation]
+
+    def through(x: Array, spec: str, name: str, size: int) -> Array:
+      shape = (D, M) if name != 'down' else (M, D)
+      own = nn.initializers.normal(M**-0.5) if name == 'down' else init
+      weight = self.param(name, own, shape).astype(x.dtype)
+      y = product(spec, x, weight)
+      if c.output_bias:
+        bias = self.param(f'{name}_bias', nn.initializers.zeros, (size,))
+        y = y + _row(bias.astype(y.dtype), y.ndim)
+      return y.astype(x.dtype)
+
+    if c.gated:
+      hidden = act(through(x, 'BTD,DM->BTM', 'gate', M))
+      hidden = hidden * through(x, 'BTD,DM->BTM', 'up', M)
+    else:
+      hidden = act(through(x, 'BTD,DM->BTM', 'up', M))
+    return through(hidden, 'BTM,MD->BTD', 'down', D)

@@ -33,6 +33,7 @@ class Model:
       as much of it as `parts` asked for.
     tokenizer: None where the checkpoint has none.
     files: Paths of the files that were read, for provenance.
+    notes: What was found in them that a user should know; in provenance too.
   """
 
   config: ModelConfig = flax.struct.field(pytree_node=False)
@@ -41,6 +42,7 @@ class Model:
       pytree_node=False, default=None
   )
   files: tuple[str, ...] = flax.struct.field(pytree_node=False, default=())
+  notes: tuple[str, ...] = flax.struct.field(pytree_node=False, default=())
 
 
 def part_of(path: Collection[str]) -> str:
@@ -51,7 +53,9 @@ def part_of(path: Collection[str]) -> str:
   names = tuple(path)
   if names[0] == _FINAL_NORM:
     return _FINAL_NORM
-  if names[-1] == 'weight':
+  if names[0] == 'positions':
+    return 'embedding'
+  if names[-1] in ('weight', 'bias'):
     # q/k norms are needed wherever the attention is, and nowhere else.
     return 'attention' if 'attention' in names else 'norms'
   return names[-2] if len(names) > 1 else names[0]
@@ -178,6 +182,12 @@ def forward(
         f'tokens are {tokens.dtype} of shape {tokens.shape}; give integers of'
         ' shape [B, T].'
     )
+  most = model.config.positions
+  if most is not None and tokens.shape[1] > most:
+    raise InputError(
+        f'tokens have {tokens.shape[1]} positions, and this model has learned'
+        f' {most}; give shorter texts.'
+    )
   if not isinstance(tokens, jax.core.Tracer):
     _check_ids(tokens, model.config.vocab_size)
   if tap is no_tap:
@@ -193,7 +203,8 @@ def random_weights(model: Model, seed: int) -> Model:
   """The same architecture and tokenizer with random weights.
 
   The control of a trained model: every matrix is normal with the root mean
-  square that it had, and every norm is as at the start of training (gain 1).
+  square that it had, and every norm and bias is as at the start of training
+  (gain 1, bias 0).
   What a measure still finds here is no work of training (Heap et al. 2025,
   arXiv 2501.17727).
 
@@ -206,8 +217,10 @@ def random_weights(model: Model, seed: int) -> Model:
 
   def draw(path: Any, x: Array) -> Array:
     name = '/'.join(part.key for part in path)
-    if x.ndim == 1:
+    if name.endswith('/weight'):
       return jnp.full_like(x, 1.0 - model.config.norm_offset)
+    if name.endswith('bias'):
+      return jnp.zeros_like(x)
     # crc32, because Python's own hash of a string differs between runs.
     own = jax.random.fold_in(key, zlib.crc32(name.encode()))
     return _like(x, own)

@@ -1,4 +1,7 @@
-"""Rotary position embedding over the P = H/2 rotate-half pairs (i, i + H/2)."""
+"""Rotary position embedding over the P rotate-half pairs (i, i + P).
+
+P is H/2, or fewer where only the first entries of a head turn.
+"""
 
 import math
 
@@ -10,20 +13,23 @@ from ooc_jax.model._config import Llama3Scaling
 from ooc_jax.model._config import Rope
 
 
-def rope_frequencies(rope: Rope, head_dim: int) -> np.ndarray:
+def rope_frequencies(rope: Rope | None, head_dim: int) -> np.ndarray:
   """Radians per position of every rotary pair.
 
   Args:
-    rope: The embedding's settings.
+    rope: The embedding's settings; None where nothing turns.
     head_dim: H, even.
 
   Returns:
-    Float64 [H/2]: `base ** (-2i/H)`, then the scaling (Llama 3.1:
+    Float64 [P]: `base ** (-2i/2P)`, then the scaling (Llama 3.1:
     interpolation between kept and divided frequencies, `rope_type` "llama3" of
     transformers). The reference code computes them in float32, which is up to
     4e-7 from this, relatively; float32 angles are off by as much anyway.
   """
-  exponents = np.arange(0, head_dim, 2, dtype=np.float64) / head_dim
+  if rope is None:
+    return np.zeros(0)
+  width = rope.rotary_dim or head_dim
+  exponents = np.arange(0, width, 2, dtype=np.float64) / width
   frequencies = rope.base**-exponents / rope.linear_factor
   if rope.divisors is not None:
     frequencies = frequencies / np.asarray(rope.divisors, np.float64)
@@ -45,7 +51,7 @@ def apply_rope(
     positions: Int[Array, 'B T'],
     frequencies: Float[np.ndarray, 'P'],
 ) -> Float[Array, 'B T N H']:
-  """Rotates pairs (i, i + H/2) of `x` by position times frequency.
+  """Rotates pairs (i, i + P) of `x` by position times frequency.
 
   Angles are float32 whatever `x` is: bfloat16 cannot hold position 4097.
 
@@ -57,13 +63,16 @@ def apply_rope(
   Returns:
     The rotated `x`, in its dtype.
   """
+  P = len(frequencies)
+  if not P:
+    return x
   angles_BTP = positions[..., None].astype(jnp.float32) * jnp.asarray(
       frequencies, jnp.float32
   ).reshape(1, 1, -1)
   cos = jnp.cos(angles_BTP)[:, :, None, :]
   sin = jnp.sin(angles_BTP)[:, :, None, :]
-  first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+  first, second, rest = jnp.split(x.astype(jnp.float32), (P, 2 * P), axis=-1)
   rotated = jnp.concatenate(
-      [first * cos - second * sin, second * cos + first * sin], axis=-1
+      [first * cos - second * sin, second * cos + first * sin, rest], axis=-1
   )
   return rotated.astype(x.dtype)

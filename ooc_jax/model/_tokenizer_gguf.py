@@ -11,6 +11,7 @@ import enum
 import numbers
 from typing import Any, NoReturn
 
+from absl import logging
 import numpy as np
 import tokenizers
 from tokenizers import decoders
@@ -67,6 +68,7 @@ class _Split:
 _GPT2_SPLIT = _Split()
 _DIGITS_SPLIT = _Split(digits=True)
 _LLAMA3_SPLIT = _Split(regex=_LLAMA3, ignore_merges=True, add_bos=True)
+_QWEN2_SPLIT = _Split(regex=_QWEN2, nfc=True)
 _SPLITS = {
     # As transformers reads it; llama.cpp also cuts punctuation off spaces.
     'default': _GPT2_SPLIT,
@@ -77,7 +79,11 @@ _SPLITS = {
     'llama-bpe': _LLAMA3_SPLIT,
     'llama-v3': _LLAMA3_SPLIT,
     'llama3': _LLAMA3_SPLIT,
-    'qwen2': _Split(regex=_QWEN2, nfc=True),
+    'dbrx': _Split(regex=_LLAMA3),
+    'smaug-bpe': _Split(regex=_LLAMA3),
+    'qwen2': _QWEN2_SPLIT,
+    'deepseek-r1-qwen': _QWEN2_SPLIT,
+    'stablelm2': _QWEN2_SPLIT,
 }
 
 
@@ -245,13 +251,13 @@ def read_vocabulary(metadata: Mapping[str, Any]) -> GgufVocabulary:
         f"The GGUF tokenizer model {model!r} is not supported; 'gpt2' and"
         " 'llama' are."
     )
-  kinds = np.array(_array(metadata, 'token_type', numbers.Integral), np.int64)
+  kinds = _kinds(metadata)
   if wrong := sorted(set(kinds.tolist()) - set(Kind)):
     _refuse('token_type', f'holds {wrong[0]}, which is no token type (1 to 6)')
   pieces = _pieces(_array(metadata, 'tokens', str), kinds, model)
   split = scores = merges = unknown = None
   if model == 'gpt2':
-    split = _split(_get(metadata, 'pre'))
+    split = _split(metadata.get('tokenizer.ggml.pre'))
     merges = _merges(_array(metadata, 'merges', str), pieces)
   else:
     scores = np.array(_array(metadata, 'scores', numbers.Real), np.float64)
@@ -340,13 +346,36 @@ def _pieces(
   return tuple(pieces)
 
 
+def _kinds(metadata: Mapping[str, Any]) -> np.ndarray:
+  """A kind for each token; where the file has none, what its pieces say."""
+  if 'tokenizer.ggml.token_type' in metadata:
+    return np.array(_array(metadata, 'token_type', numbers.Integral), np.int64)
+  tokens = _array(metadata, 'tokens', str)
+  kinds = np.full(len(tokens), Kind.NORMAL, np.int64)
+  for i, piece in enumerate(tokens):
+    if _token_strings.byte_of(piece) is not None:
+      kinds[i] = Kind.BYTE
+  for name in ('bos', 'eos', 'eot', 'eom', 'padding', 'seperator', 'unknown'):
+    if f'tokenizer.ggml.{name}_token_id' in metadata:
+      i = _index(metadata, f'{name}_token_id', len(tokens))
+      kinds[i] = Kind.UNKNOWN if name == 'unknown' else Kind.CONTROL
+  return kinds
+
+
 def _split(pre: Any) -> _Split:
-  if not isinstance(pre, str) or pre not in _SPLITS:
-    raise InputError(
-        f"The GGUF pre-tokenizer 'tokenizer.ggml.pre' = {pre!r} is not known;"
-        f' known are {", ".join(_SPLITS)}; give a tokenizer.json instead.'
-    )
-  return _SPLITS[pre]
+  """How words are cut: GPT-2's way for a name that is not known.
+
+  It decides which ids a text becomes, and nothing that weights alone say.
+  """
+  if isinstance(pre, str) and pre in _SPLITS:
+    return _SPLITS[pre]
+  logging.warning(
+      "The GGUF key 'tokenizer.ggml.pre' is %.60r: texts are cut into words as"
+      " GPT-2 does; put the model's tokenizer.json beside the file for the true"
+      ' way.',
+      pre,
+  )
+  return _GPT2_SPLIT
 
 
 def _merges(

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 from ooc_jax.model._config import ModelConfig
 from ooc_jax.model._layers import MLP
 from ooc_jax.model._layers import Attention
-from ooc_jax.model._layers import RMSNorm
+from ooc_jax.model._layers import norm_of
 from ooc_jax.model._layers import product
 from ooc_jax.model._layers import softcap
 from ooc_jax.model._taps import Site
@@ -19,7 +19,11 @@ from ooc_jax.model._taps import no_tap
 
 
 class Layer(nn.Module):
-  """Attention and MLP, each read through a norm and added to the stream."""
+  """Attention and MLP, each read through a norm and added to the stream.
+
+  Where they are parallel, both read the stream before the layer, and there is
+  no stream between them to tap.
+  """
 
   config: ModelConfig
   layer: int
@@ -34,20 +38,20 @@ class Layer(nn.Module):
   ) -> Float[Array, 'B T D']:
     c, i = self.config, self.layer
 
-    def norm(name: str) -> RMSNorm:
-      return RMSNorm(c.norm_eps, c.norm_offset, name=name)
-
+    norm = functools.partial(norm_of, c)
     x = tap(Site.RESID_PRE, i, x)
     normed = norm('attention_norm')(x)
     out = Attention(c, i, name='attention')(normed, positions, tap=tap)
     if c.post_norms:
       out = norm('post_attention_norm')(out)
-    x = tap(Site.RESID_MID, i, x + tap(Site.ATTN_OUT, i, out))
-    normed = norm('mlp_norm')(x, functools.partial(tap, Site.MLP_IN, i))
-    out = MLP(c, name='mlp')(normed)
+    out = tap(Site.ATTN_OUT, i, out)
+    middle = x if c.parallel else tap(Site.RESID_MID, i, x + out)
+    normed = norm('mlp_norm')(middle, functools.partial(tap, Site.MLP_IN, i))
+    x = x + out if c.parallel else middle
+    written = MLP(c, name='mlp')(normed)
     if c.post_norms:
-      out = norm('post_mlp_norm')(out)
-    return tap(Site.RESID_POST, i, x + tap(Site.MLP_OUT, i, out))
+      written = norm('post_mlp_norm')(written)
+    return tap(Site.RESID_POST, i, x + tap(Site.MLP_OUT, i, written))
 
 
 class Transformer(nn.Module):
@@ -85,9 +89,12 @@ class Transformer(nn.Module):
     positions = jnp.broadcast_to(
         jnp.arange(tokens.shape[1], dtype=jnp.int32)[None], tokens.shape
     )
+    if c.positions is not None:
+      table = self.param('positions', init, (c.positions, c.embed_dim))
+      x = x + table[positions].astype(self.dtype)
     for i in range(c.num_layers):
       x = Layer(c, i, name=f'layer_{i}')(x, positions, tap=tap)
-    x = RMSNorm(c.norm_eps, c.norm_offset, name='final_norm')(x)
+    x = norm_of(c, 'final_norm')(x)
     table = embedding if c.tied else self.param('unembedding', init, shape)
     logits = product('BTD,VD->BTV', x, table.astype(self.dtype))
     return softcap(logits, c.final_softcap)

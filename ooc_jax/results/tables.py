@@ -331,6 +331,16 @@ def share_name(context: str, null: str | None = None) -> str:
 
 HEADS = TableSchema((
     *_HEAD,
+    # Of a model with biases.
+    *(
+        Column(
+            f'{x}_constant',
+            _DOUBLE,
+            f'length of what biases put into each {x}, whatever the feature',
+            optional=True,
+        )
+        for x in ('query', 'key')
+    ),
     *(
         Column(share_name(x, null), _DOUBLE, optional=True)
         for x in measures.CONTEXTS

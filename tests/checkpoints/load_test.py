@@ -1,6 +1,7 @@
 """`load_model`: what a source may be, and what it is taken for."""
 
 import dataclasses
+import json
 import os
 import pathlib
 import sys
@@ -16,7 +17,9 @@ from ooc_jax import InputError
 from ooc_jax import load_model
 from ooc_jax.checkpoints import MODELS
 from ooc_jax.checkpoints import _find
+from ooc_jax.checkpoints import convert_model
 from ooc_jax.checkpoints import model_entry
+from ooc_jax.model import forward
 from tests.checkpoints import tiny
 
 
@@ -50,6 +53,100 @@ class LoadTest(parameterized.TestCase):
     return mock.patch.object(
         _find, 'fetch_config', side_effect=AssertionError('asked the hub')
     )
+
+
+class StoredHeadTest(LoadTest):
+  """A tied model whose file has a head all the same."""
+
+  def folder_with(self, name, head, family='llama', **kwargs):
+    config = tiny.hf_config(family, tied=True)
+    weights = tiny.tensors(family, tied=True)
+    weights['lm_head.weight'] = head(weights['model.embed_tokens.weight'])
+    return tiny.write_folder(self.folder / name, config, weights, **kwargs)
+
+  @parameterized.parameters(1, 3)
+  def test_another_table_is_used_and_said(self, shards):
+    path = self.folder_with('m', lambda x: x[::-1].copy(), shards=shards)
+    with self.assertLogs('absl', 'WARNING') as logs:
+      model = load_model(path)
+    self.assertFalse(model.config.tied)
+    self.assertIn('lm_head.weight', logs.output[0])
+    self.assertIn('the stored one is used', model.notes[0])
+    table = np.asarray(model.params['embedding'])
+    np.testing.assert_array_equal(model.params['unembedding'], table[::-1])
+    # The right value: the same weights whose config says untied.
+    stored = json.loads((path / 'config.json').read_text())
+    stored['tie_word_embeddings'] = False
+    (path / 'config.json').write_text(json.dumps(stored))
+    untied = load_model(path)
+    self.assertEqual(untied.notes, ())
+    np.testing.assert_array_equal(
+        forward(model, jnp.asarray(tiny.TOKENS)),
+        forward(untied, jnp.asarray(tiny.TOKENS)),
+    )
+
+  @parameterized.parameters(1, 3)
+  def test_a_copy_is_no_head(self, shards):
+    path = self.folder_with('m', lambda x: x.copy(), shards=shards)
+    model = load_model(path)
+    self.assertTrue(model.config.tied)
+    self.assertEqual(model.notes, ())
+    self.assertNotIn('unembedding', model.params)
+
+  @parameterized.parameters(
+      (['unembedding'], False), (['embedding'], False), (['attention'], True)
+  )
+  def test_of_some_parts(self, parts, tied):
+    path = self.folder_with('m', lambda x: x + 1, shards=3)
+    model = load_model(path, parts=parts)
+    self.assertEqual(model.config.tied, tied)
+    self.assertEqual('unembedding' in model.params, 'unembedding' in parts)
+
+  def test_of_another_shape(self):
+    path = self.folder_with('m', lambda x: x[:-1].copy())
+    self.assertIn('lm_head.weight is [30, 20]', self.error(path))
+
+  def test_of_a_nested_checkpoint(self):
+    config = tiny.hf_config('gemma3', tied=True)
+    weights = tiny.tensors('gemma3', tied=True)
+    head = weights['model.embed_tokens.weight'] * 2
+    nested = {f'language_model.{k}': x for k, x in weights.items()}
+    nested['language_model.lm_head.weight'] = head
+    outer = {
+        'model_type': 'gemma3',
+        'text_config': config | {'model_type': 'gemma3_text'},
+    }
+    model = load_model(tiny.write_folder(self.folder / 'm', outer, nested))
+    np.testing.assert_array_equal(model.params['unembedding'], head)
+
+  def test_conversions_keep_it(self):
+    path = self.folder_with('m', lambda x: x[::-1].copy())
+    expected = forward(load_model(path), jnp.asarray(tiny.TOKENS))
+    for kind in ('orbax', 'safetensors'):
+      out = self.folder / kind
+      convert_model(path, out, to=kind)
+      again = load_model(out)
+      self.assertFalse(again.config.tied)
+      self.assertEqual(again.notes, ())
+      np.testing.assert_array_equal(
+          forward(again, jnp.asarray(tiny.TOKENS)), expected
+      )
+
+  def test_names_without_the_prefix_of_a_head(self):
+    """As the base class saves them."""
+    config = tiny.hf_config('llama', tied=True)
+    weights = tiny.tensors('llama', tied=True)
+    bare = {k.removeprefix('model.'): x for k, x in weights.items()}
+    for shards in (1, 2):
+      path = tiny.write_folder(
+          self.folder / f'bare{shards}', config, bare, shards=shards
+      )
+      np.testing.assert_array_equal(
+          forward(load_model(path), jnp.asarray(tiny.TOKENS)),
+          forward(
+              load_model(self.write(f'hf{shards}')), jnp.asarray(tiny.TOKENS)
+          ),
+      )
 
 
 class SourceTest(LoadTest):
@@ -113,7 +210,7 @@ class SourceTest(LoadTest):
     self.assertIn(f'did you mean {near!r}?', message)
 
   def test_unknown_name_like_none(self):
-    self.assertIn('known are gemma2-27b, gemma2-2b', self.error('zzzzz'))
+    self.assertIn('known are tiny-llama3, llama3.1-8b', self.error('zzzzz'))
 
   @parameterized.parameters(*(n for n, e in MODELS.items() if not e.package))
   def test_registry_name_is_a_repository(self, name):

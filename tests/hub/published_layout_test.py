@@ -38,7 +38,8 @@ class RealSizeTest(HubCase):
   def plan(self, wanted):
     folder = _find.fetch_config(_REPO, None)
     self.assertEqual(folder.name, self.commit)
-    return _find.plan_weights(_REPO, folder, wanted)
+    config = config_from_hf(json.loads((folder / 'config.json').read_text()))
+    return _find.plan_weights(_REPO, folder, config, wanted)
 
   def size(self, shard):
     return (self.remote / shard).stat().st_size
@@ -122,7 +123,8 @@ class RealIndexTest(HubCase):
   def test_what_is_here_is_not_planned_to_be_downloaded(self):
     self.downloaded_for(['unembedding'])
     folder = _find.fetch_config(_REPO, None)
-    plan = _find.plan_weights(_REPO, folder, [_EMBEDDING, _HEAD])
+    config = config_from_hf(json.loads((folder / 'config.json').read_text()))
+    plan = _find.plan_weights(_REPO, folder, config, [_EMBEDDING, _HEAD])
     self.assertEqual(
         [(p.name, p.cached) for p in plan],
         list(zip(_shards(1, 4), [False, True], strict=True)),

@@ -83,7 +83,13 @@ def in_hub_dialect(config: dict[str, Any]) -> dict[str, Any]:
   old['torch_dtype'] = old.pop('dtype', 'float16')
   old['transformers_version'] = '4.51.0'
   text = old.get('text_config', old)
+  if text['model_type'] == 'gpt2':  # Has no rotary embedding.
+    return old
   rope = text.pop('rope_parameters')
+  if text['model_type'] == 'gpt_neox':
+    text['rotary_pct'] = rope['partial_rotary_factor']
+    text['rotary_emb_base'] = rope['rope_theta']
+    return old
   if 'gemma3' in text['model_type']:
     text['rope_local_base_freq'] = rope['sliding_attention']['rope_theta']
     rope = rope['full_attention']
@@ -94,12 +100,12 @@ def in_hub_dialect(config: dict[str, Any]) -> dict[str, Any]:
     if 'gemma3' in text['model_type']:
       text.pop('_sliding_window_pattern')
       text['sliding_window_pattern'] = types.index('full_attention') + 1
-    text['cache_implementation'] = 'hybrid'
+      text['cache_implementation'] = 'hybrid'
   text.pop('use_bidirectional_attention', None)
   if text['model_type'] == 'llama':
     if text['head_dim'] * text['num_attention_heads'] == text['hidden_size']:
       text.pop('head_dim')
-  else:
+  elif 'gemma' in text['model_type']:
     # Gemma is tied and its files do not say so.
     text.pop('tie_word_embeddings')
     old.pop('tie_word_embeddings', None)

@@ -23,6 +23,11 @@ from ooc_jax.model import rope_frequencies
 from ooc_jax.model import run_with_taps
 from tests.model import golden_files
 from tests.model import real_configs
+from tests.model.families import gpt2_test
+from tests.model.families import gpt_neox_test
+from tests.model.families import mistral_test
+from tests.model.families import qwen2_test
+from tests.model.families import qwen3_test
 from tests.model.families.llama_test import LLAMA3
 
 torch = pytest.importorskip('torch')
@@ -44,6 +49,64 @@ _HEADS = {
 }
 
 
+_ROPE = {'rope_type': 'default', 'rope_theta': 10_000.0}
+# Name in transformers, and the settings for sizes and a window.
+_OTHER_MODELS = {
+    'mistral': (
+        'Mistral',
+        lambda sizes, window: {
+            **sizes, 'rms_norm_eps': 1e-5, 'sliding_window': window,
+            'rope_parameters': _ROPE,
+        },
+    ),
+    'qwen2': (
+        'Qwen2',
+        lambda sizes, window: {
+            **sizes, 'use_sliding_window': True, 'sliding_window': window,
+            'max_window_layers': 1, 'rope_parameters': _ROPE,
+        },
+    ),
+    'qwen3': (
+        'Qwen3', lambda sizes, window: {**sizes, 'rope_parameters': _ROPE}
+    ),
+    'gpt2': (
+        'GPT2',
+        lambda sizes, window: {
+            'vocab_size': sizes['vocab_size'],
+            'n_embd': sizes['hidden_size'],
+            'n_head': sizes['num_attention_heads'],
+            'n_inner': sizes['intermediate_size'],
+            'n_layer': 4,
+            'n_positions': 200,
+            'attn_implementation': 'eager',
+        },
+    ),
+    'gpt_neox': (
+        'GPTNeoX',
+        lambda sizes, window: {
+            'vocab_size': sizes['vocab_size'],
+            'hidden_size': sizes['num_attention_heads'] * sizes['head_dim'],
+            'num_attention_heads': sizes['num_attention_heads'],
+            'intermediate_size': sizes['intermediate_size'],
+            'num_hidden_layers': 4,
+            'rope_parameters': _ROPE | {
+                'partial_rotary_factor': 4 / sizes['head_dim']
+            },
+            'attn_implementation': 'eager',
+        },
+    ),
+}  # fmt: skip
+# The hub's files that the families' tests hold.
+_HUB = {
+    'mistral_7b': mistral_test.MISTRAL_7B,
+    'qwen2.5_0.5b': qwen2_test.QWEN25_05B,
+    'r1_qwen_7b': qwen2_test.R1_QWEN_7B,
+    'qwen3_4b': qwen3_test.QWEN3_4B,
+    'gpt2': gpt2_test.GPT2,
+    'pythia_70m': gpt_neox_test.PYTHIA_70M,
+}
+
+
 def _reference(family: str, heads: str, seed: int):
   """A random model; the sizes come from the seed, and all differ."""
   rng = np.random.default_rng(seed)
@@ -59,7 +122,12 @@ def _reference(family: str, heads: str, seed: int):
       'attn_implementation': 'eager',
   }
   window = int(rng.integers(20, 90))
-  if family == 'llama':
+  if family in _OTHER_MODELS:
+    name, keys = _OTHER_MODELS[family]
+    config = getattr(transformers, f'{name}Config')(**keys(shared, window))
+    kind = 'LMHeadModel' if name == 'GPT2' else 'ForCausalLM'
+    model = getattr(transformers, name + kind)(config)
+  elif family == 'llama':
     llama3 = LLAMA3 | {'rope_theta': 500_000.0}
     config = transformers.LlamaConfig(
         **shared,
@@ -99,7 +167,7 @@ class LiveTest(parameterized.TestCase):
     return folder
 
   @parameterized.product(
-      family=('llama', 'gemma2', 'gemma3'), heads=tuple(_HEADS)
+      family=('llama', 'gemma2', 'gemma3', *_OTHER_MODELS), heads=tuple(_HEADS)
   )
   def test_every_logit_and_every_site(self, family, heads):
     seed = 20 + list(_HEADS).index(heads)
@@ -166,6 +234,14 @@ class LiveTest(parameterized.TestCase):
     theirs = cls.from_dict(json.loads(json.dumps(hub)))
     saved = json.loads(theirs.to_json_string())
     self.assertIn('rope_parameters', json.dumps(saved))
+    self.assertEqual(config_from_hf(saved), config_from_hf(hub))
+
+  @parameterized.parameters(*_HUB)
+  def test_configs_of_the_hub_mean_the_same_to_transformers(self, name):
+    hub = _HUB[name]
+    cls = transformers.CONFIG_MAPPING[hub['model_type']]
+    theirs = cls.from_dict(json.loads(json.dumps(hub)))
+    saved = json.loads(theirs.to_json_string())
     self.assertEqual(config_from_hf(saved), config_from_hf(hub))
 
   @parameterized.parameters(*real_configs.SIZES)

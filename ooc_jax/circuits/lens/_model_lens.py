@@ -16,6 +16,8 @@ from ooc_jax.circuits.lens._vocabulary import final_gain
 from ooc_jax.circuits.lens._vocabulary import readable_mask
 from ooc_jax.circuits.lens._vocabulary import unembedding_table
 from ooc_jax.circuits.numerics import divide
+from ooc_jax.circuits.numerics import scaled_rows
+from ooc_jax.circuits.numerics import times_power
 from ooc_jax.dictionaries import Dictionary
 from ooc_jax.model import Model
 
@@ -42,7 +44,9 @@ def output_lens(
     k: How many tokens to keep at either end.
     convention: How a direction is read (√D is over the width D, g is the
       final gain): 'raw' d·W_U, 'folded' (d⊙g)·W_U, 'normed'
-      (√D d/‖d‖ ⊙ g)·W_U, 'cosine' between d⊙g and the rows of W_U.
+      (√D d/‖d‖ ⊙ g)·W_U, 'cosine' between d⊙g and the rows of W_U. A final
+      LayerNorm takes the mean of d from it first, but under 'raw'; the norm's
+      bias, which is the same for all features, is left out.
     centered: Whether the mean kept row of W_U is subtracted first.
     precision: See `unembedding_lens`.
     mask: Tokens that count; None is `readable_mask(model)`.
@@ -67,6 +71,7 @@ def output_lens(
       moments=moments,
       mesh=mesh,
       softcap=None if convention == 'cosine' else model.config.final_softcap,
+      less_mean=model.config.layer_norm,
   )
 
 
@@ -144,6 +149,7 @@ def _model_lens(
     softcap: float | None,
     scale: float = 1.0,
     threshold: Float[Array, 'F'] | None = None,
+    less_mean: bool = False,
 ) -> Lens:
   """The lens under a named convention; `scale` belongs to the table's rows."""
   if convention not in CONVENTIONS:
@@ -153,17 +159,20 @@ def _model_lens(
   check_shapes(directions, table, mask)
   d = directions.astype(jnp.float32)
   g = gain[None, :]
-  norm = jnp.linalg.norm(d, axis=-1)
+  # Lengths are out of the way first: their squares may be beyond float32.
+  row, exponent, norm = scaled_rows(d, centered=less_mean)
   if convention == 'raw':
     rows = d * scale
   elif convention == 'folded':
+    d = times_power(row, exponent[:, None]) if less_mean else d
     rows = d * g * scale
   elif convention == 'normed':
     factor = divide(math.sqrt(d.shape[1]), norm)
-    rows = d * factor[:, None] * g * scale
-    threshold = None if threshold is None else threshold * factor
+    rows = row * factor[:, None] * g * scale
+    if threshold is not None:
+      threshold = times_power(threshold * factor, -exponent)
   else:
-    rows = d * g
+    rows = row * g
     rows *= divide(1.0, jnp.linalg.norm(rows, axis=-1))[:, None]
     threshold = None
   return lens_of_rows(

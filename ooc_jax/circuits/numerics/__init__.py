@@ -20,6 +20,7 @@ from ooc_jax.circuits.numerics._float32 import Dot
 from ooc_jax.circuits.numerics._float32 import compensated_dots
 from ooc_jax.circuits.numerics._float32 import divide
 from ooc_jax.circuits.numerics._float32 import exponent_of
+from ooc_jax.circuits.numerics._float32 import scaled_rows
 from ooc_jax.circuits.numerics._float32 import times_power
 from ooc_jax.circuits.numerics._float32 import to_bfloat16
 from ooc_jax.circuits.numerics._mesh import FEATURE
@@ -58,6 +59,7 @@ __all__ = (
     'mesh_of',
     'on_mesh',
     'platform_of',
+    'scaled_rows',
     'shard_rows',
     'times_power',
     'to_bfloat16',

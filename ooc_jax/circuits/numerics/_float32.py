@@ -28,6 +28,26 @@ def times_power(
   return x * _power(half) * _power(exponent - half)
 
 
+def scaled_rows(
+    x: Float[Array, 'F D'], *, centered: bool = False
+) -> tuple[Float[Array, 'F D'], Int[Array, 'F'], Float[Array, 'F']]:
+  """Rows divided by a power of two each, so that no square over- or underflows.
+
+  Args:
+    x: Of any length that float32 can hold.
+    centered: Whether a row's mean is subtracted, as LayerNorm does.
+
+  Returns:
+    The rows, the exponents (x is row·2^exponent), and the norms of the rows.
+  """
+  x = x.astype(jnp.float32)
+  exponent = exponent_of(jnp.abs(x).max(axis=1))
+  row = times_power(x, -exponent[:, None])
+  if centered:
+    row = row - row.mean(axis=1, keepdims=True)
+  return row, exponent, jnp.linalg.norm(row, axis=1)
+
+
 def to_bfloat16(x: Float[Array, '...']) -> Float[Array, '...']:
   """`x` rounded to bfloat16, in float32.
 

@@ -105,6 +105,8 @@ def ov_lens(
   values = head_values(model, dictionary.decoder, layer, head)
   output = head_output(model, layer, head)
   gain = final_gain(model)
+  if model.config.layer_norm and convention != 'raw':
+    output = less_mean(output)
   if convention == 'normed':
     values = values * _inverse_norms(values, output) * math.sqrt(len(gain))
   elif convention == 'cosine':
@@ -125,6 +127,11 @@ def ov_lens(
       softcap=None if convention == 'cosine' else model.config.final_softcap,
       mesh=mesh,
   )
+
+
+def less_mean(output: Float[Array, 'H D']) -> Float[Array, 'H D']:
+  """Such that what is written has mean 0, as a LayerNorm reads it."""
+  return output - output.mean(axis=1, keepdims=True)
 
 
 def read_output(

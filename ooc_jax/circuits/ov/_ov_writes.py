@@ -16,6 +16,7 @@ from ooc_jax.circuits.lens import unembedding_table
 from ooc_jax.circuits.numerics import divide
 from ooc_jax.circuits.numerics import to_host
 from ooc_jax.circuits.ov._ov_lens import head_output
+from ooc_jax.circuits.ov._ov_lens import less_mean
 from ooc_jax.circuits.ov._ov_lens import read_output
 from ooc_jax.circuits.qk import check_attention_input
 from ooc_jax.circuits.qk import head_values
@@ -145,6 +146,8 @@ def ov_copying(
   readers, output = dictionary.encoder, head_output(model, layer, head)
   if dictionary.site.hook == 'embedding':
     readers = unembedding_table(model)
+    if model.config.layer_norm:
+      output = less_mean(output)
     output = output * final_gain(model)[None, :]
   if readers.shape[0] != dictionary.size:
     raise InputError(

@@ -23,6 +23,7 @@ from ooc_jax.circuits.qk._attention import attention_statistics
 from ooc_jax.circuits.qk._head_vectors import attention_layer
 from ooc_jax.circuits.qk._head_vectors import check_attention_input
 from ooc_jax.circuits.qk._head_vectors import check_head
+from ooc_jax.circuits.qk._head_vectors import head_constants
 from ooc_jax.circuits.qk._head_vectors import head_keys
 from ooc_jax.circuits.qk._head_vectors import head_queries
 from ooc_jax.circuits.qk._head_vectors import head_values
@@ -42,6 +43,7 @@ __all__ = (
     'attention_statistics',
     'check_attention_input',
     'check_head',
+    'head_constants',
     'head_keys',
     'head_profiles',
     'head_queries',

@@ -1,7 +1,9 @@
 """What a head makes of a dictionary's directions: queries, keys and values.
 
 A feature stands for the whole stream, so a pre-norm sees its direction only:
-RMSNorm(d) ⊙ g = √D d/‖d‖ ⊙ g (the norm's epsilon is left out). In every role a
+RMSNorm(d) ⊙ g = √D d/‖d‖ ⊙ g (the norm's epsilon is left out), and LayerNorm
+the same of d less its mean. Biases are left out too, of the norm and of the
+projections: they are constants of a head, whatever the feature. In every role a
 feature is its decoder row: what it writes is what later heads find.
 """
 
@@ -83,6 +85,12 @@ def check_offset(model: Model, layer: int, offset: int) -> None:
         f'offset is {offset}: a key stands at or before its query, so give the'
         ' distance between them, 0 or more.'
     )
+  positions = model.config.positions
+  if positions is not None and offset >= positions:
+    raise InputError(
+        f'offset is {offset}, and this model has {positions} positions; choose'
+        ' a smaller one.'
+    )
   if window is not None and offset >= window:
     raise InputError(
         f'offset is {offset}, and layer {layer} slides over {window} tokens;'
@@ -159,10 +167,53 @@ def head_values(
   return _projected(model, directions, layer, 'value', kv_head)
 
 
+def head_constants(
+    model: Model, layer: int, head: int
+) -> tuple[Float[Array, 'H'], Float[Array, 'H']] | None:
+  """What is in every query and every key of a head, whatever the feature.
+
+  The biases of the projections, and the pre-norm's bias through them; before
+  they are rotated. They are no part of `head_queries` and `head_keys`.
+
+  Args:
+    model: With its attention and norms.
+    layer: From 0.
+    head: Query head, from 0.
+
+  Returns:
+    That of the queries and that of the keys; None in a model without biases.
+
+  Raises:
+    InputError: There is no such layer or head.
+  """
+  check_head(model, layer, head)
+  c = model.config
+  if not (c.qkv_bias or c.layer_norm):
+    return None
+  found = []
+  for name, index in (('query', head), ('key', head // c.group_size)):
+    prefix = f'layer_{layer}'
+    constant = jnp.zeros(c.head_dim, jnp.float32)
+    if c.layer_norm:
+      bias = parameter(model, f'{prefix}/attention_norm/bias')
+      weight = parameter(model, f'{prefix}/attention/{name}')[:, index]
+      constant += jnp.einsum(
+          'd,dh->h',
+          bias.astype(jnp.float32),
+          weight.astype(jnp.float32),
+          precision=_HIGHEST,
+      )
+    if c.qkv_bias:
+      bias = parameter(model, f'{prefix}/attention/{name}_bias')[index]
+      constant += bias.astype(jnp.float32)
+    found.append(constant)
+  return found[0], found[1]
+
+
 def rotation(
     model: Model, layer: int, offsets: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Cosine and sine [offsets, H/2] of rotary pairs, from float64 angles."""
+  """Cosine and sine [offsets, P] of rotary pairs, from float64 angles."""
   rope = model.config.rope_of(layer)
   frequencies = rope_frequencies(rope, model.config.head_dim)
   angles = np.asarray(offsets, np.float64)[:, None] * frequencies[None, :]
@@ -172,16 +223,24 @@ def rotation(
 def rotate(
     model: Model, layer: int, x: Float[Array, 'F H'], offset: int
 ) -> Float[Array, 'F H']:
-  """Turns pairs (i, i + H/2) by `offset` positions."""
-  if offset == 0:
+  """Turns the P rotary pairs (i, i + P) by `offset` positions."""
+  if offset == 0 or model.config.rope_of(layer) is None:
     return x
   cos, sin = (
       jnp.asarray(a) for a in rotation(model, layer, np.array([offset]))
   )
-  first, second = jnp.split(x, 2, axis=1)
+  first, second, rest = rotary_halves(x, cos.shape[1])
   return jnp.concatenate(
-      [first * cos - second * sin, second * cos + first * sin], axis=1
+      [first * cos - second * sin, second * cos + first * sin, rest], axis=1
   )
+
+
+def rotary_halves(
+    x: Float[Array, 'F H'], pairs: int
+) -> tuple[Float[Array, 'F P'], Float[Array, 'F P'], Float[Array, 'F rest']]:
+  """First and second of every rotary pair, and the entries that do not turn."""
+  first, second, rest = jnp.split(x, (pairs, 2 * pairs), axis=1)
+  return first, second, rest
 
 
 def _projected(
@@ -195,7 +254,10 @@ def _projected(
   prefix = f'layer_{layer}'
   weight = parameter(model, f'{prefix}/attention/{name}')[:, head]
   out = _normed_product(
-      directions, norm_gain(model, f'{prefix}/attention_norm'), weight
+      directions,
+      norm_gain(model, f'{prefix}/attention_norm'),
+      weight,
+      centered=model.config.layer_norm,
   )
   if model.config.qk_norm and name != 'value':
     gain = norm_gain(model, f'{prefix}/attention/{name}_norm')
@@ -203,14 +265,18 @@ def _projected(
   return out
 
 
-@jax.jit
+@functools.partial(jax.jit, static_argnames='centered')
 def _normed_product(
     directions: Float[Array, 'F D'],
     gain: Float[Array, 'D'],
     weight: Float[Array, 'D H'],
+    *,
+    centered: bool,
 ) -> Float[Array, 'F H']:
-  """√D d/‖d‖ ⊙ g · W, without a second copy of the directions."""
+  """√D d/‖d‖ ⊙ g · W, without a second copy of directions; centred if asked."""
   d = directions.astype(jnp.float32)
+  if centered:
+    d = d - d.mean(axis=1, keepdims=True)
   # Of a row in units of its largest entry: squares neither over- nor underflow.
   largest = jnp.abs(d).max(axis=1, keepdims=True)
   largest = jnp.where(largest > 0, largest, 1.0)

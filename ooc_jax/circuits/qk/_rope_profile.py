@@ -14,6 +14,7 @@ from ooc_jax.circuits.qk._attention import AttentionStatistics
 from ooc_jax.circuits.qk._head_vectors import check_attention_input
 from ooc_jax.circuits.qk._head_vectors import head_keys
 from ooc_jax.circuits.qk._head_vectors import head_queries
+from ooc_jax.circuits.qk._head_vectors import rotary_halves
 from ooc_jax.circuits.qk._head_vectors import rotation
 from ooc_jax.dictionaries import Dictionary
 from ooc_jax.model import Model
@@ -81,7 +82,9 @@ def rope_profile(
   if context < 1:
     raise InputError(f'A context of {context} tokens was asked for.')
   window = model.config.windows[layer]
-  offsets = np.arange(context if window is None else min(context, window))
+  # A model with learned positions has no more of them.
+  bounds = [x for x in (window, model.config.positions) if x is not None]
+  offsets = np.arange(min(context, *bounds) if bounds else context)
   queries = head_queries(model, dictionary.decoder[pairs[:, 0]], layer, head)
   keys = head_keys(model, dictionary.decoder[pairs[:, 1]], layer, head)
   cos, sin = rotation(model, layer, offsets)
@@ -150,14 +153,14 @@ def head_profiles(
 def _scores(
     queries: Float[Array, 'pairs H'],
     keys: Float[Array, 'pairs H'],
-    cos: Float[Array, 'offsets half'],
-    sin: Float[Array, 'offsets half'],
+    cos: Float[Array, 'offsets P'],
+    sin: Float[Array, 'offsets P'],
 ) -> Float[Array, 'pairs offsets']:
-  """R(offset) q · k, with pairs (i, i + H/2)."""
-  q1, q2 = jnp.split(queries, 2, axis=1)
-  k1, k2 = jnp.split(keys, 2, axis=1)
+  """R(offset) q · k, with P rotary pairs (i, i + P); the rest does not turn."""
+  q1, q2, q3 = rotary_halves(queries, cos.shape[1])
+  k1, k2, k3 = rotary_halves(keys, cos.shape[1])
   with_cos, with_sin = q1 * k1 + q2 * k2, q1 * k2 - q2 * k1
   highest = jax.lax.Precision.HIGHEST
-  return jnp.einsum('pr,tr->pt', with_cos, cos, precision=highest) + jnp.einsum(
-      'pr,tr->pt', with_sin, sin, precision=highest
-  )
+  turning = jnp.einsum('pr,tr->pt', with_cos, cos, precision=highest)
+  turning += jnp.einsum('pr,tr->pt', with_sin, sin, precision=highest)
+  return turning + (q3 * k3).sum(axis=1, keepdims=True)

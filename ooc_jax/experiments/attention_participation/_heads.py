@@ -77,6 +77,10 @@ def heads_table(
         **_copying(model, dictionary, layer, head, mesh),
         'write_features': np.argsort(-received, kind='stable')[:_KEYS].tolist(),
     })
+    constants = circuits.head_constants(model, layer, head)
+    if constants is not None:
+      lengths = (float(np.linalg.norm(x)) for x in constants)
+      rows[-1] |= zip(('query_constant', 'key_constant'), lengths, strict=True)
     if config.write_tokens:
       rows[-1]['write_tokens'] = tokens[
           _written(model, dictionary, rows[-1], config.write_tokens, mask)

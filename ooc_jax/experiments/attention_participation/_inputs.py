@@ -167,6 +167,8 @@ def _source(config: AttentionParticipation, layer: int) -> tuple[str, int]:
   """Name and layer for `load_dictionary`."""
   if config.dictionary in _EVERYWHERE:
     return config.dictionary, layer
+  if _is_resid_pre(config.dictionary, layer):
+    return config.dictionary, layer
   if layer:
     return config.dictionary, layer - 1
   if config.first == 'auto':
@@ -176,6 +178,8 @@ def _source(config: AttentionParticipation, layer: int) -> tuple[str, int]:
 
 def _has_dictionary(config: AttentionParticipation, layer: int) -> bool:
   name, before = _source(config, layer)
+  if _is_resid_pre(config.dictionary, layer):
+    return True
   if layer == 0 and config.dictionary not in _EVERYWHERE:
     if config.first == 'none':
       return False
@@ -184,8 +188,23 @@ def _has_dictionary(config: AttentionParticipation, layer: int) -> bool:
     return config.first != 'auto' or bool(_exists(name))
   if '{layer}' not in name:
     return True
+  if _is_resid_pre(name, before) and before != layer:
+    return False  # It is at the input of the layer before.
   # A release need not have every layer; what is no release says it later.
   return _exists(name.replace('{layer}', str(before))) is not False
+
+
+def _is_resid_pre(name: str, layer: int) -> bool:
+  """Whether a release has an id of the stream before this layer."""
+  release, _, entry = name.replace('{layer}', str(layer)).partition('/')
+  for known in dictionaries.list_dictionaries():
+    if known.name == release and entry in known.entries:
+      site = known.entries[entry].site
+      return site is not None and (site.hook, site.layer) == (
+          'resid_pre',
+          layer,
+      )
+  return False
 
 
 def _exists(name: str) -> bool | None:

@@ -64,7 +64,7 @@ def run(
       **dataclasses.asdict(config),
   }
   weights = _runtime.weight_hashes(loaded, dictionaries)
-  with _runtime.open_folder(out, settings, weights) as folder:
+  with _runtime.open_folder(out, settings, weights, loaded.notes) as folder:
     missing = [x for x in inputs if not _is_done(folder, config, x)]
     if missing:
       computation = Computation(loaded, config, devices)

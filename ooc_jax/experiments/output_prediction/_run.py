@@ -58,9 +58,8 @@ def run(
     layers = parse_layers(config.layers, num_layers)
   else:
     layers = _compute.chosen_layers(config, dictionaries, num_layers)
-  with _runtime.open_folder(
-      out, settings, _runtime.weight_hashes(loaded, dictionaries)
-  ) as folder:
+  weights = _runtime.weight_hashes(loaded, dictionaries)
+  with _runtime.open_folder(out, settings, weights, loaded.notes) as folder:
     nulls = {
         x: tables.directions_name(x)
         for x in _compute.null_layers(config, layers)

@@ -13,8 +13,12 @@ from ooc_jax._errors import InputError
 from ooc_jax.model._config import ModelConfig
 from ooc_jax.model.families import gemma2
 from ooc_jax.model.families import gemma3
+from ooc_jax.model.families import gpt2
+from ooc_jax.model.families import gpt_neox
 from ooc_jax.model.families import llama
 from ooc_jax.model.families import mistral
+from ooc_jax.model.families import qwen2
+from ooc_jax.model.families import qwen3
 from ooc_jax.model.families._family import GGUF
 from ooc_jax.model.families._family import Family
 from ooc_jax.model.families._family import HuggingFace
@@ -39,7 +43,16 @@ __all__ = (
     'linear_factor',
 )
 
-FAMILIES = (llama.FAMILY, gemma2.FAMILY, gemma3.FAMILY, mistral.FAMILY)
+FAMILIES = (
+    llama.FAMILY,
+    gemma2.FAMILY,
+    gemma3.FAMILY,
+    mistral.FAMILY,
+    qwen2.FAMILY,
+    qwen3.FAMILY,
+    gpt2.FAMILY,
+    gpt_neox.FAMILY,
+)
 
 
 def family_named(name: str) -> Family:

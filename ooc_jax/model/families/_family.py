@@ -11,12 +11,13 @@ import numpy as np
 from ooc_jax.model._config import ModelConfig
 from ooc_jax.model.families._reader import Reader
 
-# Axis letters of a layout whose sizes the model fixes; P is the 2 halves of a
-# rotary pair.
+# Axis letters of a layout whose sizes the model fixes; p is the 2 halves of a
+# rotary pair, c are query, key and value.
 _SIZES: Mapping[str, Callable[[ModelConfig], int]] = {
     'n': lambda config: config.num_heads,
     'k': lambda config: config.num_kv_heads,
     'p': lambda config: 2,
+    'c': lambda config: 3,
 }
 
 
@@ -33,6 +34,8 @@ class Rule:
     layout: An einops pattern, theirs -> ours.
     sizes: Axis sizes that the pattern cannot infer.
     offset: Added to theirs to get ours.
+    part: Which entry of the leading axis of the layout is ours, of a tensor
+      that holds several parameters; None is all of it.
   """
 
   ours: str
@@ -40,10 +43,12 @@ class Rule:
   layout: str
   sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
   offset: float = 0.0
+  part: int | None = None
 
   def convert(self, x: np.ndarray) -> np.ndarray:
     """The tensor `theirs` as the parameter `ours`."""
     y = einops.rearrange(x, self.layout, **self.sizes)
+    y = y if self.part is None else y[self.part]
     return y if self.offset == 0 else y + np.asarray(self.offset, y.dtype)
 
   def converted_shape(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
@@ -51,7 +56,8 @@ class Rule:
     # One zero seen as a whole tensor: no embedding is copied to learn a shape.
     try:
       zeros = np.broadcast_to(np.int8(0), shape)
-      return einops.rearrange(zeros, self.layout, **self.sizes).shape
+      ours = einops.rearrange(zeros, self.layout, **self.sizes).shape
+      return ours if self.part is None else ours[1:]
     except (einops.EinopsError, ValueError):
       return None
 
@@ -62,13 +68,13 @@ class Rule:
     such part.
     """
     theirs, ours = (side.split() for side in self.layout.split('->'))
-    if sorted(theirs) != sorted(ours):
+    if sorted(theirs) != sorted(ours) or self.part is not None:
       return None
     place = dict(zip(ours, index, strict=True))
     return tuple(place[axis] for axis in theirs)
 
   def inverse(self) -> 'Rule':
-    """The same row read the other way."""
+    """The same row read the other way; of a part, that of all parts."""
     source, target = self.layout.split('->')
     return Rule(
         ours=self.theirs,
@@ -126,6 +132,9 @@ class HuggingFace:
     required: Accepted with this value (or null) only, beside what is required
       of every family.
     ignored: Keys that change no logit, beside those of every family.
+    prefix: Of the tensors' names in the table, which checkpoints of a base
+      class lack.
+    buffers: Ends of the names of tensors that are no parameters.
     wrapper: `model_type` of the multimodal files that hold such a model in
       their `text_config`, or None.
   """
@@ -151,6 +160,8 @@ class HuggingFace:
   defaults: Mapping[str, Any]
   required: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   ignored: frozenset[str] = frozenset()
+  prefix: str = 'model.'
+  buffers: tuple[str, ...] = ('.rotary_emb.inv_freq',)
   wrapper: str | None = None
 
 
@@ -164,6 +175,8 @@ class GGUF:
     read: Gives the fields of `ModelConfig` that are no blocks and not the same
       keys in all files.
     keys: Names of the keys that it reads, beside those of every family.
+    keys_per_layer: Those of `keys` that may have a value for each layer.
+    norm_eps: The key of it.
     layers_of_27b: llama.cpp does not store the query scale: it knows the 27B
       models by their depth, and takes (D / N)^-1/2 there, H^-1/2 elsewhere.
   """
@@ -172,6 +185,8 @@ class GGUF:
   table: tuple[Rule, ...]
   read: Callable[[Reader], dict[str, Any]]
   keys: frozenset[str] = frozenset()
+  keys_per_layer: frozenset[str] = frozenset()
+  norm_eps: str = 'attention.layer_norm_rms_epsilon'
   layers_of_27b: int | None = None
 
 

@@ -81,13 +81,18 @@ def sliding_windows(hf: Reader, period: int) -> tuple[int | None, ...]:
   return tuple(names[t] for t in types)
 
 
+def layer_types(windows: tuple[int | None, ...]) -> list[str]:
+  """What transformers 5 calls the layers."""
+  return [_FULL if window is None else _SLIDING for window in windows]
+
+
 def write_sliding_windows(config: ModelConfig) -> dict[str, Any]:
   """The keys that `sliding_windows` reads."""
   sliding = [w for w in config.windows if w is not None]
   return {
       # A model without sliding layers needs the key and does not use it.
       'sliding_window': sliding[0] if sliding else 1,
-      'layer_types': [_FULL if w is None else _SLIDING for w in config.windows],
+      'layer_types': layer_types(config.windows),
   }
 
 
@@ -167,8 +172,10 @@ def _rope(hf: Reader, base: float | None, scaling: Any) -> Rope:
   )
 
 
-def write_rope(rope: Rope) -> dict[str, Any]:
+def write_rope(rope: Rope | None) -> dict[str, Any]:
   """The keys that `read_rope` reads, in the hub's dialect."""
+  if rope is None:
+    return {}  # A config without one is not read as the same again.
   keys: dict[str, Any] = {'rope_theta': rope.base}
   if rope.llama3 is not None:
     keys['rope_scaling'] = {'rope_type': 'llama3'} | {

@@ -4,12 +4,26 @@ from collections.abc import Mapping
 
 from ooc_jax.model.families._family import Rule
 
+# Our name of a bias, its letter in files, and the axis letter of its heads.
+_BIASES = (('query', 'q', 'n'), ('key', 'k', 'k'), ('value', 'v', 'k'))
 
-def hf_table(norms: Mapping[str, str]) -> tuple[Rule, ...]:
+
+def layer_norm_rules(ours: str, theirs: str) -> tuple[Rule, Rule]:
+  """Gain and bias of a LayerNorm."""
+  return (
+      Rule(f'{ours}/weight', f'{theirs}.weight', 'd -> d'),
+      Rule(f'{ours}/bias', f'{theirs}.bias', 'd -> d'),
+  )
+
+
+def hf_table(
+    norms: Mapping[str, str], *, qkv_bias: bool = False
+) -> tuple[Rule, ...]:
   """Names and layouts of Hugging Face safetensors with Llama's names.
 
   Args:
     norms: Our name of each norm of a layer -> theirs.
+    qkv_bias: Whether queries, keys and values have biases.
   """
   us, hf = 'layer_{i}', 'model.layers.{i}'
   return (
@@ -31,11 +45,20 @@ def hf_table(norms: Mapping[str, str]) -> tuple[Rule, ...]:
           Rule(f'{us}/{ours}/weight', f'{hf}.{theirs}.weight', 'd -> d')
           for ours, theirs in norms.items()
       ),
+      *(
+          Rule(f'{us}/attention/{ours}_bias', f'{hf}.self_attn.{x}_proj.bias',
+               f'({heads} h) -> {heads} h')
+          for ours, x, heads in _BIASES if qkv_bias
+      ),
   )  # fmt: skip
 
 
 def gguf_table(
-    norms: Mapping[str, str], *, interleaved: bool, offset: float = 0.0
+    norms: Mapping[str, str],
+    *,
+    interleaved: bool,
+    offset: float = 0.0,
+    qkv_bias: bool = False,
 ) -> tuple[Rule, ...]:
   """Names and layouts of GGUF tensors.
 
@@ -46,6 +69,7 @@ def gguf_table(
       `llama` architecture.
     offset: Added to the stored weights of norms: -1 where they hold
       1 + weight.
+    qkv_bias: As in `hf_table`; not of interleaved files.
   """
   us, them = 'layer_{i}', 'blk.{i}'
   rows = 'h p' if interleaved else 'p h'
@@ -68,5 +92,10 @@ def gguf_table(
           Rule(f'{us}/{ours}/weight', f'{them}.{theirs}.weight', 'd -> d', {},
                offset)
           for ours, theirs in norms.items()
+      ),
+      *(
+          Rule(f'{us}/attention/{ours}_bias', f'{them}.attn_{x}.bias',
+               f'({heads} h) -> {heads} h')
+          for ours, x, heads in _BIASES if qkv_bias
       ),
   )  # fmt: skip

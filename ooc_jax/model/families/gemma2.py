@@ -121,6 +121,7 @@ FAMILY = Family(
         architecture='gemma2',
         table=gguf_table(GGUF_NORMS, interleaved=False, offset=-1.0),
         read=_read_gguf,
+        keys_per_layer=frozenset({_gguf.PATTERN}),
         keys=GGUF_KEYS | {'attn_logit_softcapping'},
         layers_of_27b=46,
     ),

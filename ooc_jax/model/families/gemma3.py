@@ -63,7 +63,11 @@ def _read_gguf(header: Reader) -> dict[str, Any]:
       'rope.freq_base_swa', header.number('rope.local.freq_base', _LOCAL_BASE)
   )
   cap = 'final_logit_softcapping'
-  return {
+  fields = {}
+  if header.has('rope.global.freq_base'):  # Ollama's name.
+    base = header.number('rope.global.freq_base')
+    fields['rope'] = Rope(base=base, linear_factor=_gguf.linear_factor(header))
+  return fields | {
       'final_softcap': None if header.get(cap) is None else header.number(cap),
       'windows': _gguf.sliding_windows(header, period=_PERIOD),
       'local_rope': Rope(base=local),
@@ -112,7 +116,13 @@ FAMILY = Family(
             offset=-1.0,
         ),
         read=_read_gguf,
-        keys=gemma2.GGUF_KEYS | {'rope.freq_base_swa', 'rope.local.freq_base'},
+        keys_per_layer=frozenset({_gguf.PATTERN}),
+        keys=gemma2.GGUF_KEYS
+        | {
+            'rope.freq_base_swa',
+            'rope.global.freq_base',
+            'rope.local.freq_base',
+        },
         layers_of_27b=62,
     ),
     models={

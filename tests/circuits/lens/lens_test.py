@@ -344,6 +344,29 @@ class ModelLensTest(parameterized.TestCase):
           two.top_logits, factor * one.top_logits, rtol=1e-6
       )
 
+  @parameterized.product(
+      length=(1e-30, 1e-24, 1e-18, 1e19, 1e30),
+      convention=('normed', 'cosine'),
+  )
+  def test_a_direction_of_any_length_counts(self, length, convention):
+    """Its squares are beyond float32; the direction is what it was."""
+    model = self.models['llama']
+    drawn = random_dictionary(model, 1, size=9)
+    scaled = drawn.replace(decoder=drawn.decoder * jnp.float32(length))
+    args = {'k': 5, 'convention': convention}
+    unit = circuits.output_lens(model, drawn, **args)
+    lens = circuits.output_lens(model, scaled, **args)
+    self.assertGreater(float(unit.std.min()), 0.01)
+    np.testing.assert_array_equal(lens.top_ids, unit.top_ids)
+    for name in ('top_logits', 'bottom_logits', *_STATISTICS):
+      np.testing.assert_allclose(
+          getattr(lens, name),
+          getattr(unit, name),
+          rtol=1e-5,
+          atol=1e-5,
+          err_msg=name,
+      )
+
   def test_readable_mask_drops_special_and_padding_tokens(self):
     model = self.models['gemma2']
     keep = np.asarray(circuits.readable_mask(model))

@@ -56,6 +56,14 @@ class InputsTest(parameterized.TestCase):
     with self.assertRaisesRegex(InputError, 'input of layer 5'):
       layer_inputs(config, None, 18)
 
+  def test_a_release_of_the_stream_before_a_layer_is_at_its_own_layer(self):
+    some = 'mistral-7b-res-wg/blocks.{layer}.hook_resid_pre'
+    config = AttentionParticipation(dictionary=some)
+    self.assertEqual(list(layer_inputs(config, None, 32)), [8, 16, 24])
+    every = 'gpt2-small-res-jb/blocks.{layer}.hook_resid_pre'
+    config = AttentionParticipation(dictionary=every)
+    self.assertEqual(list(layer_inputs(config, None, 12)), list(range(12)))
+
   def _folders(self):
     """A dictionary for each layer, and one called embedding."""
     sae = ooc_jax.load_dictionary('random', model=self.model, layer=0)

@@ -23,6 +23,9 @@ class Facts:
       the sizes.
     gguf_offset: What llama.cpp's converter adds to the weights of norms.
     gguf_interleaved: Whether it interleaves the rows of queries and keys.
+    qkv_bias: Whether queries, keys and values have biases.
+    llama_names: Whether the tensors have Llama's names: of other families
+      their own tests write tiny checkpoints.
     golden: Configs of transformers for the golden files, by folder; called
       with the module, which the tests themselves do not need.
     model_class: In transformers, by folder where it is another one.
@@ -38,6 +41,8 @@ class Facts:
   gguf_keys: Mapping[str, int | float] = dataclasses.field(default_factory=dict)
   gguf_offset: float = 0.0
   gguf_interleaved: bool = False
+  qkv_bias: bool = False
+  llama_names: bool = True
   golden: Callable[[Any], dict[str, Any]]
   model_class: Callable[[str], str]
   sharp: float

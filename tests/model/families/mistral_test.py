@@ -43,6 +43,25 @@ MISTRAL_7B = {
 }
 
 
+def _golden(transformers):
+  """One model per golden folder. Within a model, all sizes differ."""
+  return {
+      'mistral': transformers.MistralConfig(
+          vocab_size=137,
+          hidden_size=44,
+          intermediate_size=58,
+          num_hidden_layers=3,
+          num_attention_heads=6,
+          num_key_value_heads=2,
+          head_dim=14,
+          rms_norm_eps=1e-5,
+          sliding_window=64,
+          rope_parameters={'rope_type': 'default', 'rope_theta': 10_000.0},
+          attn_implementation='eager',
+      )
+  }
+
+
 FACTS = Facts(
     hf_keys=lambda head_dim: {
         'model_type': 'mistral',
@@ -51,7 +70,7 @@ FACTS = Facts(
     },
     norms=llama_test.FACTS.norms,
     gguf_norms={},
-    golden=lambda transformers: {},
+    golden=_golden,
     model_class=lambda folder: 'MistralForCausalLM',
     sharp=llama_test.FACTS.sharp,
     sites=llama_test.FACTS.sites,

@@ -67,6 +67,11 @@ def _assert_same_meaning(family, tied, rules, stored, weights):
       axes = len(product.split(',')[0])
       x_ours = x.reshape(ours[name].shape[:axes])
       same(name, np.einsum(product, x_ours, ours[name]).ravel(), w @ x)
+    if tiny.facts_of(family).qkv_bias:
+      for name, x in (('query', 'q'), ('key', 'k'), ('value', 'v')):
+        stored_bias = weights[f'model.layers.{i}.self_attn.{x}_proj.bias']
+        name = f'layer_{i}/attention/{name}_bias'
+        same(name, ours[name].ravel(), stored_bias)
     for name, theirs in tiny.facts_of(family).norms.items():
       name = f'layer_{i}/{name}/weight'
       same(name, ours[name], weights[f'model.layers.{i}.{theirs}.weight'])

@@ -1,0 +1,73 @@
+"""All three experiments on a small model of each family, from its files."""
+
+import json
+import pathlib
+import shutil
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import ooc_jax
+from ooc_jax.experiments import AttentionParticipation
+from ooc_jax.experiments import OutputPrediction
+from ooc_jax.experiments import SemanticAttention
+from ooc_jax.experiments import semantic_attention
+from tests.checkpoints import tiny
+from tests.model import golden_files
+
+_LABELS = OutputPrediction(
+    k=4, thresholds='quantile:0.8', null_size=100, examples=1
+)
+_ATTENTION = AttentionParticipation(
+    context=5, pairs=3, partners=2, nulls='random', write_tokens=2
+)
+
+
+class FamiliesTest(parameterized.TestCase):
+
+  @parameterized.parameters('gpt2', 'gpt_neox')
+  def test_without_what_llamas_have(self, name):
+    """LayerNorm, learned positions, partial rotation, no gates, biases."""
+    self.run_all(name)
+
+  @pytest.mark.slow
+  @parameterized.parameters('qwen2', 'qwen3', 'mistral')
+  def test_like_llamas(self, name):
+    self.run_all(name)
+
+  def run_all(self, name):
+    root = pathlib.Path(self.create_tempdir().full_path)
+    folder = root / 'model'
+    shutil.copytree(golden_files.FOLDER / name, folder)
+    config = json.loads((folder / 'config.json').read_text())
+    tiny.word_level(config['vocab_size']).save(str(folder / 'tokenizer.json'))
+    run = semantic_attention.run(
+        SemanticAttention(least=4, draws=20),
+        labels=_LABELS,
+        attention=_ATTENTION,
+        model=folder,
+        out=root / 'run',
+        figures=False,
+    )
+    model = ooc_jax.load_model(folder)
+    layers = model.config.num_layers
+    self.assertEqual(run.summary['layers'], list(range(1, layers)))
+    output = run.folder / 'output_prediction' / 'features'
+    features = pq.read_table(output / 'layer=01.parquet')
+    self.assertEqual(features.num_rows, model.config.mlp_dim)
+    self.assertTrue(np.isfinite(features['std'].to_numpy()).all())
+    heads = pq.read_table(
+        run.folder / 'attention_participation' / 'heads.parquet'
+    )
+    heads_of_all = model.config.num_heads * (layers - 1)
+    self.assertEqual(heads.num_rows, heads_of_all)
+    # Biases are reported, and part of no feature.
+    biased = name in ('gpt2', 'gpt_neox', 'qwen2')
+    self.assertEqual('query_constant' in heads.column_names, biased)
+
+
+if __name__ == '__main__':
+  absltest.main()
