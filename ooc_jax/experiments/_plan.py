@@ -70,6 +70,6 @@ def plan_lines(
   return [f'{word:11s} {text}' for word, text in lines.items()]
 
 
-def gigabytes(size: float) -> str:
+def gigabytes(size: int | float) -> str:
   """'1.34 GB'."""
   return f'{size / 1e9:.2f} GB'

@@ -14,6 +14,7 @@ import ooc_jax
 from ooc_jax.experiments import AttentionParticipation
 from ooc_jax.experiments import OutputPrediction
 from ooc_jax.experiments import SemanticAttention
+from ooc_jax.experiments import _runtime
 from ooc_jax.experiments import semantic_attention
 from tests.checkpoints import tiny
 from tests.model import golden_files
@@ -37,6 +38,13 @@ class FamiliesTest(parameterized.TestCase):
   @parameterized.parameters('qwen2', 'qwen3', 'mistral')
   def test_like_llamas(self, name):
     self.run_all(name)
+
+  def test_what_a_user_should_know_of_the_model_is_recorded(self):
+    out = pathlib.Path(self.create_tempdir().full_path) / 'run'
+    with _runtime.open_folder(out, {'x': 1}, notes=('It is so.',)):
+      pass
+    recorded = json.loads((out / 'config.json').read_text())
+    self.assertEqual(recorded['provenance']['model'], 'It is so.')
 
   def run_all(self, name):
     root = pathlib.Path(self.create_tempdir().full_path)
