@@ -36,7 +36,7 @@ def to_stream(raw: RawDictionary, name: str, model: Model | None) -> Dictionary:
   if model is not None:
     _check_fits(raw, name, model)
   encoder, decoder = raw.encoder, raw.decoder
-  decoder_bias = raw.decoder_bias
+  encoder_bias, decoder_bias = raw.encoder_bias, raw.decoder_bias
   if site.hook == 'attn_z' and not raw.in_stream:
     if model is None:
       raise InputError(
@@ -47,6 +47,9 @@ def to_stream(raw: RawDictionary, name: str, model: Model | None) -> Dictionary:
     matrix = _from_heads(model, site.layer)
     decoder = _times(jnp.asarray(decoder), matrix)
     decoder_bias = _times(jnp.asarray(decoder_bias)[None, :], matrix)[0]
+    if model.config.output_bias:  # Of what the block writes in any case.
+      path = f'layer_{site.layer}/attention/output_bias'
+      decoder_bias = decoder_bias + parameter(model, path).astype(jnp.float32)
   if raw.reads_gain and encoder is not None:
     if model is None:
       raise InputError(
@@ -54,7 +57,11 @@ def to_stream(raw: RawDictionary, name: str, model: Model | None) -> Dictionary:
           " its gain; give model=, loaded with the part 'norms'."
       )
     gain = np.asarray(norm_gain(model, f'layer_{site.layer}/mlp_norm'))
-    encoder = encoder.astype(np.float32) * gain[None, :]
+    stored = encoder.astype(np.float32)
+    encoder = stored * gain[None, :]
+    if model.config.layer_norm:  # Whose bias every input has.
+      bias = parameter(model, f'layer_{site.layer}/mlp_norm/bias')
+      encoder_bias = encoder_bias + stored @ np.asarray(bias, np.float32)
   centred = model is not None and model.config.layer_norm
   if centred and site.hook == 'mlp_in' and encoder is not None:
     # The norm takes the mean from the stream; here the encoder's rows lose it.
@@ -63,7 +70,7 @@ def to_stream(raw: RawDictionary, name: str, model: Model | None) -> Dictionary:
   return Dictionary(
       encoder=encoder,
       decoder=decoder,
-      encoder_bias=raw.encoder_bias,
+      encoder_bias=encoder_bias,
       decoder_bias=decoder_bias,
       threshold=raw.threshold,
       site=site,

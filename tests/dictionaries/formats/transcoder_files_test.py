@@ -14,6 +14,7 @@ from ooc_jax.dictionaries import save_dictionary
 from tests.dictionaries import written
 from tests.dictionaries.models import tiny_model
 from tests.dictionaries.models import tiny_tensors
+from tests.model import golden_files
 
 _LAYERS = 4  # Of the model of a cross-layer transcoder.
 
@@ -107,6 +108,33 @@ class OneLayerTest(parameterized.TestCase):
     self.write('hook_resid_mid', 'mlp.hook_out')
     with self.assertRaisesRegex(InputError, 'this model norms before'):
       load_dictionary(self.folder, model=tiny_model('gemma2'))
+
+
+class LayerNormTest(absltest.TestCase):
+  """GPT-2: a norm that takes the mean away, and has a bias."""
+
+  def test_reads_what_the_module_receives(self):
+    golden = golden_files.load('gpt2')
+    model = golden.model
+    width = model.config.embed_dim
+    t = written.draw(width=width)
+    tensors = {
+        'W_enc': np.ascontiguousarray(t['W_enc'].T),
+        **{name: t[name] for name in ('W_dec', 'b_enc', 'b_dec')},
+    }
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    save_file(tensors, folder / 'layer_1.safetensors')
+    dictionary = load_dictionary(folder, model=model)
+    x = written.inputs(width)
+    normed = (x - x.mean(1, keepdims=True)) / x.std(1, keepdims=True)
+    norm = model.params['layer_1']['mlp_norm']
+    gain = np.asarray(norm['weight'], np.float64)
+    bias = np.asarray(norm['bias'], np.float64)
+    self.assertGreater(np.abs(bias).max(), 0.01)
+    sae = written.reading(t, threshold=np.zeros(written.F))
+    expected = sae.encode(normed * gain + bias)
+    actual = dictionary.encode(normed.astype(np.float32))
+    written.assert_same(actual, expected)
 
 
 class CrossLayerTest(parameterized.TestCase):
