@@ -1,8 +1,6 @@
 """Flags: made of dataclasses, in a set of their own."""
 
-import contextlib
 import dataclasses
-import io
 import os
 import pathlib
 import subprocess
@@ -19,6 +17,7 @@ from ooc_jax import _cli
 from ooc_jax._cli import _flags
 from ooc_jax._cli import _main
 from ooc_jax.experiments import setting
+from tests.experiments import scripts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,14 +44,8 @@ def _parse(*args):
 
 def _run(command, *args):
   """Exit status, output and errors of a command in this process."""
-  out, err = io.StringIO(), io.StringIO()
-  status = 0
-  with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-    try:
-      _cli.run(command, ['x', *args])
-    except SystemExit as end:
-      status = end.code
-  return status, out.getvalue(), err.getvalue()
+  done = scripts.run_here(command, *args)
+  return done.returncode, done.stdout, done.stderr
 
 
 class FlagsTest(parameterized.TestCase):

@@ -1,11 +1,17 @@
 """Scripts run as a user runs them, and what they leave."""
 
 from collections.abc import Sequence
+import contextlib
+import io
 import os
 import pathlib
 import subprocess
+from typing import Any
+from unittest import mock
 
+from ooc_jax import _cli
 from ooc_jax import results
+from ooc_jax._cli import _main
 
 
 def environment() -> dict[str, str]:
@@ -22,6 +28,27 @@ def run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
       env=environment(),
       timeout=600,
       check=False,
+  )
+
+
+def run_here(
+    command: str | _cli.Command, *args: str
+) -> subprocess.CompletedProcess[str]:
+  """A command in this process, which starts at once; keeps log and memory."""
+  out, err = io.StringIO(), io.StringIO()
+  status: Any = 0
+  with (
+      contextlib.redirect_stdout(out),
+      contextlib.redirect_stderr(err),
+      mock.patch.object(_main, '_log'),
+      mock.patch.object(_main, '_hold_little'),
+  ):
+    try:
+      _cli.run(command, ['script.py', *args])
+    except SystemExit as end:
+      status = end.code
+  return subprocess.CompletedProcess(
+      args, status, out.getvalue(), err.getvalue()
   )
 
 

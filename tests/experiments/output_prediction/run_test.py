@@ -241,7 +241,7 @@ class CommandTest(parameterized.TestCase):
     self.assertTrue((figures / 'semantic_by_depth.pdf').is_file())
     self.assertNotIn('Traceback', done.stderr)
 
-  # What a setting may be is in study_test; here, how a refusal looks.
+  # What a setting may be is in settings_test; here, how a refusal looks.
   @parameterized.named_parameters(
       ('missing_file', ['--weights=nowhere.gguf'], 'nowhere.gguf'),
       ('unknown_model', ['--model=smolm2'], "'smollm2'"),
@@ -250,12 +250,11 @@ class CommandTest(parameterized.TestCase):
       ('argument', ['smollm2'], 'smollm2'),
   )
   def test_bad_input_is_one_sentence(self, args, message):
-    weights = make_checkpoint(self.root / 'model')
     out = self.root / 'out'
-    base = [f'--out={out}', '--k=5']
-    if not any(a.startswith(('--weights', '--model')) for a in args):
-      base.append(f'--weights={weights}')
-    done = _run(*base, *args)
+    base = ['--model=smollm2', f'--out={out}', '--k=5']
+    if not any(a.startswith('--weights') for a in args):
+      base.append(f'--weights={finished.checkpoint()}')
+    done = scripts.run_here('output_prediction', *base, *args)
     self.assertEqual(done.returncode, 2, done.stderr)
     self.assertIn(message, done.stderr)
     self.assertNotIn('Traceback', done.stderr)
