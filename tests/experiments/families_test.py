@@ -34,8 +34,8 @@ class FamiliesTest(parameterized.TestCase):
     """LayerNorm, learned positions, partial rotation, no gates, biases."""
     self.run_all(name)
 
-  @pytest.mark.slow
   @parameterized.parameters('qwen2', 'qwen3', 'mistral')
+  @pytest.mark.slow
   def test_like_llamas(self, name):
     self.run_all(name)
 
