@@ -112,6 +112,14 @@ class NeededFilesTest(ModelCase):
     )
     self.assertEqual(hub_origin(model.files[0]).commit, commit)
 
+  def test_an_adapter_is_no_model(self):
+    base = b'{"base_model_name_or_path": "owner/base"}'
+    self.hub.publish(_REPO, {'adapter_config.json': base})
+    self.assertRegex(
+        self.error(load_model, _REPO),
+        'owner/model holds an adapter of owner/base .*merge it',
+    )
+
   def test_no_config(self):
     self.hub.publish(_REPO, {'model.gguf': b'GGUF'})
     self.assertRegex(
