@@ -240,6 +240,8 @@ class ModelConfig:
       )
     if self.rope is not None and self.head_dim % 2:
       problems.append(f'head_dim {self.head_dim} is odd, RoPE needs pairs')
+    if self.rope is None and self.positions is None:
+      problems.append('there is neither a rotary nor a learned position')
     if self.positions is not None and not (
         type(self.positions) is int and 1 <= self.positions <= _MAX_SIZE
     ):

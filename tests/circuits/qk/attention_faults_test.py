@@ -173,7 +173,8 @@ class QkFaultsTest(parameterized.TestCase):
   def test_directions_that_are_not_normed(self):
     model = attention_models.tiny_model('llama')
 
-    def not_normed(directions, gain, weight):
+    def not_normed(directions, gain, weight, *, centered):
+      del centered
       return directions @ (gain[:, None] * weight)
 
     with mock.patch.object(_head_vectors, '_normed_product', not_normed):

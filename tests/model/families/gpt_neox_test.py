@@ -1,6 +1,5 @@
 """Pythia's files, and what only they have."""
 
-import dataclasses
 import json
 import pathlib
 import shutil
@@ -192,8 +191,6 @@ class GPTNeoXTest(parameterized.TestCase):
     config = config_from_hf(PYTHIA_70M)
     with self.assertRaisesRegex(InputError, 'no GGUF files of the gpt_neox'):
       families.gguf_rules(config)
-    wider = dataclasses.replace(config, rope=None)
-    self.assertLen(rope_frequencies(wider.rope, 64), 0)
 
 
 if __name__ == '__main__':
