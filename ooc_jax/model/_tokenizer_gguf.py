@@ -351,10 +351,8 @@ def _kinds(metadata: Mapping[str, Any]) -> np.ndarray:
   if 'tokenizer.ggml.token_type' in metadata:
     return np.array(_array(metadata, 'token_type', numbers.Integral), np.int64)
   tokens = _array(metadata, 'tokens', str)
-  kinds = np.full(len(tokens), Kind.NORMAL, np.int64)
-  for i, piece in enumerate(tokens):
-    if _token_strings.byte_of(piece) is not None:
-      kinds[i] = Kind.BYTE
+  byte = [_token_strings.byte_of(piece) is not None for piece in tokens]
+  kinds = np.where(byte, np.int64(Kind.BYTE), np.int64(Kind.NORMAL))
   for name in ('bos', 'eos', 'eot', 'eom', 'padding', 'seperator', 'unknown'):
     if f'tokenizer.ggml.{name}_token_id' in metadata:
       i = _index(metadata, f'{name}_token_id', len(tokens))
@@ -363,10 +361,7 @@ def _kinds(metadata: Mapping[str, Any]) -> np.ndarray:
 
 
 def _split(pre: Any) -> _Split:
-  """How words are cut: GPT-2's way for a name that is not known.
-
-  It decides which ids a text becomes, and nothing that weights alone say.
-  """
+  """How words are cut: GPT-2's way for a name that is not known."""
   if isinstance(pre, str) and pre in _SPLITS:
     return _SPLITS[pre]
   logging.warning(
