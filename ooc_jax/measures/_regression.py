@@ -81,21 +81,13 @@ def meta_regression(
     inflation: Of the covariance, where neighbours are alike.
   """
   dof = y.size - design.shape[1]
-
-  def solve(variance):
-    root = 1 / np.sqrt(errors**2 + variance)
-    q, r = np.linalg.qr(design * root[:, None])
-    b = np.linalg.solve(r, q.T @ (y * root))
-    squares = ((y - design @ b) * root) ** 2
-    return b, r, squares.sum(), (squares * root**2).sum()
-
   variance = 0.0
-  b, r, residual, slope = solve(variance)
+  b, r, residual, slope = _least_squares(design, y, errors, variance)
   # Newton's steps from below never pass the root: the sum of squares falls
   # ever more slowly as the variance grows.
   while residual > dof * (1 + 1e-9):
     variance += (residual - dof) / slope
-    b, r, residual, slope = solve(variance)
+    b, r, residual, slope = _least_squares(design, y, errors, variance)
   scale = inflation * max(1.0, residual / dof)
   inverse = np.linalg.inv(r)
   return Fit(
@@ -105,6 +97,15 @@ def meta_regression(
       variance=float(variance),
       scale=float(scale),
   )
+
+
+def _least_squares(design, y, errors, variance):
+  """Coefficients, R of QR, and the squares with minus their slope."""
+  root = 1 / np.sqrt(errors**2 + variance)
+  q, r = np.linalg.qr(design * root[:, None])
+  b = np.linalg.solve(r, q.T @ (y * root))
+  squares = ((y - design @ b) * root) ** 2
+  return b, r, squares.sum(), (squares * root**2).sum()
 
 
 class Profile(NamedTuple):
@@ -136,14 +137,10 @@ def natural_spline(
   """
   low, high = knots[0], knots[-1]
   x, knots = (x - low) / (high - low), (knots - low) / (high - low)
-
-  def d(k):
-    cubes = np.maximum(x - knots[k], 0) ** 3 - np.maximum(x - 1, 0) ** 3
-    return cubes / (1 - knots[k])
-
-  last = d(len(knots) - 2)
-  curves = [d(k) - last for k in range(len(knots) - 2)]
-  return np.stack([np.ones_like(x), x, *curves], axis=1)
+  past_end = np.maximum(x - 1, 0) ** 3
+  cubes = np.maximum(x[:, None] - knots[:-1], 0) ** 3 - past_end[:, None]
+  d = cubes / (1 - knots[:-1])
+  return np.column_stack([np.ones_like(x), x, d[:, :-1] - d[:, -1:]])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -249,21 +246,15 @@ def two_lines(profile: Profile, curve: Curve) -> TwoLines:
   sign = 1.0 if slope + 2 * square * x[0] > 0 else -1.0
   low, high = np.quantile(x, [0.1, 0.9])
   inner = x[(x >= max(low, x[LINE - 1])) & (x <= min(high, x[-LINE]))]
-
-  def near_extreme(grid):
-    height, error = curve.at(grid)
-    height *= sign
-    top = int(height.argmax())
-    return grid[top], grid[height + error >= height[top]]
-
-  _, level = near_extreme(inner)
+  _, level = _near_extreme(curve, sign, inner)
   point = np.median(level)
   before, after = _lines(profile, point)
   strength = np.abs([before.t_value(_BEFORE), after.t_value(_AFTER)])
   if strength.sum() > 0:
     point = np.quantile(level, strength[1] / strength.sum())
     before, after = _lines(profile, point)
-  turn, around = near_extreme(np.linspace(inner[0], inner[-1], 1001))
+  grid = np.linspace(inner[0], inner[-1], 1001)
+  turn, around = _near_extreme(curve, sign, grid)
   return TwoLines(
       slopes=(float(before.coefficients[2]), float(after.coefficients[3])),
       p_values=(before.p_value(_BEFORE), after.p_value(_AFTER)),
@@ -271,6 +262,14 @@ def two_lines(profile: Profile, curve: Curve) -> TwoLines:
       turning_point=float(turn),
       turning_range=(float(around[0]), float(around[-1])),
   )
+
+
+def _near_extreme(curve, sign, grid):
+  """Where the curve is highest, and where within an error of that."""
+  height, error = curve.at(grid)
+  height *= sign
+  top = int(height.argmax())
+  return grid[top], grid[height + error >= height[top]]
 
 
 def _lines(profile: Profile, point: float) -> tuple[Fit, Fit]:

@@ -44,7 +44,7 @@ class Golden:
     keep = self.positions < length
     return dataclasses.replace(
         self,
-        tokens=self.tokens[:, :length],
+        tokens=jnp.asarray(np.asarray(self.tokens)[:, :length]),
         positions=self.positions[keep],
         logits=self.logits[:, keep],
     )

@@ -34,7 +34,8 @@ def _difference(golden: golden_files.Golden, **changes) -> float:
   logits = forward(
       model.replace(config=config), golden.tokens, tap=lambda *_: _[-1]
   )
-  return float(np.abs(logits[:, golden.positions] - golden.logits).max())
+  logits = np.asarray(logits)[:, golden.positions]
+  return float(np.abs(logits - golden.logits).max())
 
 
 def _embedding_scale(value):
