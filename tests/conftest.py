@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import sys
 
 # Read by huggingface_hub when it is imported: the tests have a hub of their
 # own, and neither a token nor the offline mode of this machine is for it.
@@ -21,6 +22,11 @@ os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '-1')
 # real weights as users compile them.
 if not os.environ.get('OOC_JAX_TEST_OPTIMIZED'):
   os.environ.setdefault('XLA_FLAGS', '--xla_backend_optimization_level=0')
+
+# Bytecode is kept whatever the environment says: without it, each process of
+# pytest and each script of a test compiles every module anew.
+sys.dont_write_bytecode = False
+os.environ.pop('PYTHONDONTWRITEBYTECODE', None)
 
 from absl import flags  # noqa: E402
 import jax  # noqa: E402
