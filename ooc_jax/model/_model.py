@@ -84,6 +84,14 @@ def parts_needed(config: ModelConfig, parts: Collection[str]) -> frozenset[str]:
 
 def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
   """Shape of every parameter, by its path joined with '/'."""
+  return dict(_parameter_shapes(config))
+
+
+# Asked for by each load, save and forward pass; a trace takes a tenth of a
+# second.
+@functools.lru_cache(maxsize=64)
+def _parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+  """The same, cached: not to be changed."""
   # Layers are alike, so one is traced: 126 of them would take seconds.
   one = dataclasses.replace(config, num_layers=1, windows=config.windows[:1])
   tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
@@ -119,12 +127,6 @@ def norm_gain(model: Model, path: str) -> Float[Array, 'D']:
   """True gain of the norm at `path`, float32: 1 + weight in Gemma."""
   weight = parameter(model, f'{path}/weight').astype(jnp.float32)
   return weight + model.config.norm_offset
-
-
-# Asked for at each forward pass, while a trace takes a tenth of a second.
-@functools.lru_cache(maxsize=16)
-def _parameter_names(config: ModelConfig) -> tuple[str, ...]:
-  return tuple(parameter_shapes(config))
 
 
 @functools.partial(jax.jit, static_argnames=('config', 'dtype'))
@@ -175,7 +177,7 @@ def forward(
       ids of the model.
   """
   tokens = jnp.asarray(tokens)
-  for path in _parameter_names(model.config):
+  for path in _parameter_shapes(model.config):
     parameter(model, path)
   if not jnp.issubdtype(tokens.dtype, jnp.integer) or tokens.ndim != 2:
     raise InputError(
