@@ -318,7 +318,7 @@ class CommandTest(parameterized.TestCase):
     (weights / 'tokenizer.json').write_text(json.dumps(tokenizer))
     done = _run(
         f'--weights={weights}', f'--out={self.root / "out"}', '--k=5',
-        '--examples=30',
+        '--examples=30', '--nofigures',
     )  # fmt: skip
     self.assertEqual(done.returncode, 0, done.stderr)
     self.assertNotIn('\u202e', done.stdout + done.stderr)
