@@ -114,8 +114,11 @@ class StepTest(parameterized.TestCase):
 
   def test_decoder_keeps_norm_1(self):
     state, _ = _train(self.recipe, self.planted, steps=12)
-    norms = np.linalg.norm(state.params.decoder, axis=1)
-    np.testing.assert_allclose(norms, 1, rtol=2e-7)
+    decoder = np.asarray(state.params.decoder, np.float64)
+    norms = np.linalg.norm(decoder, axis=1)
+    # Float32 rounds the sum, its root and the quotient, in an order of the
+    # compiler's: 2 of its steps of 1.2e-7.
+    np.testing.assert_allclose(norms, 1, rtol=2.4e-7)
     moved = state.params.decoder - self.start.params.decoder
     self.assertGreater(np.linalg.norm(moved, axis=1).min(), 1e-3)
 
