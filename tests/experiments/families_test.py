@@ -29,13 +29,10 @@ _ATTENTION = AttentionParticipation(
 
 class FamiliesTest(parameterized.TestCase):
 
-  def test_without_what_llamas_have(self):
-    """LayerNorm, learned positions, no gates, biases."""
-    self.run_all('gpt2')
-
-  @parameterized.parameters('gpt_neox', 'qwen2', 'qwen3', 'mistral')
+  # What is new in them, norms and biases above all, is tested by room.
+  @parameterized.parameters('gpt2', 'gpt_neox', 'qwen2', 'qwen3', 'mistral')
   @pytest.mark.slow
-  def test_other_families(self, name):
+  def test_all_experiments(self, name):
     self.run_all(name)
 
   def test_what_a_user_should_know_of_the_model_is_recorded(self):

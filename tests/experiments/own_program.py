@@ -70,12 +70,18 @@ def main(argv):
       tables[f'{name}/features/layer={layer:02d}'] = table
   for layer, table in attended.heads.items():
     tables[f'attention_participation/heads_{layer:02d}'] = table
-  # What came from the repository is of the package.
+  # What came from the repository is of the package. An environment may lie in
+  # the repository.
   root = ooc_jax.__path__[0].removesuffix('ooc_jax')
+  files = {
+      name: getattr(module, '__file__', None) or ''
+      for name, module in sys.modules.items()
+  }
   strangers = [
       name
-      for name, module in sys.modules.items()
-      if (getattr(module, '__file__', None) or '').startswith(root)
+      for name, file in files.items()
+      if file.startswith(root)
+      and not file.startswith(sys.prefix)
       and name.split('.')[0] != 'ooc_jax'
   ]
   print(

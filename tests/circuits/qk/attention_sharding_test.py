@@ -1,10 +1,10 @@
 """One answer on 1, 2, 4 and 8 devices, whatever lies where."""
 
 from absl.testing import absltest
-from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from ooc_jax import circuits
 from tests.circuits import attention_models
@@ -33,7 +33,7 @@ def _assert_same(one, other):
   jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
-class AttentionShardingTest(parameterized.TestCase):
+class AttentionShardingTest(absltest.TestCase):
 
   def _statistics(self, dictionary, **kwargs):
     model = attention_models.tiny_model('gemma2')
@@ -41,11 +41,18 @@ class AttentionShardingTest(parameterized.TestCase):
         model, dictionary, 1, heads=(0, 4), k=_K, offset=3, **kwargs
     )
 
+  def test_all_devices_make_no_difference(self):
+    self._check_devices(8)
+
+  @pytest.mark.slow
   def test_devices_make_no_difference(self):
+    self._check_devices(1, 2, 4)
+
+  def _check_devices(self, *counts):
     model = attention_models.tiny_model('gemma2')
     dictionary = attention_models.dictionary(model, 1, size=_SIZE)
     one = self._statistics(dictionary)
-    for devices in (1, 2, 4, 8):
+    for devices in counts:
       found = self._statistics(_sharded(dictionary, _mesh(devices)))
       self.assertLen(found.query.top_ids.devices(), devices)
       _assert_same(one, found)
@@ -80,8 +87,14 @@ class AttentionShardingTest(parameterized.TestCase):
     found = self._statistics(jax.device_put(dictionary, whole))
     _assert_same(self._statistics(dictionary), found)
 
-  @parameterized.parameters(2, 8)
-  def test_ov_over_a_mesh(self, devices):
+  def test_ov_over_all_devices(self):
+    self._check_ov(8)
+
+  @pytest.mark.slow
+  def test_ov_over_two_devices(self):
+    self._check_ov(2)
+
+  def _check_ov(self, devices):
     model = attention_models.tiny_model('gemma2')
     dictionary = attention_models.dictionary(model, 1, size=_SIZE)
     spread = _sharded(dictionary, _mesh(devices))

@@ -7,6 +7,7 @@ from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from ooc_jax import InputError
 from ooc_jax import circuits
@@ -123,6 +124,7 @@ class QkStatisticsTest(parameterized.TestCase):
     expected = qk_oracle.head_statistics(_scores(queries, keys, 0.5), 4)
     qk_oracle.assert_agrees(statistics, expected)
 
+  @pytest.mark.slow
   def test_devices_make_no_difference(self):
     queries, keys, counts = _draw(432, 13)
     found = {}

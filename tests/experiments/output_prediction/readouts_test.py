@@ -121,15 +121,9 @@ class ReadoutsTest(parameterized.TestCase):
     self.assertNotIn('input_top_ids', self.layers[0].column_names)
     self.assertFalse((self.out / 'null_input.parquet').exists())
 
-  def test_a_mesh_gives_the_same_features(self):
-    self._check_mesh('feature:2,vocab:4')
-
-  @parameterized.parameters('vocab:2', 'feature:4')
+  @parameterized.parameters('feature:2,vocab:4', 'vocab:2', 'feature:4')
   @pytest.mark.slow
   def test_any_mesh_gives_the_same_features(self, mesh):
-    self._check_mesh(mesh)
-
-  def _check_mesh(self, mesh):
     self._run()
     alone = self.layers
     self._run(mesh=mesh)
