@@ -80,6 +80,8 @@ def _no_alias(name: str) -> str | None:
 
 
 def _unlisted(release: str, name: str, path: str) -> Entry:
+  # No input of a user leads here: only a release that was listed under a format
+  # which does not say how to locate its ids.
   raise NotImplementedError(f'{release}/{name} ({path}) is in no list.')
 
 

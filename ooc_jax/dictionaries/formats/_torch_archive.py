@@ -19,6 +19,8 @@ from ooc_jax.dictionaries.formats._torch_pickle import read_tensors
 _MAX_MEMBERS = 4096
 # A description takes about 100 bytes a tensor.
 _MAX_DESCRIPTION = 2**20
+# What zipfile, zlib, struct and the reader of the pickle raise for damaged
+# files: the user is told in one sentence.
 _DAMAGE = (
     EOFError,
     LookupError,
