@@ -58,6 +58,7 @@ setuptools.setup(
             'pytest>=8',
             'pytest-xdist>=3.6',
             'ruff==0.17.6',
+            'setuptools>=70.1',
             *_GGUF,
         ],
         'tpu': ['jax[tpu]>=0.10'],
