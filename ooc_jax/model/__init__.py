@@ -33,6 +33,8 @@ from ooc_jax.model._taps import no_tap
 from ooc_jax.model._taps import run_with_taps
 from ooc_jax.model._tokenizer import Tokenizer
 from ooc_jax.model._transformer import Transformer
+from ooc_jax.model._upper import run_layers
+from ooc_jax.model._upper import stream_logits
 
 __all__ = (
     'Llama3Scaling',
@@ -59,7 +61,9 @@ __all__ = (
     'parts_needed',
     'random_weights',
     'rope_frequencies',
+    'run_layers',
     'run_with_taps',
     'softcap',
+    'stream_logits',
     'text_config',
 )

@@ -223,7 +223,11 @@ class MLP(nn.Module):
   config: ModelConfig
 
   @nn.compact
-  def __call__(self, x: Float[Array, 'B T D']) -> Float[Array, 'B T D']:
+  def __call__(
+      self,
+      x: Float[Array, 'B T D'],
+      tap: Callable[[Array], Array] = lambda x: x,
+  ) -> Float[Array, 'B T D']:
     c = self.config
     D, M = c.embed_dim, c.mlp_dim
     init = nn.initializers.normal(D**-0.5)
@@ -244,4 +248,4 @@ class MLP(nn.Module):
       hidden = hidden * through(x, 'BTD,DM->BTM', 'up', M)
     else:
       hidden = act(through(x, 'BTD,DM->BTM', 'up', M))
-    return through(hidden, 'BTM,MD->BTD', 'down', D)
+    return through(tap(hidden), 'BTM,MD->BTD', 'down', D)

@@ -17,9 +17,10 @@ class Site(enum.StrEnum):
   feeds the attention of the next one). `ATTN_OUT` and `MLP_OUT` are what is
   added to the stream: in Gemma after the post-norm. `ATTN_Z` is what the heads
   give before W_O, [N·H], and `MLP_IN` the stream before the MLP divided by its
-  RMS, before the norm's gain. `EMBEDDING` is what the stream receives of a
-  token, its scale included, and `MLP_NEURON` are the neurons of the MLP: only
-  dictionaries are of these two, and a forward pass has no tap there.
+  RMS, before the norm's gain. `MLP_NEURON` are the neurons of the MLP, [M], as
+  W_down reads them. `EMBEDDING` is what the stream receives of a token, its
+  scale included: only dictionaries are of it, and a forward pass has no tap
+  there.
   """
 
   RESID_PRE = enum.auto()
@@ -27,14 +28,14 @@ class Site(enum.StrEnum):
   ATTN_OUT = enum.auto()
   RESID_MID = enum.auto()
   MLP_IN = enum.auto()
+  MLP_NEURON = enum.auto()
   MLP_OUT = enum.auto()
   RESID_POST = enum.auto()
   EMBEDDING = enum.auto()
-  MLP_NEURON = enum.auto()
 
 
 # The places that a forward pass reaches, once a layer and in this order.
-TAPPED = tuple(Site)[:7]
+TAPPED = tuple(Site)[:8]
 
 
 Key = tuple[Site, int]  # Site and layer.

@@ -48,7 +48,8 @@ class Layer(nn.Module):
     middle = x if c.parallel else tap(Site.RESID_MID, i, x + out)
     normed = norm('mlp_norm')(middle, functools.partial(tap, Site.MLP_IN, i))
     x = x + out if c.parallel else middle
-    written = MLP(c, name='mlp')(normed)
+    neurons = functools.partial(tap, Site.MLP_NEURON, i)
+    written = MLP(c, name='mlp')(normed, neurons)
     if c.post_norms:
       written = norm('post_mlp_norm')(written)
     return tap(Site.RESID_POST, i, x + tap(Site.MLP_OUT, i, written))

@@ -77,8 +77,9 @@ class TapsTest(parameterized.TestCase):
     self.assertCountEqual(saved, keys)
     # Compiled as one, and operation by operation: rounding remains.
     np.testing.assert_allclose(out, self.plain, rtol=0, atol=1e-5)
+    widths = {Site.ATTN_Z: 24, Site.MLP_NEURON: self.model.config.mlp_dim}
     for (site, _), x in saved.items():
-      width = 24 if site == Site.ATTN_Z else 10
+      width = widths.get(site, 10)
       self.assertEqual(x.shape, (2, 8, width))
 
   def test_the_stream_adds_up(self):
@@ -168,7 +169,7 @@ class TapsTest(parameterized.TestCase):
   @parameterized.parameters(
       ([(Site.RESID_PRE, 3)], 'resid_pre of layer 3'),
       ([(Site.ATTN_OUT, -1)], 'attn_out of layer -1'),
-      ([(Site.MLP_NEURON, 1)], 'mlp_neuron of layer 1'),
+      ([(Site.EMBEDDING, 0)], 'embedding of layer 0'),
   )
   def test_a_site_that_is_not_there_is_refused(self, keys, named):
     with self.assertRaisesRegex(InputError, named):
