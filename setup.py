@@ -20,7 +20,13 @@ setuptools.setup(
         _CONFIGS,
     ],
     package_dir={_CONFIGS: 'configs'},
-    package_data={'ooc_jax': ['bundled/**/*', 'dictionaries/*.xz']},
+    package_data={
+        'ooc_jax': [
+            'bundled/**/*',
+            'dictionaries/*.xz',
+            'validation/default_corpus/*',
+        ]
+    },
     entry_points={'console_scripts': ['ooc-jax = ooc_jax._cli:main']},
     python_requires='>=3.11',
     install_requires=[

@@ -16,8 +16,10 @@ import urllib.parse
 # Kept in git-lfs on the hub, whatever their size.
 LARGE = ('.safetensors', '.npz', '.gguf', '.bin', 'tokenizer.json')
 PAGE = b'<!DOCTYPE html>\n<html><body>Please log in.</body></html>\n'
-_RESOLVE = re.compile(r'/([^/]+/[^/]+)/resolve/([^/]+)/(.+)')
-_PINNED = re.compile(r'/api/resolve-cache/models/([^/]+/[^/]+)/([^/]+)/(.+)')
+_RESOLVE = re.compile(r'/((?:datasets/)?[^/]+/[^/]+)/resolve/([^/]+)/(.+)')
+_PINNED = re.compile(
+    r'/api/resolve-cache/models/((?:datasets/)?[^/]+/[^/]+)/([^/]+)/(.+)'
+)
 _API = re.compile(r'/api/models/([^/]+/[^/]+?)(?:/revision/([^/]+))?')
 _TREE = re.compile(r'/api/models/([^/]+/[^/]+)/tree/([^/]+)(?:/(.+))?')
 _LARGE_OBJECT = re.compile(r'/large/([^/]+/[^/]+)/([0-9a-f]{64})')

@@ -14,6 +14,7 @@ import os
 import pathlib
 import re
 import time
+from typing import Literal
 
 import huggingface_hub
 from huggingface_hub import constants
@@ -29,7 +30,7 @@ _WAITS = (1.0, 2.0)  # Seconds before the second and the third try.
 _REVISION = re.compile(r'[\w][\w.+=@-]*(/[\w][\w.+=@-]*)*', re.ASCII)
 _FORBIDDEN = re.compile(r'[\\%:\x00-\x1f\x7f]')
 _SNAPSHOT = re.compile(
-    r'.*/models--(?P<repo>[^/]+)/snapshots/(?P<commit>[^/]+)/(?P<name>.+)'
+    r'.*/(?:model|dataset)s--(?P<repo>[^/]+)/snapshots/(?P<commit>[^/]+)/(?P<name>.+)'
 )
 _PAGE = re.compile(rb'\s*<(!doctype\s+html|html|head|\?xml)\b', re.I)
 
@@ -62,7 +63,13 @@ def hub_origin(path: str | os.PathLike[str]) -> HubOrigin | None:
   )
 
 
-def fetch_file(repo: str, name: str, revision: str | None) -> pathlib.Path:
+def fetch_file(
+    repo: str,
+    name: str,
+    revision: str | None,
+    *,
+    kind: Literal['model', 'dataset'] = 'model',
+) -> pathlib.Path:
   """One file of a repository, from the hub's cache or the hub.
 
   HF_TOKEN, HF_HOME, HF_ENDPOINT and HF_HUB_OFFLINE are respected. A download
@@ -76,6 +83,7 @@ def fetch_file(repo: str, name: str, revision: str | None) -> pathlib.Path:
     repo: 'owner/name'.
     name: Path of the file in the repository.
     revision: Branch, tag or commit; None is the default branch.
+    kind: Of the repository.
 
   Returns:
     Its path, in a folder that is named by the commit.
@@ -88,13 +96,13 @@ def fetch_file(repo: str, name: str, revision: str | None) -> pathlib.Path:
   _check_names(repo, name, revision)
   for wait in (*_WAITS, None):
     try:
-      return _fetch(repo, name, revision)
+      return _fetch(repo, name, revision, kind)
     except InputError:
       raise
     except Exception as error:  # The network's libraries raise many types.
       again = isinstance(error, _WrongContent) or may_pass(error)
       if wait is None or not again:
-        raise refusal(error, repo, name, revision) from None
+        raise refusal(error, repo, name, revision, kind) from None
       _LOG.warning('%s of %s: %s; trying again.', name, repo, error)
     time.sleep(wait)
   raise AssertionError('unreachable')
@@ -159,11 +167,15 @@ def _check_names(repo: str, name: str, revision: str | None) -> None:
     )
 
 
-def _fetch(repo: str, name: str, revision: str | None) -> pathlib.Path:
-  cached = huggingface_hub.try_to_load_from_cache(repo, name, revision=revision)
+def _fetch(
+    repo: str, name: str, revision: str | None, kind: str
+) -> pathlib.Path:
+  cached = huggingface_hub.try_to_load_from_cache(
+      repo, name, revision=revision, repo_type=kind
+  )
   key = hashlib.sha256(f'{name}@{revision}'.encode()).hexdigest()[:16]
   locks = pathlib.Path(
-      constants.HF_HUB_CACHE, '.locks', f'models--{repo.replace("/", "--")}'
+      constants.HF_HUB_CACHE, '.locks', f'{kind}s--{repo.replace("/", "--")}'
   )
   note = locks / f'{key}.unchecked'
   was_killed = note.exists()
@@ -174,7 +186,9 @@ def _fetch(repo: str, name: str, revision: str | None) -> pathlib.Path:
   keep_note = True  # Where this run is killed or interrupted.
   try:
     path = pathlib.Path(
-        huggingface_hub.hf_hub_download(repo, name, revision=revision)
+        huggingface_hub.hf_hub_download(
+            repo, name, revision=revision, repo_type=kind
+        )
     )
     _check_inside(path)
     if was_killed or str(path) != cached:

@@ -79,14 +79,18 @@ def may_pass(error: Exception) -> bool:
 
 
 def refusal(
-    error: Exception, repo: str, name: str, revision: str | None
+    error: Exception,
+    repo: str,
+    name: str,
+    revision: str | None,
+    kind: str = 'model',
 ) -> InputError:
   """The sentence for what `hf_hub_download` raised."""
   at = f'{repo} at {revision}' if revision else repo
   missing = MissingFile(f'{at} has no file {name}')
   if isinstance(error, errors.LocalEntryNotFoundError):
     known = huggingface_hub.try_to_load_from_cache(
-        repo, name, revision=revision
+        repo, name, revision=revision, repo_type=kind
     )
     if known is not None and not isinstance(known, str):
       return missing  # An earlier run was told so.
@@ -105,9 +109,10 @@ def refusal(
     error = cause
   if isinstance(error, errors.RemoteEntryNotFoundError):
     return missing
-  for kind, sentence in _SENTENCES:
-    if isinstance(error, kind):
-      page = f'https://huggingface.co/{repo}'
+  for error_type, sentence in _SENTENCES:
+    if isinstance(error, error_type):
+      folder = 'datasets/' if kind == 'dataset' else ''
+      page = f'https://huggingface.co/{folder}{repo}'
       return InputError(
           sentence.format(repo=repo, revision=revision, page=page)
       )
