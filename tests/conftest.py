@@ -18,10 +18,13 @@ os.environ.setdefault(
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '-1')
 # LLVM optimises what runs for hours; these programs run for milliseconds and
-# take half as long to compile without. `.ci/run` runs circuits, slow tests and
-# real weights as users compile them.
+# take a third as long to compile without, and without fusion emitters.
+# `.ci/run` runs circuits, slow tests and real weights as users compile them.
 if not os.environ.get('OOC_JAX_TEST_OPTIMIZED'):
-  os.environ.setdefault('XLA_FLAGS', '--xla_backend_optimization_level=0')
+  os.environ.setdefault(
+      'XLA_FLAGS',
+      '--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false',
+  )
 
 # Bytecode is kept whatever the environment says: without it, each process of
 # pytest and each script of a test compiles every module anew.
