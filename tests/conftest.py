@@ -18,7 +18,7 @@ os.environ.setdefault(
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '-1')
 # LLVM optimises what runs for hours; these programs run for milliseconds and
-# take a third as long to compile without, and without fusion emitters.
+# compile in half the time without, and faster still without fusion emitters.
 # `.ci/run` runs circuits, slow tests and real weights as users compile them.
 if not os.environ.get('OOC_JAX_TEST_OPTIMIZED'):
   os.environ.setdefault(

@@ -30,7 +30,8 @@ _WAITS = (1.0, 2.0)  # Seconds before the second and the third try.
 _REVISION = re.compile(r'[\w][\w.+=@-]*(/[\w][\w.+=@-]*)*', re.ASCII)
 _FORBIDDEN = re.compile(r'[\\%:\x00-\x1f\x7f]')
 _SNAPSHOT = re.compile(
-    r'.*/(?:model|dataset)s--(?P<repo>[^/]+)/snapshots/(?P<commit>[^/]+)/(?P<name>.+)'
+    r'.*/(?:model|dataset)s--(?P<repo>[^/]+)'
+    r'/snapshots/(?P<commit>[^/]+)/(?P<name>.+)'
 )
 _PAGE = re.compile(rb'\s*<(!doctype\s+html|html|head|\?xml)\b', re.I)
 
