@@ -89,7 +89,7 @@ def certify(
     *,
     k: int,
     unit_rows: bool,
-    whole_top: bool = False,
+    whole: int = 0,
 ) -> tuple[TopBottom, Float[Array, '2 F candidates']]:
   """The k best candidates, by exact products.
 
@@ -100,8 +100,8 @@ def certify(
     blocks: How the pass went.
     k: How many.
     unit_rows: See `products`.
-    whole_top: Whether candidates for the top are computed where the answer
-      does not need it, too.
+    whole: At how many ends, the top first, candidates are computed where the
+      answer does not need it, too.
 
   Returns:
     Top and bottom, and the exact values of all candidates that were computed
@@ -116,8 +116,7 @@ def certify(
   )
   floor = least[:, :, : min(k, num)].min(axis=2)
   needed = bound >= floor[:, :, None]
-  if whole_top:
-    needed = needed.at[0].set(True)
+  needed = needed.at[:whole].set(True)
   counts = (needed & jnp.isfinite(bound)).sum(axis=2, dtype=jnp.int32)
   rows = blocks.rows_at(candidates.position)
   exact = _exact(counts, rows, directions, table, unit_rows)

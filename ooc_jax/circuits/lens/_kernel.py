@@ -225,12 +225,15 @@ def _block_result(
       shard.exponent,
       screened=spec.screened,
       centered=spec.centered,
+      spread=spec.spread,
       sample=shard.sample,
       axis=spec.vocab_axis,
   )
   # Enough that the certificate hardly ever fails on real weights.
   more = 32 if shard.positions.loss is None else 64
-  scan_spec = ScanSpec(spec.k + more + spec.k // 2, spec.softcap)
+  scan_spec = ScanSpec(
+      spec.k + more + spec.k // 2, spec.softcap, both_ends=spec.both_ends
+  )
   sums, candidates = scan(
       prepared, shard.table, shard.positions, blocks, scan_spec
   )
@@ -242,12 +245,13 @@ def _block_result(
       k=spec.k,
       unit_rows=spec.unit_rows,
       # A softmax is made of few tokens, and true logits are for the asking.
-      whole_top=spec.screened,
+      whole=spec.screened * (1 + spec.both_ends),
   )
   exponent = (scaled.exponent + shard.exponent)[:, None]
-  logits = times_power(exact[0], exponent) - affine.shift[:, None]
+  shift = affine.shift[:, None]
+  logits = times_power(exact, exponent[None]) - jnp.stack([shift, -shift])
   sums = with_true_logits(
-      sums, candidates.value[0], logits, prepared, spec.softcap
+      sums, candidates.value, logits, prepared, spec.softcap
   )
   return PassResult(extremes, sums, affine)
 

@@ -1,5 +1,6 @@
 """What a lens is asked for, and what it is made of."""
 
+import dataclasses
 import functools
 import pathlib
 from typing import Any, NamedTuple
@@ -12,9 +13,9 @@ from ooc_jax._errors import InputError
 from ooc_jax.circuits.lens._certificate import TopBottom
 from ooc_jax.circuits.lens._prepare import AffineMap
 from ooc_jax.circuits.lens._sums import Sums
+from ooc_jax.circuits.lens._sums import softmax_logits
 from ooc_jax.circuits.numerics import divide
 from ooc_jax.circuits.numerics import times_power
-from ooc_jax.model import softcap as apply_softcap
 
 PRECISIONS = ('auto', 'screened', 'exact')
 # Of a direction: under this a product is cheap in either precision.
@@ -38,10 +39,12 @@ class Lens:
     std: [F] population standard deviation.
     skewness: [F] third standardised moment; 0 where std is 0.
     kurtosis: [F] fourth standardised moment less 3; 0 where std is 0.
-    entropy: [F] nats, of the softmax over the kept tokens, with the final
-      softcap where the model has one.
+    entropy: [F] nats, of the softmax over the kept tokens: with the final
+      softcap where the model has one, or at a fixed spread without it.
     top_mass: [F] probability of the top k in that softmax.
     top_entropy: [F] nats, of the top k renormalised.
+    bottom_entropy: [F] nats, of the softmax of minus the logits; None where
+      it was not asked for.
     active_share: [F] share of kept tokens over the feature's threshold, or
       None where that has no meaning.
     mask: [V] the tokens that count.
@@ -64,6 +67,28 @@ class Lens:
   active_share: Float[Array, 'F'] | Any
   mask: Bool[Array, 'V'] | Any
   recomputed: Bool[Array, 'F'] | Any
+  bottom_entropy: Float[Array, 'F'] | None | Any = None
+
+  def turned(self) -> 'Lens':
+    """The ends changed about, as -d has them: ids, logits, entropy.
+
+    What is known of the top alone (`top_mass`, `top_entropy`, `active_share`)
+    becomes None.
+    """
+    return dataclasses.replace(
+        self,
+        top_ids=self.bottom_ids,
+        top_logits=-self.bottom_logits,
+        bottom_ids=self.top_ids,
+        bottom_logits=-self.top_logits,
+        mean=-self.mean,
+        skewness=-self.skewness,
+        entropy=self.bottom_entropy,
+        bottom_entropy=self.entropy,
+        top_mass=None,
+        top_entropy=None,
+        active_share=None,
+    )
 
 
 class LensSpec(NamedTuple):
@@ -73,6 +98,9 @@ class LensSpec(NamedTuple):
     k: How many tokens at either end.
     screened: Whether logits are made in bfloat16.
     softcap: Bound on the logits in the softmax, or None.
+    spread: Standard deviation that each feature's logits have in the softmax,
+      or None, where they are what they are.
+    both_ends: Whether there is a softmax of minus the logits, too.
     unit_rows: Whether rows of the table are divided by their norms.
     centered: Whether the mean kept row is subtracted from the table.
     platform: Where it runs: 'cpu', 'gpu', 'tpu'.
@@ -83,6 +111,8 @@ class LensSpec(NamedTuple):
   k: int
   screened: bool
   softcap: float | None = None
+  spread: float | None = None
+  both_ends: bool = False
   unit_rows: bool = False
   centered: bool = False
   platform: str = 'cpu'
@@ -139,7 +169,7 @@ def assemble(
   variance = jnp.maximum(m2 - m1**2, 0.0)
   third = m3 - 3 * m1 * m2 + 2 * m1**3
   fourth = m4 - 4 * m1 * m3 + 6 * m1**2 * m2 - 3 * m1**4
-  capped = apply_softcap(top, spec.softcap)
+  capped = softmax_logits(top, spec.softcap, affine.temperature)
   below = capped - capped[:, :1]
   terms = jnp.exp(below)
   top_sum = terms.sum(axis=1)
@@ -154,13 +184,15 @@ def assemble(
       else affine.std,
       skewness=divide(third, variance**1.5),
       kurtosis=jnp.where(variance > 0, divide(fourth, variance**2) - 3, 0.0),
-      # -Σ p log p with p = exp(y - peak) / partition.
-      entropy=jnp.log(sums.partition) - sums.weighted / sums.partition,
-      top_mass=top_sum * jnp.exp(capped[:, 0] - sums.peak) / sums.partition,
+      entropy=sums.top.entropy,
+      top_mass=top_sum
+      * jnp.exp(capped[:, 0] - sums.top.peak)
+      / sums.top.partition,
       top_entropy=jnp.log(top_sum) - (terms * below).sum(axis=1) / top_sum,
       active_share=sums.active.astype(jnp.float32) / count,
       mask=None,
       recomputed=recomputed,
+      bottom_entropy=None if sums.bottom is None else sums.bottom.entropy,
   )
 
 

@@ -32,6 +32,8 @@ def output_lens(
     centered: bool = False,
     precision: str = 'exact',
     *,
+    spread: float | None = None,
+    both_ends: bool = False,
     mask: Bool[Array, 'V'] | None = None,
     moments: TableMoments | None = None,
     mesh: Mesh | None = None,
@@ -49,6 +51,8 @@ def output_lens(
       bias, which is the same for all features, is left out.
     centered: Whether the mean kept row of W_U is subtracted first.
     precision: See `unembedding_lens`.
+    spread: See `unembedding_lens`.
+    both_ends: See `unembedding_lens`.
     mask: Tokens that count; None is `readable_mask(model)`.
     moments: `table_moments` of the unembedding and mask; not used by 'cosine'.
     mesh: See `unembedding_lens`.
@@ -68,6 +72,8 @@ def output_lens(
       convention=convention,
       centered=centered,
       precision=precision,
+      spread=spread,
+      both_ends=both_ends,
       moments=moments,
       mesh=mesh,
       softcap=None if convention == 'cosine' else model.config.final_softcap,
@@ -83,6 +89,8 @@ def input_lens(
     centered: bool = False,
     precision: str = 'exact',
     *,
+    spread: float | None = None,
+    both_ends: bool = False,
     mask: Bool[Array, 'V'] | None = None,
     moments: TableMoments | None = None,
     mesh: Mesh | None = None,
@@ -103,6 +111,8 @@ def input_lens(
     convention: As in `output_lens`.
     centered: Whether the mean kept row of s · W_E is subtracted first.
     precision: See `unembedding_lens`.
+    spread: See `unembedding_lens`.
+    both_ends: See `unembedding_lens`.
     mask: Tokens that count; None is `readable_mask(model)`.
     moments: `table_moments` of the embedding and mask; not used by 'cosine'.
     mesh: See `unembedding_lens`.
@@ -126,6 +136,8 @@ def input_lens(
       convention=convention,
       centered=centered,
       precision=precision,
+      spread=spread,
+      both_ends=both_ends,
       moments=moments,
       mesh=mesh,
       softcap=None,
@@ -144,6 +156,8 @@ def _model_lens(
     convention: str,
     centered: bool,
     precision: str,
+    spread: float | None,
+    both_ends: bool,
     moments: TableMoments | None,
     mesh: Mesh | None,
     softcap: float | None,
@@ -182,6 +196,8 @@ def _model_lens(
       k=k,
       precision=precision,
       softcap=softcap,
+      spread=spread,
+      both_ends=both_ends,
       unit_rows=convention == 'cosine',
       centered=centered,
       threshold=threshold,

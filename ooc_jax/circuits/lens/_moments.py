@@ -55,7 +55,7 @@ def row_moments(
     table: Rows of any float dtype.
     keep: Which rows count.
     blocks: How to walk over them.
-    unit_rows: Whether the mean is of rows divided by their norms.
+    unit_rows: Whether the moments are of rows divided by their norms.
     covariance: Whether it is wanted; it costs 2·V·D² operations.
     losses: Whether they are wanted.
     axis: The mesh axis over which rows are spread, or None.
@@ -97,8 +97,10 @@ def row_moments(
   mean = _sum(total, axis) / count
 
   def second_pass(b, carry):
-    rows = blocks.read(table, b).astype(jnp.float32) - mean[None]
-    rows = (rows * weights(b)[:, None])[None]
+    rows = blocks.read(table, b).astype(jnp.float32)
+    if unit_rows:
+      rows *= divide(1.0, _norms(rows, False)[0])[:, None]
+    rows = ((rows - mean[None]) * weights(b)[:, None])[None]
     # As a batch of one: XLA:CPU sums a small product in order otherwise, which
     # costs half of a digit.
     return carry + jnp.einsum('BVD,BVE->DE', rows, rows, precision='highest')

@@ -52,6 +52,7 @@ class PreparedDirections(NamedTuple):
     threshold: Logits above it are active.
     size_error: x is off by at most size_error * size + loss_error * loss.
     loss_error: See `size_error`.
+    temperature: See `AffineMap`.
   """
 
   row: Float[Array, 'F D']
@@ -61,6 +62,7 @@ class PreparedDirections(NamedTuple):
   threshold: Float[Array, 'F']
   size_error: Float[Array, 'F']
   loss_error: Float[Array, 'F']
+  temperature: Float[Array, 'F'] | None
 
 
 class AffineMap(NamedTuple):
@@ -71,12 +73,15 @@ class AffineMap(NamedTuple):
     mean: Of the logits.
     std: Of the logits, or None where it is not known yet.
     slope: A logit is about slope * x + constant.
+    temperature: Divides the logits of the softmax, so that their standard
+      deviation is the spread that was asked for; None where none was.
   """
 
   shift: Float[Array, 'F']
   mean: Float[Array, 'F']
   std: Float[Array, 'F'] | None
   slope: Float[Array, 'F']
+  temperature: Float[Array, 'F'] | None
 
 
 class TableSample(NamedTuple):
@@ -148,6 +153,7 @@ def prepare(
     *,
     screened: bool,
     centered: bool,
+    spread: float | None = None,
     sample: TableSample | None = None,
     axis: str | None = None,
 ) -> tuple[PreparedDirections, AffineMap]:
@@ -174,6 +180,7 @@ def prepare(
     table_exponent: The power of two near the table's largest row.
     screened: Whether the product is in bfloat16.
     centered: Whether the mean row is subtracted from the table.
+    spread: See `LensSpec`; needs the covariance of the table.
     sample: Of the table; needed where it is screened without its covariance.
     axis: The mesh axis over which rows of the table are spread, or None.
 
@@ -205,6 +212,7 @@ def prepare(
   mean = times_power(true_centre, exponent)
   shift = mean if centered else jnp.zeros_like(mean)
   scale = times_power(jnp.float32(1), -table_exponent)
+  temperature = None if spread is None or std is None else std / spread
   sum_error = (2 * D + 64) * _UNIT_ROUNDOFF * jnp.linalg.norm(q, axis=1)
   # A row rounded to bfloat16 is longer by 2^-8 of itself at most.
   size_error = 1.01 * (jnp.linalg.norm(d - q, axis=1) + sum_error)
@@ -217,8 +225,11 @@ def prepare(
       # Never 0, for it multiplies the minus infinity of rows that are masked.
       size_error=jnp.maximum(_SLACK * scale * size_error, _UNDERFLOW),
       loss_error=_SLACK * scale * jnp.linalg.norm(d, axis=1),
+      temperature=temperature,
   )
-  return prepared, AffineMap(shift, mean - shift, std, prepared.slope)
+  return prepared, AffineMap(
+      shift, mean - shift, std, prepared.slope, temperature
+  )
 
 
 def _sampled_slope(

@@ -31,11 +31,13 @@ class ScanSpec(NamedTuple):
     candidates: How many to keep at either end.
     softcap: Bound on the logits in the softmax, or None.
     statistics: Whether sums are made, too.
+    both_ends: Whether they are of a softmax of minus the logits, too.
   """
 
   candidates: int
   softcap: float | None = None
   statistics: bool = True
+  both_ends: bool = False
 
 
 class Positions(NamedTuple):
@@ -132,7 +134,7 @@ def scan(
       sums = _sums.absorb(
           sums,
           x,
-          extremes[0].max(axis=1),
+          extremes.max(axis=2),
           keep,
           mask,
           prepared,
@@ -157,7 +159,7 @@ def scan(
     ), None
 
   start = (
-      _sums.no_sums(F),
+      _sums.no_sums(F, spec.both_ends),
       jnp.zeros((F, joined, blocks.group, lanes)),
       _no_groups(F, num, blocks),
   )

@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from ooc_jax.circuits.lens._prepare import PreparedDirections
 from ooc_jax.circuits.numerics import Blocks
+from ooc_jax.circuits.numerics import divide
 from ooc_jax.circuits.numerics import fold_reduce
 from ooc_jax.model import softcap as apply_softcap
 
@@ -22,25 +23,56 @@ _LOWEST = -1e38
 _LEAST_REST = 2.0**-21
 
 
+class Softmax(NamedTuple):
+  """A softmax of the logits y of F features, or of minus them."""
+
+  peak: Float[Array, 'F']  # Largest y, after the softcap.
+  partition: Float[Array, 'F']  # Σ exp(y - peak)
+  weighted: Float[Array, 'F']  # Σ exp(y - peak)·(y - peak)
+
+  @property
+  def entropy(self) -> Float[Array, 'F']:
+    """-Σ p log p with p = exp(y - peak) / partition."""
+    return jnp.log(self.partition) - self.weighted / self.partition
+
+
 class Sums(NamedTuple):
   """What a pass leaves of the logits y, per feature, over the kept rows."""
 
   power_sums: Float[Array, 'F 4']  # Of x - centre.
   lost: Float[Array, 'F 4']  # Kahan's compensation of them.
-  peak: Float[Array, 'F']  # Largest y, after the softcap.
-  partition: Float[Array, 'F']  # Σ exp(y - peak)
-  weighted: Float[Array, 'F']  # Σ exp(y - peak)·(y - peak)
+  top: Softmax
+  bottom: Softmax | None  # Of minus the logits.
   active: Int[Array, 'F']
 
 
-def no_sums(F: int) -> Sums:
+def softmax_logits(
+    logits: Float[Array, 'F *_'],
+    softcap: float | None,
+    temperature: Float[Array, 'F'] | None,
+) -> Float[Array, 'F *_']:
+  """What the softmax is of: after the softcap, and over the temperature.
+
+  Where that is 0 all logits are equal, and they are made 0.
+  """
+  y = apply_softcap(logits, softcap)
+  if temperature is None:
+    return y
+  return y * divide(1.0, temperature).reshape((-1,) + (1,) * (y.ndim - 1))
+
+
+def no_sums(F: int, both_ends: bool) -> Sums:
   """Sums before the first block."""
-  return Sums(
-      power_sums=jnp.zeros((F, 4)),
-      lost=jnp.zeros((F, 4)),
+  none = Softmax(
       peak=jnp.full((F,), _LOWEST),
       partition=jnp.zeros((F,)),
       weighted=jnp.zeros((F,)),
+  )
+  return Sums(
+      power_sums=jnp.zeros((F, 4)),
+      lost=jnp.zeros((F, 4)),
+      top=none,
+      bottom=none if both_ends else None,
       active=jnp.zeros((F,), jnp.int32),
   )
 
@@ -48,7 +80,7 @@ def no_sums(F: int) -> Sums:
 def absorb(
     sums: Sums,
     x: Float[Array, 'F V'],
-    highest: Float[Array, 'F'],
+    extremes: Float[Array, '2 F'],
     keep: Float[Array, 'V'],
     mask: Float[Array, '1 V'],
     prepared: PreparedDirections,
@@ -61,7 +93,7 @@ def absorb(
   Args:
     sums: So far.
     x: The products.
-    highest: Of the kept ones.
+    extremes: Of the kept ones, the largest; and of minus them.
     keep: 1 for rows that count, else 0.
     mask: 0 for rows that count, else minus infinity.
     prepared: What goes with each direction.
@@ -80,34 +112,53 @@ def absorb(
       sums.power_sums, sums.lost, jnp.stack([_rest(p) for p in powers], axis=1)
   )
 
-  y = apply_softcap(logits, softcap)
+  y = softmax_logits(logits, softcap, prepared.temperature)
   if softcap is not None:
     # XLA:CPU computes tanh and exp many entries at once only alone in a loop.
     y = jax.lax.optimization_barrier(y)
-  highest = jnp.maximum(highest, _LOWEST)
-  peak = jnp.maximum(
-      sums.peak, apply_softcap(_logits(highest, prepared), softcap)
+
+  def end(softmax: Softmax, sign: int) -> Softmax:
+    furthest = sign * jnp.maximum(extremes[(1 - sign) // 2], _LOWEST)
+    furthest = softmax_logits(
+        _logits(furthest, prepared), softcap, prepared.temperature
+    )
+    return _add_terms(softmax, sign * y, sign * furthest, mask, blocks)
+
+  return Sums(
+      power_sums=power_sums,
+      lost=lost,
+      top=end(sums.top, 1),
+      bottom=None if sums.bottom is None else end(sums.bottom, -1),
+      active=sums.active + _rest(over).astype(jnp.int32),
   )
+
+
+def _add_terms(
+    softmax: Softmax,
+    y: Float[Array, 'F V'],
+    highest: Float[Array, 'F'],
+    mask: Float[Array, '1 V'],
+    blocks: Blocks,
+) -> Softmax:
+  """A softmax with the logits of one more block."""
+  peak = jnp.maximum(softmax.peak, highest)
   terms = jnp.exp(y - peak[:, None] + mask)
   terms = jax.lax.optimization_barrier(terms)
   totals = fold_reduce(
       (blocks.fold(terms), blocks.fold(terms * (y - peak[:, None]))), 'ss'
   )
-  partition, weighted = rescale(sums.peak, sums.partition, sums.weighted, peak)
-  return Sums(
-      power_sums=power_sums,
-      lost=lost,
+  old = rescale(softmax, peak)
+  return Softmax(
       peak=peak,
-      partition=partition + _rest(totals[0]),
-      weighted=weighted + _rest(totals[1]),
-      active=sums.active + _rest(over).astype(jnp.int32),
+      partition=old.partition + _rest(totals[0]),
+      weighted=old.weighted + _rest(totals[1]),
   )
 
 
 def with_true_logits(
     sums: Sums,
-    x: Float[Array, 'F c'],
-    logits: Float[Array, 'F c'],
+    x: Float[Array, '2 F c'],
+    logits: Float[Array, '2 F c'],
     prepared: PreparedDirections,
     softcap: float | None,
 ) -> Sums:
@@ -115,50 +166,74 @@ def with_true_logits(
 
   Args:
     sums: Of the pass.
-    x: Products of the pass.
-    logits: The true ones, minus infinity where they are not known.
+    x: Products of the pass, of either end; negated at the bottom.
+    logits: The true ones likewise, minus infinity where they are not known.
     prepared: What goes with each direction.
     softcap: See `ScanSpec`.
   """
-  known = jnp.isfinite(logits)
-  seen = _logits(x, prepared)
-  seen = apply_softcap(seen, softcap) - sums.peak[:, None]
+
+  def end(softmax: Softmax, sign: int) -> Softmax:
+    place = (1 - sign) // 2
+
+    def y(values):
+      return sign * softmax_logits(values, softcap, prepared.temperature)
+
+    return _replace_terms(
+        softmax,
+        y(_logits(sign * x[place], prepared)),
+        y(sign * logits[place]),
+        jnp.isfinite(logits[place]),
+    )
+
+  bottom = None if sums.bottom is None else end(sums.bottom, -1)
+  return sums._replace(top=end(sums.top, 1), bottom=bottom)
+
+
+def _replace_terms(
+    softmax: Softmax,
+    seen: Float[Array, 'F c'],
+    true: Float[Array, 'F c'],
+    known: Bool[Array, 'F c'],
+) -> Softmax:
+  """A softmax with `true` logits in the place of `seen` where `known`."""
+  seen -= softmax.peak[:, None]
   terms = jnp.where(known, jnp.exp(seen), 0.0)
-  rest = sums.partition - terms.sum(axis=1)
-  weighted = sums.weighted - jnp.where(known, terms * seen, 0.0).sum(axis=1)
+  rest = softmax.partition - terms.sum(axis=1)
+  weighted = softmax.weighted - jnp.where(known, terms * seen, 0.0).sum(axis=1)
   # Less is rounding of the difference.
-  real = rest > _LEAST_REST * sums.partition
+  real = rest > _LEAST_REST * softmax.partition
   rest, weighted = (jnp.where(real, y, 0.0) for y in (rest, weighted))
 
-  true = jnp.where(known, apply_softcap(logits, softcap), -jnp.inf)
+  true = jnp.where(known, true, -jnp.inf)
   peak = true.max(axis=1)
-  peak = jnp.where(jnp.isfinite(peak), peak, sums.peak)
+  peak = jnp.where(jnp.isfinite(peak), peak, softmax.peak)
   below = jnp.where(known, true - peak[:, None], 0.0)
   terms = jnp.where(known, jnp.exp(below), 0.0)
-  rest, weighted = rescale(sums.peak, rest, weighted, peak)
-  return sums._replace(
+  old = rescale(Softmax(softmax.peak, rest, weighted), peak)
+  return Softmax(
       peak=peak,
-      partition=rest + terms.sum(axis=1),
-      weighted=weighted + (terms * below).sum(axis=1),
+      partition=old.partition + terms.sum(axis=1),
+      weighted=old.weighted + (terms * below).sum(axis=1),
   )
 
 
 def join_sums(sums: Sums, axis: str | None) -> Sums:
   """The sums over all shards of a vocabulary; without an axis there is one."""
-  sums = sums._replace(power_sums=sums.power_sums - sums.lost)
+  power_sums = sums.power_sums - sums.lost
   if axis is None:
-    return sums
-  peak = jax.lax.pmax(sums.peak, axis)
-  partition, weighted = rescale(sums.peak, sums.partition, sums.weighted, peak)
-  power_sums, partition, weighted, active = jax.lax.psum(
-      (sums.power_sums, partition, weighted, sums.active), axis
-  )
+    return sums._replace(power_sums=power_sums)
+
+  def end(softmax: Softmax) -> Softmax:
+    own = rescale(softmax, jax.lax.pmax(softmax.peak, axis))
+    partition, weighted = jax.lax.psum((own.partition, own.weighted), axis)
+    return Softmax(own.peak, partition, weighted)
+
+  power_sums, active = jax.lax.psum((power_sums, sums.active), axis)
   return Sums(
       power_sums=power_sums,
       lost=jnp.zeros_like(power_sums),
-      peak=peak,
-      partition=partition,
-      weighted=weighted,
+      top=end(sums.top),
+      bottom=None if sums.bottom is None else end(sums.bottom),
       active=active,
   )
 
@@ -168,16 +243,14 @@ def _logits(x, prepared: PreparedDirections):
   return x * prepared.slope.reshape(shape) + prepared.offset.reshape(shape)
 
 
-def rescale(
-    old_peak: Float[Array, 'F'],
-    partition: Float[Array, 'F'],
-    weighted: Float[Array, 'F'],
-    peak: Float[Array, 'F'],
-) -> tuple[Float[Array, 'F'], Float[Array, 'F']]:
-  """The two sums of a softmax, taken about another peak."""
-  drop = jnp.where(partition > 0, old_peak - peak, 0.0)
+def rescale(softmax: Softmax, peak: Float[Array, 'F']) -> Softmax:
+  """The sums of a softmax, taken about another peak."""
+  _, partition, weighted = softmax
+  drop = jnp.where(partition > 0, softmax.peak - peak, 0.0)
   factor = jnp.exp(drop)
-  return factor * partition, factor * (weighted + drop * partition)
+  return Softmax(
+      peak, factor * partition, factor * (weighted + drop * partition)
+  )
 
 
 def _rest(x: Float[Array, 'F n lanes']) -> Float[Array, 'F']:

@@ -1,6 +1,7 @@
 """The lens of directions over any vocabulary table."""
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +30,8 @@ def unembedding_lens(
     k: int,
     precision: str = 'exact',
     softcap: float | None = None,
+    spread: float | None = None,
+    both_ends: bool = False,
     moments: TableMoments | None = None,
     mesh: Mesh | None = None,
 ) -> Lens:
@@ -74,6 +77,13 @@ def unembedding_lens(
       in bfloat16 with float32 sums; 'auto' is 'screened' where that is fast
       (TPU, GPU, CPUs with bfloat16 instructions) and 'exact' elsewhere.
     softcap: Final softcap c of c·tanh(x/c), applied inside the softmax only.
+    spread: The softmax is of logits scaled, feature by feature, to this
+      standard deviation over the tokens that count, and without the softcap:
+      then its entropy depends on neither the length of a direction nor the
+      scale of the table, and means the same in every model and layer. None
+      takes the logits as they are.
+    both_ends: Whether the entropy of the softmax of minus the logits is made,
+      too: what -d would have.
     moments: `table_moments` of this table and mask; without them the mean and
       norms are found in a pass of their own.
     mesh: Spreads features over its axis 'feature' and the vocabulary over
@@ -104,6 +114,8 @@ def unembedding_lens(
       k=k,
       precision=precision,
       softcap=softcap,
+      spread=spread,
+      both_ends=both_ends,
       moments=moments,
       mesh=mesh,
   )
@@ -150,6 +162,8 @@ def lens_of_rows(
     k: int,
     precision: str,
     softcap: float | None = None,
+    spread: float | None = None,
+    both_ends: bool = False,
     unit_rows: bool = False,
     centered: bool = False,
     threshold: Float[Array, 'F'] | None = None,
@@ -168,6 +182,8 @@ def lens_of_rows(
     k: How many tokens at either end.
     precision: See `unembedding_lens`.
     softcap: See `unembedding_lens`.
+    spread: See `unembedding_lens`.
+    both_ends: See `unembedding_lens`.
     unit_rows: Whether rows of the table are divided by their norms.
     centered: Whether the mean kept row is subtracted from the table.
     threshold: Tokens with logits over it, before centering, are counted.
@@ -183,19 +199,31 @@ def lens_of_rows(
   spec = LensSpec(
       k=k,
       screened=use_screen(precision, platform, rows.shape[1]),
-      softcap=softcap,
+      softcap=softcap if spread is None else None,
+      spread=spread,
+      both_ends=both_ends,
       unit_rows=unit_rows,
       centered=centered,
       platform=platform,
   )
   _check_count(k, mask)
-  if moments is None or unit_rows:
+  if spread is not None and not 0 < spread < math.inf:
+    raise InputError(
+        f'spread={spread} is no standard deviation of logits: give a number'
+        ' over 0, or None for the logits as they are.'
+    )
+  if (
+      moments is None
+      or unit_rows
+      or (spread is not None and moments.covariance is None)
+  ):
     moments = find_moments(
         table,
         mask,
         mesh,
         unit_rows=unit_rows,
-        covariance=False,
+        # The standard deviation of the logits is known before the pass.
+        covariance=spread is not None,
         losses=spec.screened,
     )
     _check_moments_finite(moments)
