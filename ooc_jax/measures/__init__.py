@@ -26,6 +26,7 @@ from ooc_jax.measures._decision import RULES
 from ooc_jax.measures._decision import THRESHOLD_KINDS
 from ooc_jax.measures._decision import Thresholds
 from ooc_jax.measures._decision import fixed_thresholds
+from ooc_jax.measures._decision import found_by_measures
 from ooc_jax.measures._decision import is_semantic
 from ooc_jax.measures._decision import passes_by_measure
 from ooc_jax.measures._decision import quantile_thresholds
@@ -114,6 +115,7 @@ __all__ = (
     'crossing',
     'depth_shape',
     'fixed_thresholds',
+    'found_by_measures',
     'head_counts',
     'heads_errors',
     'is_semantic',

@@ -23,6 +23,7 @@ ENTROPY = Measure(
     name='entropy',
     description='of the softmax over the tokens that count, nats',
     low_is_coherent=True,
+    finds='sharp',
     compute=lambda lens, strings, space: lens.entropy,
     label='entropy',
     short_label='ent',
@@ -47,8 +48,9 @@ class Coherence(Mapping[str, Any]):
       length, in [0, 1]. Low is coherent: the forms of one word.
     cosine: Mean pairwise cosine of the top tokens in a token space, in [-1, 1].
       High is coherent: one meaning.
-    entropy: Of the softmax over the vocabulary, in nats. Low is coherent: a
-      sharp prediction.
+    entropy: Of the softmax over the vocabulary, in nats. Low is sharp: few
+      tokens are predicted, whether or not they go together. Comparable
+      between models, layers and readouts where the lens has a `spread`.
   """
 
   measures: tuple[Measure, ...]

@@ -185,6 +185,27 @@ def passes_by_measure(
   }
 
 
+def found_by_measures(
+    passes: Mapping[str, Bool[np.ndarray, 'F']],
+    measures: Sequence[Measure] = MEASURES,
+) -> dict[str, Bool[np.ndarray, 'F']]:
+  """Which features are coherent, and which sharp: by any measure of each.
+
+  Args:
+    passes: As `passes_by_measure` gives them.
+    measures: Those that may be among them.
+
+  Returns:
+    'coherent' and 'sharp' to labels.
+  """
+  size = len(next(iter(passes.values())))
+  found = {kind: np.zeros(size, bool) for kind in ('coherent', 'sharp')}
+  for measure in measures:
+    if measure.name in passes:
+      found[measure.finds] |= passes[measure.name]
+  return found
+
+
 def is_semantic(
     coherence: Coherence, thresholds: Thresholds, rule: str = 'any'
 ) -> Bool[np.ndarray, 'F']:

@@ -25,6 +25,9 @@ class Measure:
     name: Of its column, attribute and threshold.
     description: What its column holds.
     low_is_coherent: On which side of its threshold a feature is coherent.
+    finds: What a feature that passes is: 'coherent', its top tokens go
+      together, or 'sharp', it predicts few tokens, whatever these have in
+      common.
     compute: From a lens (`top_ids` [F, k], `entropy` [F] and more), the
       canonical string of every token, and the token space of the model: one
       finite number a feature.
@@ -39,6 +42,7 @@ class Measure:
   name: str
   description: str
   low_is_coherent: bool
+  finds: str = 'coherent'
   compute: Callable[
       [Any, Sequence[str], Any], Float[Array | np.ndarray, 'F'] | Any
   ]

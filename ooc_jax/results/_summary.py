@@ -6,7 +6,7 @@ number that does not exist (the median of nothing).
 
 from typing import Any, NotRequired, TypedDict
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class Share(TypedDict):
@@ -49,6 +49,8 @@ class LayerSummary(TypedDict):
   features: int  # How many there are.
   semantic: Share  # Under the rule and the thresholds of the run.
   measures: dict[str, float | None]  # Measure -> share that passes it alone.
+  found: dict[str, float]  # 'coherent', 'sharp' -> share that some measure of
+  # this kind finds so; 'sharp only' -> share of semantic features.
   median: dict[str, float | None]  # Measure -> median over the features.
   undertrained: float | None  # Share of the top tokens.
   null_share: NotRequired[float]  # Of random directions called semantic.

@@ -130,8 +130,11 @@ _LENS = (
         std=_COUNTED,
         skewness=_COUNTED,
         kurtosis=f'excess, {_COUNTED}',
-        entropy='of the softmax over the tokens that count, nats',
-        top_mass='probability of the top tokens',
+        entropy=(
+            'of the softmax at the spread of the run over the tokens that'
+            ' count, nats'
+        ),
+        top_mass='probability of the top tokens in that softmax',
         top_entropy='of the top tokens renormalised, nats',
     ),
 )
@@ -191,7 +194,13 @@ def labels(readouts: Iterable[str] = READOUTS) -> TableSchema:
   """A row a feature of every layer, with the labels of these readouts."""
   passed = {f'{x.name}_passes': 'this alone' for x in measures.MEASURES}
   own = (
-      *_columns(_BOOL, semantic='by the rule of the run', **passed),
+      *_columns(
+          _BOOL,
+          semantic='by the rule of the run',
+          **passed,
+          coherent='by a measure of how its top tokens go together',
+          sharp='by the entropy of its prediction',
+      ),
       *_columns(
           _DOUBLE,
           p_value='of the rule, against the random directions',

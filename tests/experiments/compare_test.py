@@ -145,7 +145,7 @@ class CompareTest(parameterized.TestCase):
     torn = self.root / 'torn' / 'summary.json'
     torn.write_bytes(torn.read_bytes()[:-3])
     written.write_run(self.root / 'empty')
-    (self.root / 'empty' / 'summary.json').write_text('{"schema": 1}')
+    (self.root / 'empty' / 'summary.json').write_text('{"schema": 2}')
     written.write_run(self.root / 'rowless', summary={'layers': []})
     (self.root / 'model').mkdir()
     (self.root / 'model' / 'config.json').write_text('{"vocab_size": 5}')

@@ -72,7 +72,7 @@ class ContentTest(FolderTestCase):
       )
     self.assertTrue(view.read_table('labels').equals(_table(1)))
     self.assertEqual(
-        view.read_summary(), {'schema': 1, 'num_layers': 30, 'median': None}
+        view.read_summary(), {'schema': 2, 'num_layers': 30, 'median': None}
     )
     self.assertCountEqual(
         [str(p.relative_to(self.path)) for p in self.path.rglob('*.*')],
@@ -207,9 +207,9 @@ class ResumeTest(FolderTestCase):
   def test_another_schema_is_refused(self):
     _open(self.path).close()
     config = results.read_json(self.path / 'config.json')
-    results.write_json(self.path / 'config.json', config | {'schema': 2})
+    results.write_json(self.path / 'config.json', config | {'schema': 9})
     for opened in (_open, results.ResultsFolder.view):
-      with self.assertRaisesRegex(InputError, 'schema 2, .* writes 1'):
+      with self.assertRaisesRegex(InputError, 'schema 9, .* writes 2'):
         opened(self.path)
 
   def test_other_versions_are_logged_and_the_recorded_kept(self):
@@ -254,8 +254,8 @@ class OwnershipTest(FolderTestCase):
 
   @parameterized.parameters(
       '{"model_type": "llama"}',
-      '{"format": "pt", "schema": 1, "settings": {}}',
-      '{"schema": 1, "settings": {}, "weights": {}, "provenance": {}}',
+      '{"format": "pt", "schema": 2, "settings": {}}',
+      '{"schema": 2, "settings": {}, "weights": {}, "provenance": {}}',
       '[]',
       '{',
       '"ooc_jax results"',
@@ -371,7 +371,7 @@ class DamageTest(FolderTestCase):
       with self.assertRaisesRegex(InputError, f'{name} is not there: finish'):
         read()
 
-  @parameterized.parameters('[]', '{"schema": 2}', '{}', '{"schema"')
+  @parameterized.parameters('[]', '{"schema": 1}', '{}', '{"schema"')
   def test_a_damaged_summary_is_refused(self, text):
     (self.path / 'summary.json').write_text(text)
     with self.assertRaisesRegex(InputError, 'summary.json is no'):

@@ -80,10 +80,11 @@ class TablesTest(parameterized.TestCase):
     self.assertEqual(table.schema.field('top_tokens').type, pa.list_(_TEXT))
     self.assertEqual(table.schema.field('entropy').type, pa.float32())
     self.assertEqual(table['feature'].to_pylist(), list(range(_F)))
-    self.assertEqual(table.schema.metadata[b'ooc_jax.schema'], b'1')
+    self.assertEqual(table.schema.metadata[b'ooc_jax.schema'], b'2')
     self.assertEqual(
         table.schema.field('input_entropy').metadata[b'description'],
-        b'of the softmax over the tokens that count, nats',
+        b'of the softmax at the spread of the run over the tokens that count,'
+        b' nats',
     )
 
   def test_a_row_of_attention_is_a_feature_with_a_list_of_its_heads(self):
@@ -127,7 +128,7 @@ class TablesTest(parameterized.TestCase):
       known = tables.with_dictionary_layer(table, layer)
       self.assertEqual(tables.dictionary_layer(known), layer)
       self.assertEqual(tables.weights_of(known), {'w': 'ab'})
-      self.assertEqual(known.schema.metadata[b'ooc_jax.schema'], b'1')
+      self.assertEqual(known.schema.metadata[b'ooc_jax.schema'], b'2')
 
 
 class RowsTest(absltest.TestCase):

@@ -242,6 +242,7 @@ class DictionaryReader:
         convention=config.convention,
         centered=config.centered,
         precision=config.precision,
+        spread=config.spread,
         mask=self._mask,
         moments=self._moments.get(readout),
     )

@@ -101,6 +101,14 @@ class OutputPrediction(SharedSettings):
       help='In which the cosine of two tokens is taken.',
       choices=measures.TOKEN_SPACES,
   )
+  spread: float = setting(
+      1.5,
+      help=(
+          'Standard deviation of the logits of a feature over the tokens that'
+          ' count, to which they are scaled before the softmax; nats.'
+      ),
+      between=(0.0, 100.0),
+  )
   rule: str = setting(
       'any',
       help='How many of the measures a semantic feature must pass.',

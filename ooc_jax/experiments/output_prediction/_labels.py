@@ -114,6 +114,7 @@ def _label_columns(readout: Readout, rule: str) -> dict[str, np.ndarray]:
     rows = {
         'semantic': measures.is_semantic(coherence, cuts, rule),
         **{f'{name}_passes': x for name, x in passes.items()},
+        **measures.found_by_measures(passes),
         'p_value': measures.rule_p_values(coherence, null, rule),
     }
     for name, values in rows.items():

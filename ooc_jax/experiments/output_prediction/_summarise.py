@@ -143,9 +143,22 @@ def _row(
       'excess_low': excess.low,
       'excess_high': excess.high,
       'measures': {name: float(x.mean()) for name, x in passes.items()},
+      'found': _found(labels, passes),
       'median': {
           name: float(np.median(getattr(coherence, name))) for name in MEASURES
       },
+  }
+
+
+def _found(
+    labels: np.ndarray, passes: Mapping[str, np.ndarray]
+) -> dict[str, float]:
+  """Shares that are coherent, sharp, and semantic by sharpness alone."""
+  found = measures.found_by_measures(passes)
+  only = labels & ~found['coherent']
+  return {
+      **{kind: float(x.mean()) for kind, x in found.items()},
+      'sharp only': float(only.mean()),
   }
 
 

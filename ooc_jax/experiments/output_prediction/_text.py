@@ -32,8 +32,14 @@ def _findings(
   low, high = total['excess_low'], total['excess_high']
   shape = summary['shape']
   p = '' if shape['p_value'] is None else f' (p = {shape["p_value"]:.2g})'
+  found = total['found']
   lines = [
       f'Semantic: {config.rule} of {conditions} ({config.thresholds}).',
+      (
+          f'Coherent by edit distance or cosine: {found["coherent"]:.1%}; sharp'
+          f' by entropy: {found["sharp"]:.1%}; semantic by sharpness alone:'
+          f' {found["sharp only"]:.1%}.'
+      ),
       (
           f'Random directions ({config.null}): {total["null_share"]:.1%} are'
           f' called semantic; excess {total["excess"]:.1%} ({low:.1%} to'

@@ -228,7 +228,7 @@ class RunTest(parameterized.TestCase):
       self.assertTrue(table.equals(stored), name)
     self.assertLen(files, 2 * 2 + 4)
     plain = ooc_jax.results.plain(summary.summary)
-    self.assertEqual(plain | {'schema': 1}, run.summary)
+    self.assertEqual(plain | {'schema': 2}, run.summary)
 
   def test_a_model_and_dictionaries_that_were_given(self):
     model = _model('llama')

@@ -71,7 +71,7 @@ class RunTest(parameterized.TestCase):
     weights = finished.checkpoint(family)
     model = ooc_jax.load_model(weights)
     directions = ooc_jax.load_dictionary(dictionary, model=model, layer=0)
-    lens = ooc_jax.output_lens(model, directions, k=5)
+    lens = ooc_jax.output_lens(model, directions, k=5, spread=1.5)
     coherence = ooc_jax.coherence(model, lens)
     table = pq.read_table(out / 'features' / 'layer=00.parquet')
     self.assertEqual(table.num_rows, directions.size)
@@ -98,6 +98,14 @@ class RunTest(parameterized.TestCase):
     self.assertEqual(len(rows), len(layers) // 2 + 1)
     self.assertEqual(labels.num_rows, sum(row['features'] for row in rows))
     first = labels.filter(np.asarray(labels['layer']) == 0)
+    passed = {
+        name: np.asarray(first[f'{name}_passes'])
+        for name in ('levenshtein', 'cosine', 'entropy')
+    }
+    np.testing.assert_array_equal(
+        first['coherent'], passed['levenshtein'] | passed['cosine']
+    )
+    np.testing.assert_array_equal(first['sharp'], passed['entropy'])
     self.assertAlmostEqual(
         np.asarray(first['semantic']).mean(), rows[0]['semantic']['share']
     )

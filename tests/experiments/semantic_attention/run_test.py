@@ -139,7 +139,7 @@ class RunTest(parameterized.TestCase):
       stored = pq.read_table(run.folder / f'{name}.parquet')
       self.assertTrue(table.equals(stored), name)
     plain = results.plain(summary.summary)
-    self.assertEqual(plain | {'schema': 1}, run.summary)
+    self.assertEqual(plain | {'schema': 2}, run.summary)
 
   def test_a_model_and_dictionaries_that_were_given(self):
     model = ooc_jax.load_model(finished.checkpoint('llama'))
