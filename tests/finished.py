@@ -15,6 +15,8 @@ from ooc_jax import experiments
 from tests.tiny import make_checkpoint
 
 ROOT: pathlib.Path | None = None  # Set by conftest.py.
+# The default is many times what tests of a path through the code need.
+SMALL = {'output_prediction': {'null_size': 1000}}
 _KINDS = {
     'output_prediction': 'OutputPrediction',
     'attention_participation': 'AttentionParticipation',
@@ -55,7 +57,7 @@ def run(
     if not (folder / 'done').exists():
       kind = getattr(experiments, _KINDS[experiment])
       getattr(experiments, experiment).run(
-          kind(**({'model': 'tiny'} | settings)),
+          kind(**({'model': 'tiny'} | SMALL.get(experiment, {}) | settings)),
           model=checkpoint(family),
           out=folder / 'out',
           mesh=mesh,

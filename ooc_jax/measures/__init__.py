@@ -16,12 +16,15 @@ populations of features.
 """
 
 from ooc_jax.measures._bootstrap import ShareInterval
-from ooc_jax.measures._bootstrap import bootstrap_excess
-from ooc_jax.measures._bootstrap import bootstrap_share
+from ooc_jax.measures._bootstrap import excess_interval
+from ooc_jax.measures._bootstrap import share_interval
+from ooc_jax.measures._coherence import ALL_MEASURES
+from ooc_jax.measures._coherence import ENDS
 from ooc_jax.measures._coherence import MEASURES
 from ooc_jax.measures._coherence import Coherence
 from ooc_jax.measures._coherence import coherence
 from ooc_jax.measures._coherence import lens_coherence
+from ooc_jax.measures._coherence import measures_at
 from ooc_jax.measures._decision import RULES
 from ooc_jax.measures._decision import THRESHOLD_KINDS
 from ooc_jax.measures._decision import Thresholds
@@ -30,6 +33,7 @@ from ooc_jax.measures._decision import found_by_measures
 from ooc_jax.measures._decision import is_semantic
 from ooc_jax.measures._decision import passes_by_measure
 from ooc_jax.measures._decision import quantile_thresholds
+from ooc_jax.measures._decision import vote
 from ooc_jax.measures._depth_shape import SHAPES
 from ooc_jax.measures._depth_shape import DepthShape
 from ooc_jax.measures._depth_shape import depth_shape
@@ -42,6 +46,7 @@ from ooc_jax.measures._null import null_p_values
 from ooc_jax.measures._null import null_thresholds
 from ooc_jax.measures._null import q_values
 from ooc_jax.measures._null import rule_p_values
+from ooc_jax.measures._null import smallest_p_value
 from ooc_jax.measures._participation import CONTEXTS
 from ooc_jax.measures._participation import KINDS
 from ooc_jax.measures._participation import PARTICIPATION_QUANTILES
@@ -67,6 +72,9 @@ from ooc_jax.measures._relation import Relation
 from ooc_jax.measures._relation import crossing
 from ooc_jax.measures._relation import relation_over_depth
 from ooc_jax.measures._relation import verdict
+from ooc_jax.measures._resampled import Resampled
+from ooc_jax.measures._resampled import resampled_labels
+from ooc_jax.measures._resampled import resampled_thresholds
 from ooc_jax.measures._strings import mean_pairwise_edit_distance
 from ooc_jax.measures._strings import model_strings
 from ooc_jax.measures._sweep import PARTICIPATION_ALPHAS
@@ -82,9 +90,11 @@ from ooc_jax.measures._token_space import model_token_space
 from ooc_jax.measures._token_space import token_space
 
 __all__ = (
+    'ALL_MEASURES',
     'Coherence',
     'CONTEXTS',
     'DepthShape',
+    'ENDS',
     'EffectSize',
     'HeadsInterval',
     'KINDS',
@@ -96,6 +106,7 @@ __all__ = (
     'PARTICIPATION_QUANTILES',
     'Population',
     'Relation',
+    'Resampled',
     'ROLES',
     'RULES',
     'SHAPES',
@@ -108,12 +119,11 @@ __all__ = (
     'TokenSpace',
     'VERDICTS',
     'WHOLE_MODEL',
-    'bootstrap_excess',
-    'bootstrap_share',
     'cliffs_delta',
     'coherence',
     'crossing',
     'depth_shape',
+    'excess_interval',
     'fixed_thresholds',
     'found_by_measures',
     'head_counts',
@@ -125,6 +135,7 @@ __all__ = (
     'matched_directions',
     'mean_pairwise_cosine',
     'mean_pairwise_edit_distance',
+    'measures_at',
     'median_error',
     'model_strings',
     'model_token_space',
@@ -141,10 +152,15 @@ __all__ = (
     'q_values',
     'quantile_thresholds',
     'relation_over_depth',
+    'resampled_labels',
+    'resampled_thresholds',
     'rule_p_values',
     'share_errors',
+    'share_interval',
+    'smallest_p_value',
     'split_by_label',
     'sweep',
     'token_space',
     'verdict',
+    'vote',
 )

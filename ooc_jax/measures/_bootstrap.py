@@ -1,9 +1,11 @@
 """How sure a share of features is."""
 
+import math
 from typing import NamedTuple
 
 from jaxtyping import Bool, Float
 import numpy as np
+import scipy.stats
 
 from ooc_jax._errors import InputError
 
@@ -19,81 +21,105 @@ class ShareInterval(NamedTuple):
   high: float
 
 
-def bootstrap_share(
+def share_interval(
     labels: Bool[np.ndarray, 'F'],
     *,
+    error: float = 0.0,
     level: float = 0.95,
-    draws: int = 10_000,
-    seed: int,
 ) -> ShareInterval:
-  """The share of true labels with a percentile bootstrap interval.
+  """The share of true labels, with Wilson's interval (1927, JASA 22:209).
 
-  The share in F labels drawn with replacement is exactly Binomial(F, share) /
-  F, so that is what is drawn: the cost does not grow with F, and the order of
-  the features does not enter. Where no label, or every label, is true all
-  resamples are alike and the interval has width 0.
+  Unlike resampling it has a width where no label, or every label, is true. The
+  error of the thresholds is added by its variance: the interval is that of as
+  many features as would have the variance of both together, n' = p (1 - p) /
+  (p (1 - p) / F + error²).
 
   Args:
     labels: One a feature.
-    level: How much of the bootstrap distribution the interval holds.
-    draws: Number of resamples.
-    seed: Of the resamples; the same seed gives the same interval.
-
-  Returns:
-    The share, and the (1 - level) / 2 and (1 + level) / 2 quantiles of the
-    resampled shares.
+    error: Standard deviation of the share over draws of the null from which
+      the thresholds were taken; see `Resampled`.
+    level: How often the interval should cover the truth.
 
   Raises:
-    InputError: There is no label, no draw, or the level is not between 0 and 1.
+    InputError: There is no label, or the level is not between 0 and 1.
   """
-  share, resampled = _resample(
-      labels, draws, level, np.random.default_rng(seed)
-  )
-  return ShareInterval(share, *percentile_interval(resampled, level))
+  _check_level(level)
+  if not labels.size:
+    raise InputError(
+        'There are no labels to take a share of: give at least one feature.'
+    )
+  share = float(labels.mean())
+  return ShareInterval(share, *_wilson(share, labels.size, error, level))
 
 
-def bootstrap_excess(
+def excess_interval(
     labels: Bool[np.ndarray, 'F'],
     null_labels: Bool[np.ndarray, 'n'],
     *,
+    error: float | None = None,
     level: float = 0.95,
-    draws: int = 10_000,
-    seed: int,
 ) -> ShareInterval:
-  """The share of true labels over chance, with its bootstrap interval.
+  """The share of true labels over chance, with its interval.
 
-  Features and random directions are resampled alike, each by themselves. With
-  thresholds fitted to the null, the share of the null is fixed by that, and
-  what varies is how much of all directions those thresholds let through: to
-  the same extent.
+  Where the thresholds were solved for at a share of the null, that share is no
+  estimate: what varies is which thresholds it gave, and that is `error`. Where
+  they were given, both shares are estimates, and their intervals are joined by
+  Newcombe's method (1998, Stat. Med. 17:873, his tenth).
 
   Args:
     labels: One a feature.
     null_labels: One a random direction, by the same thresholds.
-    level: How much of the bootstrap distribution the interval holds.
-    draws: Number of resamples.
-    seed: Of the resamples.
+    error: As of `share_interval`, for thresholds that come from this null;
+      None for others.
+    level: How often the interval should cover the truth.
 
   Returns:
     Share of features less share of random directions, and its interval.
 
   Raises:
-    InputError: As `bootstrap_share`.
+    InputError: As `share_interval`.
   """
-  rng = np.random.default_rng(seed)
-  share, resampled = _resample(labels, draws, level, rng)
-  chance, null_resampled = _resample(null_labels, draws, level, rng)
-  return ShareInterval(
-      share - chance, *percentile_interval(resampled - null_resampled, level)
-  )
+  ours = share_interval(labels, error=error or 0.0, level=level)
+  chance = share_interval(null_labels, level=level)
+  excess = ours.share - chance.share
+  if error is not None:
+    return ShareInterval(
+        excess, ours.low - chance.share, ours.high - chance.share
+    )
+  below = math.hypot(ours.share - ours.low, chance.high - chance.share)
+  above = math.hypot(ours.high - ours.share, chance.share - chance.low)
+  return ShareInterval(excess, excess - below, excess + above)
+
+
+def _wilson(
+    share: float, size: int, error: float, level: float
+) -> tuple[float, float]:
+  variance = share * (1 - share)
+  n = size
+  if variance > 0:
+    n = variance / (variance / size + error**2)
+  z = float(scipy.stats.norm.isf((1 - level) / 2))
+  middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+  half = z / (1 + z**2 / n) * math.sqrt(variance / n + (z / (2 * n)) ** 2)
+  # The ends of no feature and of every feature are exact.
+  low = 0.0 if share == 0 else max(middle - half, 0.0)
+  high = 1.0 if share == 1 else min(middle + half, 1.0)
+  return low, high
 
 
 def check_bootstrap(level: float, draws: int) -> None:
   """Refuses a level that is none, and no draws."""
-  if not 0.0 < level < 1.0 or draws < 1:
+  _check_level(level)
+  if draws < 1:
     raise InputError(
-        f'The bootstrap has level {level} and {draws} draws: give a level'
-        ' between 0 and 1 and at least one draw.'
+        f'The bootstrap has {draws} draws: give at least one draw.'
+    )
+
+
+def _check_level(level: float) -> None:
+  if not 0.0 < level < 1.0:
+    raise InputError(
+        f'The level of an interval is {level}: give a number between 0 and 1.'
     )
 
 
@@ -103,14 +129,3 @@ def percentile_interval(
   """The quantiles between which a share `level` of the resamples lies."""
   low, high = np.quantile(resampled, ((1 - level) / 2, (1 + level) / 2))
   return float(low), float(high)
-
-
-def _resample(labels, draws, level, rng) -> tuple[float, np.ndarray]:
-  """The share, and that of as many labels drawn with replacement."""
-  if not labels.size:
-    raise InputError(
-        'There are no labels to take a share of: give at least one feature.'
-    )
-  check_bootstrap(level, draws)
-  share = float(labels.mean())
-  return share, rng.binomial(labels.size, share, draws) / labels.size

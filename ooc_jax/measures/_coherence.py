@@ -33,6 +33,19 @@ ENTROPY = Measure(
 )
 # A new measure is a line here.
 MEASURES: tuple[Measure, ...] = (LEVENSHTEIN, COSINE, ENTROPY)
+BOTTOM_MEASURES = tuple(measure.at_bottom() for measure in MEASURES)
+ALL_MEASURES = MEASURES + BOTTOM_MEASURES
+ENDS = ('top', 'bottom', 'both')
+
+
+def measures_at(ends: str) -> tuple[Measure, ...]:
+  """The measures of one end of `ENDS`, or of both.
+
+  Raises:
+    InputError: It is none of them.
+  """
+  _measure.check_known(ends, ENDS, 'end of the vocabulary')
+  return tuple(m for m in ALL_MEASURES if ends in (m.end, 'both'))
 
 
 @jax.tree_util.register_pytree_with_keys_class
@@ -58,7 +71,7 @@ class Coherence(Mapping[str, Any]):
   def __init__(
       self,
       *values: Float[Array | np.ndarray, 'F'],
-      measures: Sequence[Measure] = MEASURES,
+      measures: Sequence[Measure] = ALL_MEASURES,
       **by_name: Float[Array | np.ndarray, 'F'],
   ):
     """Takes an array a measure, in their order or by name.
@@ -147,7 +160,8 @@ def lens_coherence(
   sharded features each on their device.
 
   Args:
-    lens: Anything with `top_ids` [F, k] and `entropy` [F].
+    lens: Anything with `top_ids` [F, k] and `entropy` [F]; for measures of
+      the bottom end also with `Lens.turned`, made with `both_ends`.
     strings: The canonical string of every token, by id.
     space: The token space, with a row for every token.
     measures: What to compute; also of your own.

@@ -9,6 +9,7 @@ from jaxtyping import Bool
 import numpy as np
 
 from ooc_jax._errors import InputError
+from ooc_jax.measures._coherence import ALL_MEASURES
 from ooc_jax.measures._coherence import MEASURES
 from ooc_jax.measures._coherence import Coherence
 from ooc_jax.measures._measure import Measure
@@ -187,7 +188,7 @@ def passes_by_measure(
 
 def found_by_measures(
     passes: Mapping[str, Bool[np.ndarray, 'F']],
-    measures: Sequence[Measure] = MEASURES,
+    measures: Sequence[Measure] = ALL_MEASURES,
 ) -> dict[str, Bool[np.ndarray, 'F']]:
   """Which features are coherent, and which sharp: by any measure of each.
 
@@ -209,7 +210,10 @@ def found_by_measures(
 def is_semantic(
     coherence: Coherence, thresholds: Thresholds, rule: str = 'any'
 ) -> Bool[np.ndarray, 'F']:
-  """Which features are semantic: coherent by enough of the measures.
+  """Which features are semantic: by enough of the measures of an end.
+
+  Where there are measures of both ends of the vocabulary, either end is
+  enough, and its measures vote among themselves.
 
   Args:
     coherence: The measures of F features.
@@ -222,6 +226,30 @@ def is_semantic(
   Raises:
     InputError: The rule is unknown, or a measure is not finite.
   """
-  needed = votes_needed(rule, len(coherence))
+  check_known(rule, RULES, 'rule')
   passed = passes_by_measure(coherence, thresholds)
-  return np.sum(list(passed.values()), axis=0) >= needed
+  return vote(passed, coherence.measures, rule)
+
+
+def by_end(measures: Sequence[Measure]) -> list[list[int]]:
+  """The places of the measures of each end."""
+  return [
+      [i for i, measure in enumerate(measures) if measure.end == end]
+      for end in dict.fromkeys(measure.end for measure in measures)
+  ]
+
+
+def vote(
+    passed: Mapping[str, Bool[np.ndarray, 'F']],
+    measures: Sequence[Measure],
+    rule: str,
+) -> Bool[np.ndarray, 'F']:
+  """What a rule, or a measure that decides alone, makes of `passed`."""
+  if rule in passed:
+    return passed[rule]
+  votes = [
+      np.sum([passed[measures[i].name] for i in places], axis=0)
+      >= votes_needed(rule, len(places))
+      for places in by_end(measures)
+  ]
+  return np.logical_or.reduce(votes)

@@ -28,6 +28,7 @@ class Measure:
     finds: What a feature that passes is: 'coherent', its top tokens go
       together, or 'sharp', it predicts few tokens, whatever these have in
       common.
+    end: Of the vocabulary at which it looks: 'top' or 'bottom'.
     compute: From a lens (`top_ids` [F, k], `entropy` [F] and more), the
       canonical string of every token, and the token space of the model: one
       finite number a feature.
@@ -43,6 +44,7 @@ class Measure:
   description: str
   low_is_coherent: bool
   finds: str = 'coherent'
+  end: str = 'top'
   compute: Callable[
       [Any, Sequence[str], Any], Float[Array | np.ndarray, 'F'] | Any
   ]
@@ -51,6 +53,20 @@ class Measure:
   unit: str = ''
   digits: int = 2
   limits: tuple[float | None, float | None] = (None, None)
+
+  def at_bottom(self) -> 'Measure':
+    """The same of what a feature predicts least: of the lens of -d."""
+    return dataclasses.replace(
+        self,
+        name=f'bottom_{self.name}',
+        description=f'{self.description}; at the bottom end',
+        end='bottom',
+        compute=lambda lens, strings, space: self.compute(
+            lens.turned(), strings, space
+        ),
+        label=f'{self.label} at the bottom',
+        short_label=f'b-{self.short_label}',
+    )
 
   @property
   def title(self) -> str:

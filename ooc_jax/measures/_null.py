@@ -3,9 +3,12 @@
 Each measure of a feature becomes a count: how many of n random directions are
 at least as coherent. A rule needs so many measures to pass, so what decides is
 one of the counts: of three, the smallest under `any`, the second under
-`majority`, the largest under `all`. It is called the deciding count.
+`majority`, the largest under `all`. It is called the deciding count. Where both
+ends of the vocabulary are measured, each end has one, from random directions
+read at that end, and the smaller decides.
 """
 
+from collections.abc import Sequence
 import functools
 
 import jax
@@ -17,12 +20,15 @@ from ooc_jax._errors import InputError
 from ooc_jax.measures._coherence import Coherence
 from ooc_jax.measures._decision import RULES
 from ooc_jax.measures._decision import Thresholds
+from ooc_jax.measures._decision import by_end
 from ooc_jax.measures._decision import finite_measures
 from ooc_jax.measures._decision import votes_needed
+from ooc_jax.measures._measure import Measure
 from ooc_jax.measures._measure import check_known
 
-# At least so many a layer: 41 of them are 1 %.
-NULL_SIZE = 4096
+# Where one null serves all layers: 328 of them are 1 %, and the threshold that
+# they set is known to 6 % of its level.
+NULL_SIZE = 32_768
 _BLOCK = 256  # Directions at a time: [256, F] normal numbers are held.
 
 
@@ -136,7 +142,7 @@ def _check_decision(rule: str, coherence: Coherence) -> None:
   check_known(rule, (*RULES, *coherence), 'rule')
 
 
-def _lowered(coherence: Coherence) -> Float[np.ndarray, 'm F']:
+def lowered(coherence: Coherence) -> Float[np.ndarray, 'm F']:
   """The measures, turned so that low is coherent."""
   values = finite_measures(coherence)
   return np.stack([m.lowered(values[m.name]) for m in coherence.measures])
@@ -144,7 +150,7 @@ def _lowered(coherence: Coherence) -> Float[np.ndarray, 'm F']:
 
 def _counts(coherence: Coherence, null: Coherence) -> Int[np.ndarray, 'm F']:
   """How many random directions are at least as coherent; ties count."""
-  chance = np.sort(_lowered(null), axis=1)
+  chance = np.sort(lowered(null), axis=1)
   if not chance.size:
     raise InputError(
         'There is no random direction to compare with: give the coherence of a'
@@ -152,17 +158,27 @@ def _counts(coherence: Coherence, null: Coherence) -> Int[np.ndarray, 'm F']:
     )
   return np.stack([
       np.searchsorted(row, x, side='right')
-      for row, x in zip(chance, _lowered(coherence), strict=True)
+      for row, x in zip(chance, lowered(coherence), strict=True)
   ])
 
 
 def _deciding(
     coherence: Coherence, null: Coherence, rule: str
 ) -> Int[np.ndarray, 'F']:
-  counts = _counts(coherence, null)
-  if rule in RULES:
-    return np.sort(counts, axis=0)[votes_needed(rule, len(counts)) - 1]
-  return counts[tuple(coherence).index(rule)]
+  return deciding_counts(_counts(coherence, null), coherence.measures, rule)
+
+
+def deciding_counts(
+    counts: Int[np.ndarray, 'm *F'], measures: Sequence[Measure], rule: str
+) -> Int[np.ndarray, '*F']:
+  """The one that decides under a rule, or that of a measure alone."""
+  if rule not in RULES:
+    return counts[[measure.name for measure in measures].index(rule)]
+  ends = [
+      np.sort(counts[places], axis=0)[votes_needed(rule, len(places)) - 1]
+      for places in by_end(measures)
+  ]
+  return np.minimum.reduce(ends)
 
 
 def null_thresholds(
@@ -200,7 +216,7 @@ def null_thresholds(
   # A direction counts itself, so it passes if its deciding count is <= c.
   c = int(deciding[allowed_of_null(alpha, size)]) - 1
   values = {}
-  ordered = np.sort(_lowered(null), axis=1)
+  ordered = np.sort(lowered(null), axis=1)
   for m, row in zip(null.measures, ordered, strict=True):
     alone_elsewhere = rule in null and rule != m.name
     values[m.name] = m.never if alone_elsewhere else m.lowered(float(row[c]))
@@ -262,6 +278,21 @@ def rule_p_values(
   deciding = 1 + _deciding(coherence, null, rule)
   at_most = np.searchsorted(chance, deciding, side='right')
   return (1 + at_most) / (1 + chance.size)
+
+
+def smallest_p_value(null: Coherence, rule: str = 'any') -> float:
+  """The p of a feature that is ahead of every random direction.
+
+  Under `any` it is more than 1 / (1 + n): each measure has a direction that no
+  other is ahead of. Features at it have p and q values at most so large.
+
+  Args:
+    null: The measures of n random directions.
+    rule: As of `rule_p_values`.
+  """
+  _check_decision(rule, null)
+  ahead = _deciding(null, null, rule) <= 1
+  return float(1 + ahead.sum()) / (1 + null.size)
 
 
 def q_values(p: Float[np.ndarray, 'F']) -> Float[np.ndarray, 'F']:

@@ -1,6 +1,7 @@
 """How alike the top tokens of a feature are as strings."""
 
 from collections.abc import Sequence
+import functools
 from typing import Any
 
 from jaxtyping import Array, Float, Int
@@ -13,6 +14,8 @@ from ooc_jax.circuits import to_host
 from ooc_jax.measures import _measure
 from ooc_jax.model import Model
 
+_FEW = 4096  # Strings of which every pair is held: 64 MB.
+_BLOCK = 1024  # Features whose pairs are looked up at a time.
 _OVER_LONGER: Any = Levenshtein.normalized_distance
 
 
@@ -53,7 +56,16 @@ def mean_pairwise_edit_distance(
   _measure.check_top_ids(top_ids, len(strings), 'token strings')
   num_features, num_top = top_ids.shape
   means_F = np.empty(num_features, np.float32)
-  for f, row in enumerate(to_host(top_ids).tolist()):
+  ids_Fk = to_host(top_ids)
+  if len(strings) <= _FEW and num_features * num_top > len(strings):
+    distances_VV = _all_distances(tuple(strings))
+    i, j = np.triu_indices(num_top, 1)
+    for f in range(0, num_features, _BLOCK):
+      some = ids_Fk[f : f + _BLOCK]
+      pairs = distances_VV[some[:, i], some[:, j]]
+      means_F[f : f + _BLOCK] = pairs.mean(axis=1, dtype=np.float64)
+    return means_F
+  for f, row in enumerate(ids_Fk.tolist()):
     words = [strings[i] for i in row]
     # One matrix a feature: rapidfuzz computes each pair of a list with itself
     # once, which is worth more than threads over a long list of pairs.
@@ -65,6 +77,14 @@ def mean_pairwise_edit_distance(
     )
     means_F[f] = distances_kk.sum() / (num_top * (num_top - 1))
   return means_F
+
+
+@functools.lru_cache(maxsize=1)
+def _all_distances(strings: tuple[str, ...]) -> Float[np.ndarray, 'V V']:
+  """Of every pair of strings: fewer than the pairs of many features."""
+  return process.cdist(
+      strings, strings, scorer=_OVER_LONGER, dtype=np.float32, workers=-1
+  )
 
 
 LEVENSHTEIN = _measure.Measure(

@@ -73,10 +73,12 @@ def sweep(
       if not allowed_of_null(alpha, smallest):
         continue
       for rule, measure in decisions:
-        cuts = {
-            layer: null_thresholds(nulls[layer], alpha, rule or measure)
-            for layer in layers
+        # Layers that share a null share its thresholds.
+        found = {
+            id(null): null_thresholds(null, alpha, rule or measure)
+            for null in {id(x): x for x in nulls.values()}.values()
         }
+        cuts = {layer: found[id(nulls[layer])] for layer in layers}
         rows += _rows(rule, measure, 'null', alpha, cuts, layers, nulls)
   pooled: list[tuple[str, float | None, Thresholds]] = [
       ('quantile', q, quantile_thresholds(list(layers.values()), q))

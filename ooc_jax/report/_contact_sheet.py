@@ -50,6 +50,8 @@ class SheetFeature:
     passes: The measures that call it coherent.
     semantic: Its label.
     q_value: After Benjamini and Hochberg; NaN where the run had no null.
+    q_is_bound: Whether it is only known to be at most so large, for no random
+      direction is as coherent.
     top_tokens: Raw text, highest logit first.
     bottom_tokens: Raw text, lowest logit first.
   """
@@ -60,6 +62,7 @@ class SheetFeature:
   passes: frozenset[str]
   semantic: bool
   q_value: float | int = math.nan
+  q_is_bound: bool = False
   top_tokens: tuple[str, ...]
   bottom_tokens: tuple[str, ...]
 
@@ -149,8 +152,13 @@ def _lowered(run: Run, layer: int) -> np.ndarray:
   table = run.folder.stored_layer(layer)
   return np.stack([
       measure.lowered(table[run.column(measure.name)].to_numpy())
-      for measure in measures.MEASURES
+      for measure in _first_end(run)
   ])
+
+
+def _first_end(run: Run) -> list[measures.Measure]:
+  """The measures of the end of the vocabulary that the run reads first."""
+  return [x for x in run.measures if x.end == run.measures[0].end]
 
 
 def _coherent_first(values: np.ndarray) -> np.ndarray:
@@ -170,13 +178,17 @@ def _cards(
   by_layer: dict[int, list[int]] = {}
   for layer, feature in places:
     by_layer.setdefault(layer, []).append(feature)
-  names = [measure.name for measure in measures.MEASURES]
+  # Named as those of the top, of whatever end they are.
+  names = {
+      top.name: own.name
+      for top, own in zip(measures.MEASURES, _first_end(run), strict=True)
+  }
   cards = {}
   for layer, features in by_layer.items():
     table = run.folder.stored_layer(layer)
     columns = {
         name: table[run.column(name)].take(features).to_pylist()
-        for name in (*names, 'top_tokens', 'bottom_tokens')
+        for name in (*names.values(), 'top_tokens', 'bottom_tokens')
     }
     marks = labels.filter(layer_of == layer).take(features).to_pylist()
     for i, (feature, mark) in enumerate(zip(features, marks, strict=True)):
@@ -186,10 +198,15 @@ def _cards(
       cards[layer, feature] = SheetFeature(
           layer=layer,
           feature=feature,
-          measures={name: columns[name][i] for name in names},
-          passes=frozenset(x for x in names if mark[run.column(f'{x}_passes')]),
+          measures={top: columns[own][i] for top, own in names.items()},
+          passes=frozenset(
+              top
+              for top, own in names.items()
+              if mark[run.column(f'{own}_passes')]
+          ),
           semantic=mark[run.column('semantic')],
           q_value=math.nan if q_value is None else q_value,
+          q_is_bound=bool(mark.get(run.column('at_resolution'))),
           top_tokens=tuple(columns['top_tokens'][i]),
           bottom_tokens=tuple(columns['bottom_tokens'][i]),
       )
@@ -208,9 +225,10 @@ def _one_a_word(
 def contact_sheet_figures(sheet: ContactSheet) -> dict[str, MplFigure]:
   """Draws a card for each feature: where, how coherent, and its tokens.
 
-  A filled circle stands before each measure that calls the feature coherent.
-  Tokens are in quotes, highest logit (lowest, for the bottom) first; what no
-  longer fits becomes an ellipsis.
+  A filled circle stands before each measure that calls the feature coherent;
+  'q ≤' is where no random direction is as coherent as the feature. Tokens are
+  in quotes, highest logit (lowest, for the bottom) first; what no longer fits
+  becomes an ellipsis.
 
   Args:
     sheet: Of one run.
@@ -269,7 +287,8 @@ def _card(figure: MplFigure, y: float | int, feature: SheetFeature) -> None:
     put(_MARGIN + x, y, text, color=_GREY)
   verdict = 'semantic' if feature.semantic else 'not semantic'
   if math.isfinite(feature.q_value):
-    verdict += f', {_style.p_text(feature.q_value, "q")}'
+    q = _style.p_text(feature.q_value, 'q')
+    verdict += f', {q.replace("=", "≤") if feature.q_is_bound else q}'
   put(_WIDTH - _MARGIN, y, verdict, ha='right')
   y += _LINE
   put(_MARGIN, y, 'top', color=_GREY)

@@ -50,12 +50,15 @@ def depth_figure(
 ) -> MplFigure:
   """Draws the share of semantic features, or of others, against depth.
 
-  One curve is drawn against the number of the layer, with a thin line for each
-  single measure; several against relative depth, layer / (layers of the model
-  - 1), without those. Bands are bootstrap 95% intervals. The thin line at the
-  bottom, without markers, is the share of random directions; 95% of the
-  dictionaries of as many random directions would lie in its hatched band. An
-  open marker at the top is where a course turns, if the tests say so.
+  Curves of one model are drawn against the number of the layer, those of
+  several against relative depth, layer / (layers of the model - 1). One curve
+  has a thin line for each measure alone, of the end of the vocabulary that is
+  read first. Bands are 95% intervals. The thin line at the bottom, without
+  markers, is the share of random directions; 95% of the dictionaries of as many
+  random directions would lie in its hatched band. Where features and random
+  directions coincide at every layer of every curve, the excess over chance is
+  drawn instead. An open marker at the top is where a course turns, if the
+  tests say so.
 
   Args:
     curves: One for each run; up to 6 have a colour and a marker of their own.
@@ -72,27 +75,32 @@ def depth_figure(
   if not curves:
     raise ValueError('A depth figure needs at least one curve.')
   alone = len(curves) == 1
+  relative = len({curve.num_layers for curve in curves}) > 1
+  over_chance = all(curve.is_chance for curve in curves)
+  if over_chance:
+    curves = [curve.over_chance() for curve in curves]
   one = subject.split()[0].lower()
   keys = _keys(curves)
   names = [_name(curve, one if alone else None) for curve in curves]
   names += keys
   thin = curves[0].measures if alone else {}
-  known = [x for x in measures.MEASURES if x.name in thin]
-  names += [measure.label for measure in known]
+  known = [x for x in measures.ALL_MEASURES if x.name in thin]
+  known = [measure for measure in known if measure.end == known[0].end]
+  names += [f'{measure.label} alone' for measure in known]
   columns = _legend_columns(names)
   rows = math.ceil(len(names) / columns)
   # Many names must not press the curves flat.
   with _style.new_figure(_WIDTH, 3.4 + 0.16 * max(rows - 3, 0)) as figure:
     axes = figure.add_subplot()
     lines: list[Any] = [
-        _draw(axes, curve, i, not alone) for i, curve in enumerate(curves)
+        _draw(axes, curve, i, alone, relative) for i, curve in enumerate(curves)
     ]
     lines += keys.values()
-    for measure in known:
-      i = measures.MEASURES.index(measure) % len(_GREYS)
+    for i, measure in enumerate(known):
+      i %= len(_GREYS)
       values = thin[measure.name]
       lines += _line(axes, curves[0].layers, values, *_GREYS[i], 0.9)
-    _finish(axes, curves, subject)
+    _finish(axes, curves, subject, relative, over_chance)
     _style.legend(
         figure,
         lines,
@@ -104,7 +112,9 @@ def depth_figure(
         columnspacing=1.2,
     )
     axes.set_title(
-        figure_text(title) if title is not None else _title(curves, subject),
+        figure_text(title)
+        if title is not None
+        else _title(curves, subject, relative),
         fontsize=_style.TITLE,
         color=INK,
         loc='left',
@@ -112,7 +122,9 @@ def depth_figure(
   return figure
 
 
-def _draw(axes: Axes, curve: DepthCurve, index: int, relative: bool) -> Line2D:
+def _draw(
+    axes: Axes, curve: DepthCurve, index: int, alone: bool, relative: bool
+) -> Line2D:
   color, marker, dash = _style.look(index)
   scale = max(curve.num_layers - 1, 1) if relative else 1
   x = np.asarray(curve.layers, float) / scale
@@ -132,7 +144,7 @@ def _draw(axes: Axes, curve: DepthCurve, index: int, relative: bool) -> Line2D:
       clip_on=False,  # A marker at 0 is whole.
   )
   if curve.null:
-    tint = color if relative else INK
+    tint = INK if alone else color
     _band(axes, x, curve.null_low, curve.null_high, _BAND, tint)
     (null,) = _line(axes, x, curve.null, tint, dash, _NULL_WIDTH)
     null.set_gid('null')
@@ -143,7 +155,7 @@ def _draw(axes: Axes, curve: DepthCurve, index: int, relative: bool) -> Line2D:
         transform=axes.get_xaxis_transform(),
         gid='turning point',
         clip_on=False,
-        **_turn_look(color, marker if relative else 'v'),
+        **_turn_look(color, 'v' if alone else marker),
     )
   return line
 
@@ -180,13 +192,20 @@ def _line(
   )
 
 
-def _finish(axes: Axes, curves: Sequence[DepthCurve], subject: str) -> None:
+def _finish(
+    axes: Axes,
+    curves: Sequence[DepthCurve],
+    subject: str,
+    relative: bool,
+    over_chance: bool,
+) -> None:
   """Limits, names, ticks and grid."""
   columns = [
       c for curve in curves for c in (curve.share, curve.high, curve.null_high)
   ]
   if len(curves) == 1:
     columns += curves[0].measures.values()
+  if not relative:
     _style.layer_axis(axes, curves[0].num_layers, 8)
     name = 'Layer'
   else:
@@ -194,15 +213,23 @@ def _finish(axes: Axes, curves: Sequence[DepthCurve], subject: str) -> None:
     name = 'Relative depth (layer / last layer)'
   top = max((v for c in columns for v in c if math.isfinite(v)), default=0.0)
   # With no semantic feature at all the axis would have no height.
-  axes.set_ylim(0, 108 * top if top > 0 else 1)
+  if over_chance:
+    ends = [x for c in curves for x in (*c.low, *c.null_low)]
+    least = min(filter(math.isfinite, ends), default=0.0)
+    axes.set_ylim(108 * min(least, 0), 108 * top if top > 0 else 1)
+  else:
+    axes.set_ylim(0, 108 * top if top > 0 else 1)
   axes.yaxis.set_major_locator(ticker.MaxNLocator(nbins=7, steps=[1, 2, 5, 10]))
-  _style.dress(axes, x=name, y=f'{subject} (%)', size=9, grid=0.7)
+  y = f'{subject} over chance' if over_chance else subject
+  _style.dress(axes, x=name, y=f'{y} (%)', size=9, grid=0.7)
 
 
 def _keys(curves: Sequence[DepthCurve]) -> dict[str, Any]:
   """What is explained beside the lines: name -> how it looks."""
+  # Of the colour of the line, where there is one line.
+  color = _style.look(0)[0] if len(curves) == 1 else '#808080'
   keys: dict[str, Any] = {
-      '95% interval': Patch(facecolor='#808080', alpha=0.25, linewidth=0)
+      '95% interval': Patch(facecolor=color, alpha=0.25, linewidth=0)
   }
   if any(curve.null for curve in curves):
     # Both at once: the band may be thinner than a hair.
@@ -241,12 +268,18 @@ def _turning_point(curve: DepthCurve) -> float | None:
   return None if curve.shape is None else curve.shape.turning_point
 
 
-def _title(curves: Sequence[DepthCurve], subject: str) -> str:
-  if len(curves) > 1:
-    return f'{subject} by relative depth'
-  text = f'{subject} by layer: '
-  left = 46 + _style.text_width(text, _style.TITLE)  # 46: left of the axes.
-  return text + _style.fitted(curves[0].label, 72 * _WIDTH - left, _style.TITLE)
+def _title(curves: Sequence[DepthCurve], subject: str, relative: bool) -> str:
+  text = f'{subject} by {"relative depth" if relative else "layer"}'
+  room = 72 * _WIDTH - 46  # Left of the axes.
+  about = {curve.about for curve in curves}
+  (shared,) = about if len(about) == 1 else ('',)
+  if len(curves) == 1:
+    text += ': '
+    left = room - _style.text_width(text, _style.TITLE)
+    text += _style.fitted(curves[0].label, left, _style.TITLE)
+  if shared:
+    text += '\n' + _style.fitted(shared, room, _style.TITLE)
+  return text
 
 
 def _name(curve: DepthCurve, name: str | None) -> str:
@@ -271,7 +304,7 @@ def _of_role(folder: pathlib.Path, role: str) -> tuple[Any, str]:
       if context.startswith(role)
   ]
   with reading(folder) as run:
-    return curves, f'{PARTICIPATING} by relative depth: {run.label}'
+    return curves, f'{PARTICIPATING} by layer: {run.label}'
 
 
 SEMANTIC = Figure(

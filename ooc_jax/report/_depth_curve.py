@@ -41,10 +41,11 @@ class DepthCurve:
 
   Attributes:
     label: The name of the run.
+    about: What was read and how it was decided.
     layers: Layer numbers, rising; not all layers need be there.
     num_layers: Layers of the model.
     share: Fraction of semantic features at each of `layers`; NaN is a gap.
-    low: Lower end of the bootstrap 95% interval.
+    low: Lower end of its 95% interval.
     high: Its upper end.
     measures: Measure -> fraction that passes it alone, at each of `layers`.
     null: Fraction of random directions called semantic at each of `layers`; ()
@@ -55,6 +56,7 @@ class DepthCurve:
   """
 
   label: str
+  about: str = ''
   layers: tuple[int, ...]
   num_layers: int
   share: tuple[float, ...]
@@ -68,6 +70,29 @@ class DepthCurve:
   null_high: tuple[float, ...] = ()
   shape: DepthShape | None = None
 
+  @property
+  def is_chance(self) -> bool:
+    """Whether every interval has the share of random directions in it."""
+    rows = zip(self.low, self.null, self.high, strict=True)
+    return bool(self.null) and all(low <= x <= high for low, x, high in rows)
+
+  def over_chance(self) -> 'DepthCurve':
+    """The share less that of random directions, at every layer."""
+
+    def less(values: tuple[float, ...]) -> tuple[float, ...]:
+      return tuple(x - y for x, y in zip(values, self.null, strict=True))
+
+    return dataclasses.replace(
+        self,
+        share=less(self.share),
+        low=less(self.low),
+        high=less(self.high),
+        measures={},
+        null=less(self.null),
+        null_low=less(self.null_low),
+        null_high=less(self.null_high),
+    )
+
   def __post_init__(self):
     columns = {'share': self.share, 'low': self.low, 'high': self.high}
     columns |= self.measures
@@ -75,7 +100,7 @@ class DepthCurve:
         name: getattr(self, name) for name in ('null', 'null_low', 'null_high')
     }
     columns |= nulls if any(nulls.values()) else {}
-    known = {measure.name for measure in measures.MEASURES}
+    known = {measure.name for measure in measures.ALL_MEASURES}
     problems = [f'{x} is no measure' for x in self.measures if x not in known]
     problems += [
         f'{name} has {len(values)} numbers for {len(self.layers)} layers'
@@ -128,6 +153,7 @@ def depth_curve(
       ]
     return DepthCurve(
         label=run.label,
+        about=run.about,
         layers=tuple(int(row['layer']) for row in rows),
         num_layers=int(run.summary['num_layers']),
         share=tuple(shares[:, 0].tolist()),
@@ -135,7 +161,7 @@ def depth_curve(
         high=tuple(shares[:, 2].tolist()),
         measures={
             measure.name: tuple(number(x[measure.name]) for x in passing)
-            for measure in measures.MEASURES
+            for measure in measures.ALL_MEASURES
             if all(measure.name in x for x in passing)
         },
         null=tuple(null),

@@ -56,10 +56,12 @@ class LayerMeasures:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class MeasureDistributions:
-  """One run: its name, and its layers, rising."""
+  """One run: its name, how it decided, its layers, rising, its measures."""
 
   label: str
+  about: str = ''
   layers: tuple[LayerMeasures, ...]
+  kinds: tuple[measures.Measure, ...] = measures.MEASURES
 
 
 def measure_distributions(
@@ -73,8 +75,8 @@ def measure_distributions(
   Rows of layer -1 of `null.parquet` stand for every layer. Thresholds are those
   of the row of the layer in the summary, or of the run.
   """
-  names = [measure.name for measure in measures.MEASURES]
   with reading(folder, readout, label) as run:
+    names = [measure.name for measure in run.measures]
     name = run.table_name('null')
     null = run.folder.read_table(name) if run.folder.has_table(name) else None
     columns = [run.column(measure) for measure in names]
@@ -93,7 +95,9 @@ def measure_distributions(
     layers = tuple(map(of_layer, run.rows))
     if not layers:
       raise ValueError('no layer')
-    return MeasureDistributions(label=run.label, layers=layers)
+    return MeasureDistributions(
+        label=run.label, about=run.about, layers=layers, kinds=run.measures
+    )
 
 
 def _arrays(
@@ -117,20 +121,25 @@ def distribution_figure(distributions: MeasureDistributions) -> MplFigure:
   A ridge is a histogram of all values. Its height is the square root of the
   share in a bin, on one scale in a panel, so that the tail past the threshold,
   1% of the random directions or so, can be seen (a rootogram, after Tukey).
-  The figure is as high as the number of layers asks for.
+  The figure is as high as the number of layers asks for, with a row of panels
+  for each end of the vocabulary.
   """
   layers = distributions.layers
-  height = min(max(1.5 + 0.2 * (len(layers) + _HEIGHT), 2.6), 9.0)
+  ends = len({measure.end for measure in distributions.kinds})
+  height = min(max(1.5 + 0.2 * (len(layers) + _HEIGHT) * ends, 2.6 * ends), 9.0)
   with _style.new_figure(_style.WIDTH, height) as figure:
-    panels = figure.subplots(1, len(measures.MEASURES), sharey=True)
-    for axes, measure in zip(panels, measures.MEASURES, strict=True):
+    rows = figure.subplots(
+        ends, len(distributions.kinds) // ends, sharey=True, squeeze=False
+    )
+    for axes, measure in zip(rows.flat, distributions.kinds, strict=True):
       _draw(axes, layers, measure)
     step = -(-len(layers) // _LABELS)
-    panels[0].set_yticks(
-        range(0, len(layers), step), [str(x.layer) for x in layers[::step]]
-    )
-    panels[0].set_ylabel('Layer', fontsize=9, color=INK)
-    panels[0].set_ylim(-0.3, len(layers) - 1 + _HEIGHT + 0.1)
+    for first in rows[:, 0]:
+      first.set_yticks(
+          range(0, len(layers), step), [str(x.layer) for x in layers[::step]]
+      )
+      first.set_ylabel('Layer', fontsize=9, color=INK)
+      first.set_ylim(-0.3, len(layers) - 1 + _HEIGHT + 0.1)
     keys: dict[str, Any] = {
         'features': Patch(facecolor=_LIGHT, edgecolor=_DARK, linewidth=0.6),
         'features past the threshold': Patch(facecolor=_DARK),
@@ -141,7 +150,10 @@ def distribution_figure(distributions: MeasureDistributions) -> MplFigure:
     _style.legend(figure, keys.values(), list(keys), size=7.5, handlelength=2.0)
     # The rest of the width is the note's.
     _style.head(
-        figure, 'The measures by layer: ', distributions.label, room=365
+        figure,
+        'The measures by layer: ',
+        _style.joined(distributions.label, distributions.about),
+        room=365,
     )
     figure.text(
         0.99,

@@ -10,6 +10,7 @@ from typing import Any
 
 import matplotlib.figure
 
+from ooc_jax import measures
 from ooc_jax._errors import InputError
 from ooc_jax._text import printable
 from ooc_jax.report._style import number
@@ -73,6 +74,18 @@ class Run:
     end = '' if self.readout == OUTPUT else f', {self.readout} readout'
     return name + end
 
+  @property
+  def about(self) -> str:
+    """What was read and how it was decided: 'mlp, any at 1% of isotropic'."""
+    settings = self.settings
+    words = [str(settings['dictionary'])] if 'dictionary' in settings else []
+    if 'rule' in settings:
+      kind = str(settings.get('thresholds', 'null'))
+      level = f'{100 * number(settings.get("alpha")):g}%'
+      how = f'at {level} of {settings.get("null", "random")} directions'
+      words.append(f'{settings["rule"]} {how if kind == "null" else kind}')
+    return ', '.join(words)
+
   @functools.cached_property
   def summary(self) -> Mapping[str, Any]:
     """`summary.json`, the numbers of this readout in place of the output's."""
@@ -92,6 +105,12 @@ class Run:
   def rows(self) -> list[Mapping[str, Any]]:
     """What the summary says of each layer, layers rising."""
     return sorted(self.summary['layers'], key=lambda row: row['layer'])
+
+  @property
+  def measures(self) -> tuple[measures.Measure, ...]:
+    """Those of the run: of the ends of the vocabulary that it reads."""
+    known = self.summary['total']['measures']
+    return tuple(m for m in measures.ALL_MEASURES if m.name in known)
 
   def column(self, name: str) -> str:
     """A column of this readout, in tables of features or labels."""

@@ -86,6 +86,11 @@ def head(
   figure.suptitle(text + shown, fontsize=TITLE, color=INK, x=0.01, ha='left')
 
 
+def joined(label: str, about: str) -> str:
+  """The name of a run, and what was read and how it was decided."""
+  return f'{label}; {about}' if about else label
+
+
 def legend(
     figure: Figure,
     lines: Iterable[Any],

@@ -39,6 +39,8 @@ _NUMBER = 5.5  # Points.
 _GAP = 0.5  # Of a cell, between the layers and the last two columns.
 _SHADES = 'Blues'
 _Cell = tuple[float, float, str, bool]  # Place, text, whether it is light.
+# Of the quantiles of a sweep, so that the figure fits a page.
+_QUANTILES = (0.5, 0.75, 0.9)
 _TICKS = (0, 0.01, 0.05, 0.1, 0.25, 0.5, 1)
 
 
@@ -52,12 +54,14 @@ class Decision:
     measure: That measure; '' where all of them vote.
     kind: Of threshold.
     level: The null's share, or the quantile; None for fixed thresholds.
+    k: Top tokens, where they are not those of the run.
   """
 
   rule: str
   measure: str
   kind: str
   level: float | None
+  k: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -66,6 +70,7 @@ class Sweep:
 
   Attributes:
     label: The name of the run.
+    about: What was read and how it was decided.
     layers: Layer numbers, rising.
     decisions: R ways to decide.
     share: Fraction of features counted, [R, L]; NaN where there is none.
@@ -76,6 +81,7 @@ class Sweep:
   """
 
   label: str
+  about: str = ''
   layers: tuple[int, ...]
   decisions: tuple[Decision, ...]
   share: np.ndarray
@@ -109,7 +115,9 @@ def sweep(
 ) -> Sweep:
   """Reads the sweep of a run of experiment 1; the rest as `depth_curve`.
 
-  Votes of the measures stand before single measures.
+  Votes of the measures stand before single measures, and the run's own
+  decision at other numbers of top tokens after both. Of the quantiles there
+  are a few, and of single measures those of the first end; the table has all.
   """
 
   def decision(row: Mapping[str, Any]) -> Decision:
@@ -119,11 +127,24 @@ def sweep(
         measure=measure,
         kind=row['kind'],
         level=None if math.isnan(level) else level,
+        k=None if row['k'] == own_k else row['k'],
     )
 
   with reading(folder, readout, label) as run:
     rows = run.folder.read_table(run.table_name('sweep')).to_pylist()
-    return _sweep(run, run.label, rows, decision, _order, _by_settings(run))
+    own_k, own = run.settings.get('k'), _by_settings(run)
+    end = run.measures[0].end
+    shown = {'', *(m.name for m in run.measures if m.end == end)}
+
+    def is_shown(found: Decision) -> bool:
+      same = own is not None and _same(dataclasses.replace(found, k=None), own)
+      if found.k is not None or same:
+        return same
+      few = found.kind != 'quantile' or found.level in _QUANTILES
+      return few and found.measure in shown
+
+    rows = [row for row in rows if is_shown(decision(row))]
+    return _sweep(run, run.label, rows, decision, _order, own)
 
 
 def participation_sweep(
@@ -186,6 +207,7 @@ def _sweep(
   used = [i for i, d in enumerate(decisions) if own and _same(d, own)]
   return Sweep(
       label=label,
+      about=run.about,
       layers=tuple(layers),
       decisions=tuple(decisions),
       share=grid[:, :-1, 0],
@@ -202,8 +224,9 @@ def _order(decision: Decision) -> tuple[Any, ...]:
     return (known.index(name) if name in known else len(known)), name
 
   level = math.inf if decision.level is None else decision.level
-  names = tuple(measure.name for measure in measures.MEASURES)
+  names = tuple(measure.name for measure in measures.ALL_MEASURES)
   return (
+      decision.k or 0,
       place(decision.measure, ('', *names)),
       place(decision.rule, _RULES),
       place(decision.kind, _KINDS),
@@ -322,18 +345,25 @@ def sweep_figure(
     bar.ax.tick_params(labelsize=7, colors=INK, length=2)
     bar.outline.set_visible(False)
     bar.set_label(f'{subject} (%)', fontsize=8, color=INK)
-    _style.head(figure, 'Rules and thresholds: ', sweep.label)
+    _style.head(
+        figure,
+        'Rules and thresholds: ',
+        _style.joined(sweep.label, sweep.about),
+    )
   return figure
 
 
 def _title(decision: Decision) -> str:
   """What the rows of a group have in common."""
-  labels = {measure.name: measure.label for measure in measures.MEASURES}
+  labels = {measure.name: measure.label for measure in measures.ALL_MEASURES}
+  if decision.k is not None:
+    return 'The marked decision by other top tokens'
   if decision.measure:
     name = labels.get(decision.measure, decision.measure)
     return _style.short(f'{name.capitalize()} alone', 40)
   words = ('no', 'one', 'two', 'three', 'four', 'five', 'six', 'seven')
-  every, most = words[len(labels)], words[len(labels) // 2 + 1]
+  size = len(measures.MEASURES)
+  every, most = words[size], words[size // 2 + 1]
   titles = {
       'any': f'Any of the {every} measures',
       'majority': f'{most.capitalize()} of the {every} measures',
@@ -344,6 +374,8 @@ def _title(decision: Decision) -> str:
 
 def _row_name(decision: Decision) -> str:
   """'null 0.01': the kind of threshold and its level."""
+  if decision.k is not None:
+    return f'{decision.k} tokens'
   level = '' if decision.level is None else f' {decision.level:g}'
   return _style.short(decision.kind + level, 24)
 

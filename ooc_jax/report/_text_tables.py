@@ -58,9 +58,14 @@ def csv_table(rows: Sequence[Sequence[str]]) -> str:
   return file.getvalue()
 
 
-def header() -> str:
-  """The two lines above the lines of `layer_line`, 80 cells wide."""
-  short = [f'{measure.short_label:>6}' for measure in measures.MEASURES]
+def header(ends: str = 'top') -> str:
+  """The two lines above the lines of `layer_line`, 80 cells wide.
+
+  Args:
+    ends: Of the run; of two ends the table has the measures of the top.
+  """
+  own = measures.measures_at('top' if ends == 'both' else ends)
+  short = [f'{measure.short_label:>6}' for measure in own]
   wide = 6 * len(short)
   return (
       f'{"":36}{"pass alone, %":>{wide}}{"median":>{wide}}{"under-":>8}\n'
@@ -83,7 +88,12 @@ def layer_line(row: Mapping[str, Any]) -> str:
   share, low, high = (
       _percent(row['semantic'][name]) for name in ('share', 'low', 'high')
   )
-  names = [measure.name for measure in measures.MEASURES]
+  ends = ('top', 'bottom')
+  names = next(
+      names
+      for names in ([m.name for m in measures.measures_at(x)] for x in ends)
+      if set(names) & set(row['measures'])
+  )
   cells = [_percent(row['measures'].get(name)) for name in names]
   cells += [_number(row['median'].get(name), 2) for name in names]
   return (
@@ -113,7 +123,9 @@ def example_lines(
   lines = []
   for (layer, feature), example in zip(places, examples, strict=True):
     line = f'layer {layer:>{wide[0]}} feature {feature:>{wide[1]}} '
-    for measure in measures.MEASURES:
+    for measure in measures.ALL_MEASURES:
+      if measure.name not in example:
+        continue
       least, _ = measure.limits
       room = 4 if least == 0 else 5  # For a sign.
       value = _number(example.get(measure.name), measure.digits)

@@ -10,7 +10,7 @@ SCHEMA_VERSION = 2
 
 
 class Share(TypedDict):
-  """A share of features with its bootstrap 95% interval."""
+  """A share of features with its 95% interval, see `measures`."""
 
   share: float | None
   low: float | None
@@ -53,6 +53,15 @@ class LayerSummary(TypedDict):
   # this kind finds so; 'sharp only' -> share of semantic features.
   median: dict[str, float | None]  # Measure -> median over the features.
   undertrained: float | None  # Share of the top tokens.
+  # Standard deviation of the share over nulls; null: thresholds of no null.
+  threshold_error: NotRequired[float | None]
+  # Null -> how many `directions`; the `share` of them that is semantic by the
+  # thresholds of the run; the share of features `semantic` by its own.
+  nulls: NotRequired[dict[str, dict[str, Any]]]
+  ends: NotRequired[dict[str, float]]  # End -> share semantic by it.
+  # 'null', 'k' -> mean share of other nulls, of other numbers of top tokens,
+  # that give a feature the same label.
+  stability: NotRequired[dict[str, float | None]]
   null_share: NotRequired[float]  # Of random directions called semantic.
   null_directions: NotRequired[int]  # How many of them.
   excess: NotRequired[float]  # Share over chance, with its 95% interval.

@@ -34,6 +34,8 @@ from ooc_jax.results._table_schema import TableSchema
 # Decoder and unembedding, encoder and embedding, decoder and embedding.
 READOUTS = ('output', 'input', 'embedding')
 ALL_LAYERS = -1  # The layer of a row that stands for every layer.
+# Numbers of top tokens at which the sweep of experiment 1 decides anew.
+SWEEP_SIZES = (5, 10, 20, 50)
 # What stands for chance in experiment 2.
 ATTENTION_NULLS = ('random', 'permuted', 'tokens')
 # Column of `ATTENTION_FEATURES` that each context is decided by.
@@ -66,6 +68,11 @@ def directions_name(layer: int) -> str:
   """Of the random directions of a layer, or of `ALL_LAYERS`."""
   end = '' if layer == ALL_LAYERS else f'_{layer:02d}'
   return f'directions{end}'
+
+
+def size_column(measure: str, k: int) -> str:
+  """Column of a measure of k top tokens, where the run reads another k."""
+  return f'{measure}_k{k}'
 
 
 def heads_name(layer: int) -> str:
@@ -141,10 +148,10 @@ _LENS = (
 
 
 def coherence_columns() -> tuple[Column, ...]:
-  """A column for each measure of coherence."""
+  """A column for each measure; a run has those of its ends."""
   return tuple(
-      Column(measure.name, _SINGLE, measure.description)
-      for measure in measures.MEASURES
+      Column(measure.name, _SINGLE, measure.description, optional=True)
+      for measure in measures.ALL_MEASURES
   )
 
 
@@ -155,6 +162,17 @@ def _readout_columns() -> tuple[Column, ...]:
       *(c for c in coherence_columns() if c.name not in own),
       *_columns(
           _INT, undertrained='how many of the top tokens look under-trained'
+      ),
+      *(
+          Column(
+              size_column(measure.name, k),
+              _SINGLE,
+              f'{measure.description}; of {k} tokens',
+              optional=True,
+          )
+          for k in SWEEP_SIZES
+          for measure in measures.ALL_MEASURES
+          if measure.finds == 'coherent'
       ),
       Column(
           'active_share',
@@ -192,12 +210,14 @@ def output_features(readouts: Iterable[str] = READOUTS) -> TableSchema:
 
 def labels(readouts: Iterable[str] = READOUTS) -> TableSchema:
   """A row a feature of every layer, with the labels of these readouts."""
-  passed = {f'{x.name}_passes': 'this alone' for x in measures.MEASURES}
   own = (
+      *_columns(_BOOL, semantic='by the rule of the run'),
+      *(
+          Column(f'{x.name}_passes', _BOOL, 'this alone', optional=True)
+          for x in measures.ALL_MEASURES
+      ),
       *_columns(
           _BOOL,
-          semantic='by the rule of the run',
-          **passed,
           coherent='by a measure of how its top tokens go together',
           sharp='by the entropy of its prediction',
       ),
@@ -206,14 +226,37 @@ def labels(readouts: Iterable[str] = READOUTS) -> TableSchema:
           p_value='of the rule, against the random directions',
           q_value='after Benjamini and Hochberg, over all layers',
       ),
+      *_columns(
+          _BOOL,
+          at_resolution=(
+              'no p is smaller with so many random directions, so'
+              ' that p and q are bounds'
+          ),
+      ),
+      Column(
+          'null_stability',
+          _DOUBLE,
+          'share of resampled nulls by whose thresholds the label is the same',
+          optional=True,
+      ),
+      Column(
+          'k_stability',
+          _DOUBLE,
+          'share of the other numbers of top tokens at which it is the same',
+          optional=True,
+      ),
   )
   first = _columns(_INT, layer='of the dictionary', feature='its row')
   return TableSchema(_by_readout(first, own, readouts))
 
 
 DIRECTIONS = TableSchema((
-    *_columns(_TEXT, side='the readout'),
-    *_columns(_INT, layer='whose null it is; -1 for every layer'),
+    *_columns(_TEXT, side='the readout', null='isotropic or matched'),
+    *_columns(
+        _INT,
+        layer='whose null it is; -1 for every layer',
+        k='how many top tokens are measured',
+    ),
     *coherence_columns(),
 ))
 
@@ -225,7 +268,7 @@ OUTPUT_SWEEP = TableSchema((
         kind='of threshold',
     ),
     *_columns(_DOUBLE, level='of the threshold; null where fixed'),
-    *_columns(_LONG, layer='-1 for all layers together'),
+    *_columns(_LONG, layer='-1 for all layers together', k='top tokens'),
     *_columns(
         _DOUBLE,
         share='of features called semantic',

@@ -86,9 +86,7 @@ class PlantedTruthTest(parameterized.TestCase):
     features = world.coherence(
         np.concatenate([world.planted(256), rng.normal(size=(768, _D))])
     )
-    null = world.coherence(
-        measures.isotropic_directions(measures.NULL_SIZE, _D, seed=seed)
-    )
+    null = world.coherence(measures.isotropic_directions(4_096, _D, seed=seed))
     thresholds = measures.null_thresholds(null)
     found = measures.is_semantic(features, thresholds)
     self.assertGreaterEqual(found[true].mean(), 0.95)
@@ -100,8 +98,8 @@ class PlantedTruthTest(parameterized.TestCase):
     self.assertGreater(passed['levenshtein'][:256][forms].mean(), 0.95)
     self.assertLess(passed['levenshtein'][:256][~forms].mean(), 0.1)
     self.assertGreater(passed['cosine'][:256][~forms].mean(), 0.95)
-    excess = measures.bootstrap_excess(
-        found, measures.is_semantic(null, thresholds), seed=0
+    excess = measures.excess_interval(
+        found, measures.is_semantic(null, thresholds)
     )
     self.assertBetween(0.24, excess.low, excess.high)
     # Also as discoveries: of those with q <= 0.05, few are false.
@@ -119,8 +117,8 @@ class PlantedTruthTest(parameterized.TestCase):
     thresholds = measures.null_thresholds(null, rule=rule)
     self.assertBetween(thresholds.null_share, 0.009, 0.01)
     found = measures.is_semantic(features, thresholds, rule)
-    excess = measures.bootstrap_excess(
-        found, measures.is_semantic(null, thresholds, rule), seed=0
+    excess = measures.excess_interval(
+        found, measures.is_semantic(null, thresholds, rule)
     )
     self.assertBetween(0.0, excess.low, excess.high)
 

@@ -43,7 +43,9 @@ class DepthFigureTest(parameterized.TestCase):
     self.assertEqual(axes.get_xlabel(), 'Layer')
     self.assertIn('tiny', axes.get_title(loc='left'))
     np.testing.assert_allclose(_band(axes, 0), [[2, 7], [9.5, 14.5], [27, 32]])
-    self.assertEqual(_legend(figure), ['semantic', '95% interval', 'cosine'])
+    self.assertEqual(
+        _legend(figure), ['semantic', '95% interval', 'cosine alone']
+    )
 
   def test_several_runs_against_relative_depth(self):
     figure = report.depth_figure([_curve('a'), _curve('b', num_layers=21)])
@@ -83,7 +85,7 @@ class DepthFigureTest(parameterized.TestCase):
             '95% interval',
             'random directions',
             'turning point',
-            'cosine',
+            'cosine alone',
         ],
     )
     # Over everything that is drawn.
@@ -92,6 +94,30 @@ class DepthFigureTest(parameterized.TestCase):
     )
     self.assertLess(y, 0.985 - 0.5 * 5 / 72 / 2.2)
     _pixels(figure)
+
+  def test_what_is_chance_is_drawn_as_excess(self):
+    curve = _curve()
+    chance = tuple(
+        (a + b) / 2 for a, b in zip(curve.low, curve.high, strict=True)
+    )
+    curve = dataclasses.replace(
+        curve, null=chance, null_low=curve.low, null_high=curve.high
+    )
+    (axes,) = report.depth_figure([curve]).axes
+    self.assertIn('over chance', axes.get_ylabel())
+    (null,) = [x for x in axes.lines if x.get_gid() == 'null']
+    np.testing.assert_allclose(null.get_ydata(), 0, atol=1e-12)
+    excess = 100 * (np.array(curve.share) - chance)
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), excess)
+    self.assertLess(axes.get_ylim()[0], 0)
+    beyond = dataclasses.replace(curve, null=(0.0, *chance[1:]))
+    (axes,) = report.depth_figure([beyond]).axes
+    self.assertNotIn('over chance', axes.get_ylabel())
+
+  def test_curves_of_one_model_are_drawn_by_layer(self):
+    (axes,) = report.depth_figure([_curve('a'), _curve('b')]).axes
+    self.assertEqual(axes.get_xlabel(), 'Layer')
+    np.testing.assert_allclose(axes.lines[0].get_xdata(), _curve().layers)
 
   def test_nulls_of_several_runs(self):
     with_null = dataclasses.replace(

@@ -97,8 +97,9 @@ def sweep_table() -> pa.Table:
   )):
     for layer in (3, -1, 0, 2):
       share = 0.1 * i + 0.01 * (layer + 1)
-      rows.append((rule, kind, level, measure, layer, share, share / 4))
-  names = ('rule', 'kind', 'level', 'measure', 'layer', 'share', 'null_share')
+      rows.append((rule, kind, level, measure, layer, 6, share, share / 4))
+  names = ('rule', 'kind', 'level', 'measure', 'layer', 'k')
+  names += ('share', 'null_share')
   columns = map(list, zip(*rows, strict=True))
   return pa.table(dict(zip(names, columns, strict=True)))
 

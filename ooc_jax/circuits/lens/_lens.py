@@ -6,6 +6,7 @@ import pathlib
 from typing import Any, NamedTuple
 
 import flax
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -68,6 +69,27 @@ class Lens:
   mask: Bool[Array, 'V'] | Any
   recomputed: Bool[Array, 'F'] | Any
   bottom_entropy: Float[Array, 'F'] | None | Any = None
+
+  def first(self, k: int, spread: float) -> 'Lens':
+    """The same of fewer tokens at either end.
+
+    Args:
+      k: How many.
+      spread: That this lens was made with.
+    """
+    scale = divide(spread, self.std)[:, None]
+    weights = jnp.exp((self.top_logits - self.top_logits[:, :1]) * scale)
+    p = weights[:, :k] / weights[:, :k].sum(axis=1, keepdims=True)
+    share = weights[:, :k].sum(axis=1) / weights.sum(axis=1)
+    return dataclasses.replace(
+        self,
+        top_ids=self.top_ids[:, :k],
+        top_logits=self.top_logits[:, :k],
+        bottom_ids=self.bottom_ids[:, :k],
+        bottom_logits=self.bottom_logits[:, :k],
+        top_mass=share * self.top_mass,
+        top_entropy=-jax.scipy.special.xlogy(p, p).sum(axis=1),
+    )
 
   def turned(self) -> 'Lens':
     """The ends changed about, as -d has them: ids, logits, entropy.

@@ -6,6 +6,7 @@ goes from device to device.
 """
 
 from collections.abc import Callable
+from concurrent import futures
 import dataclasses
 import functools
 from typing import Any
@@ -27,6 +28,7 @@ from ooc_jax.circuits.numerics import FEATURE
 from ooc_jax.circuits.numerics import VOCAB
 from ooc_jax.circuits.numerics import Blocks
 from ooc_jax.circuits.numerics import axis_of
+from ooc_jax.circuits.numerics import is_small
 from ooc_jax.circuits.numerics import platform_of
 from ooc_jax.circuits.numerics import shard_rows
 
@@ -76,13 +78,21 @@ def find_lens(
   )
   if mesh is not None or traced or size == F:
     return _find_lens(directions, table, mask, moments, threshold, spec, mesh)
-  parts = []
-  for first in range(0, F, size):
+
+  def part(first: int) -> Lens:
     some = (x[first : first + size] for x in (directions, threshold))
     rows, level = (
         jnp.pad(x, [(0, size - len(x))] + [(0, 0)] * (x.ndim - 1)) for x in some
     )
-    parts.append(_find_lens(rows, table, mask, moments, level, spec, None))
+    return jax.block_until_ready(
+        _find_lens(rows, table, mask, moments, level, spec, None)
+    )
+
+  parts = [part(0)]  # Compiled once.
+  # XLA:CPU has too little in a block of a small table for two cores.
+  workers = 2 if spec.platform == 'cpu' and is_small(V) else 1
+  with futures.ThreadPoolExecutor(workers) as pool:
+    parts += pool.map(part, range(size, F, size))
   return jax.tree.map(lambda *x: jnp.concatenate(x)[:F], *parts)
 
 

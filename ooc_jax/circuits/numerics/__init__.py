@@ -14,6 +14,7 @@ from ooc_jax.circuits.numerics._blocks import Blocks
 from ooc_jax.circuits.numerics._blocks import RowBlocks
 from ooc_jax.circuits.numerics._blocks import fold_last
 from ooc_jax.circuits.numerics._blocks import fold_reduce
+from ooc_jax.circuits.numerics._blocks import is_small
 from ooc_jax.circuits.numerics._blocks import jit_step
 from ooc_jax.circuits.numerics._blocks import mean_row
 from ooc_jax.circuits.numerics._float32 import Dot
@@ -52,6 +53,7 @@ __all__ = (
     'feature_mesh',
     'fold_last',
     'fold_reduce',
+    'is_small',
     'grouped_topk',
     'jit_step',
     'mean_row',

@@ -19,6 +19,11 @@ from jaxtyping import Array, Bool, Float, Int
 FOLD = 8
 
 
+def is_small(vocab: int) -> bool:
+  """Whether a block of features takes milliseconds, and little memory."""
+  return vocab <= 16_384
+
+
 class Blocks(NamedTuple):
   """Sizes of the blocks of a lens; static under jit.
 
@@ -51,6 +56,9 @@ class Blocks(NamedTuple):
     most, rows, joined, lanes = (
         (512, 2048, 8, 64) if platform == 'cpu' else (2048, 8192, 4, 128)
     )
+    if is_small(vocab):
+      # So few groups that members, and not bounds, take the time: fewer each.
+      lanes = 128
     step = FOLD * lanes
     rows = min(rows, -(-vocab // step) * step)
     count = -(-vocab // rows)

@@ -229,9 +229,7 @@ def _row(
   if nulls:
     # The first stands beside the features in figures and tables.
     labels = next(iter(nulls.values())) >= config.at_least
-    excess = measures.bootstrap_excess(
-        counts >= config.at_least, labels, seed=seed
-    )
+    excess = measures.excess_interval(counts >= config.at_least, labels)
     row |= {
         'nulls': {
             name: float((own >= config.at_least).mean())

@@ -4,9 +4,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import dataclasses
 from typing import Any
 
-import jax.numpy as jnp
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 import numpy as np
 import pyarrow as pa
 
@@ -71,7 +70,7 @@ def compute(
   layers = chosen_layers(config, dictionaries, model.config.num_layers)
   reader = DictionaryReader(model, config, mesh)
   directions = {
-      x: reader.directions(x, dictionaries) for x in null_layers(config, layers)
+      x: reader.directions(x, layers, dictionaries) for x in null_layers(layers)
   }
   features = {x: reader.features(dictionaries[x]) for x in progress(layers)}
   return OutputTables(model.config.num_layers, features, directions)
@@ -101,18 +100,20 @@ def chosen_layers(
   return layers
 
 
-def null_layers(
-    config: OutputPrediction, layers: Sequence[int]
-) -> Sequence[int]:
-  """Layers that need random directions of their own, or `tables.ALL_LAYERS`.
+def null_layers(layers: Sequence[int]) -> list[int]:
+  """Layers whose random directions are read, with `tables.ALL_LAYERS`.
 
-  Random directions of length 1 are read the same way at every layer. They
-  differ by layer where they are matched to a dictionary, or have the lengths
-  of its rows, which only some conventions read.
+  Isotropic ones are read the same way at every layer: no measure depends on
+  the length of a direction. Those matched to a dictionary are its own.
   """
-  if config.null == 'isotropic' and config.convention in ('normed', 'cosine'):
-    return [tables.ALL_LAYERS]
-  return layers
+  return [tables.ALL_LAYERS, *layers]
+
+
+def ends_of(config: OutputPrediction, dictionary: Dictionary) -> str:
+  """The ends of the vocabulary that count, one of `measures.ENDS`."""
+  if config.ends != 'auto':
+    return config.ends
+  return 'both' if dictionary.site.hook == 'mlp_neuron' else 'top'
 
 
 class DictionaryReader:
@@ -159,15 +160,27 @@ class DictionaryReader:
         moments=self._moments.get('output'),
     )
     self._strings = measures.model_strings(model)
+    # Of the sweep, where the vocabulary has so many tokens.
+    kept = int(np.asarray(self._mask).sum())
+    self._sizes = tuple(
+        k for k in tables.SWEEP_SIZES if k != config.k and k <= kept
+    )
     self._tokens = np.asarray(tokenizer.token_strings(), object)
 
   def features(self, dictionary: Dictionary) -> pa.Table:
     """One row a feature; who reads files adds their hashes."""
     columns: dict[str, Any] = {}
     readouts = self._readouts_of(dictionary)
+    ends = ends_of(self._config, dictionary)
     for readout in readouts:
-      lens, coherence = self._read(readout, dictionary)
-      own = self._columns(lens, coherence)
+      lens, by_size = self._read(readout, dictionary, ends, self._sizes)
+      own = self._columns(lens, by_size.pop(self._config.k))
+      for size, coherence in by_size.items():
+        own |= {
+            tables.size_column(measure.name, size): coherence[measure.name]
+            for measure in coherence.measures
+            if measure.finds == 'coherent'
+        }
       if readout == 'input' and lens.active_share is not None:
         own['active_share'] = circuits.to_host(lens.active_share)
       if readout != 'output':
@@ -178,49 +191,62 @@ class DictionaryReader:
     return tables.with_weights(table, {})
 
   def directions(
-      self, layer: int, dictionaries: Mapping[int, Dictionary]
+      self,
+      layer: int,
+      layers: Sequence[int],
+      dictionaries: Mapping[int, Dictionary],
   ) -> pa.Table:
     """The measures of random directions, in every readout.
 
     Args:
       layer: One of `null_layers`.
-      dictionaries: Among them that of the layer.
+      layers: Of the run.
+      dictionaries: Among them those of the layers.
     """
-    own = None if layer == tables.ALL_LAYERS else dictionaries[layer]
-    readouts = self._readouts if own is None else self._readouts_of(own)
-    rows = []
-    for readout in readouts:
-      likeness = None
-      if own is not None:
-        likeness = own.encoder if readout == 'input' else own.decoder
-      random = self._random(likeness, layer)
-      _, coherence = self._read(
-          readout, from_arrays(random, random, layer=0, name='null')
-      )
-      size = coherence.size
-      rows.append(
-          tables.DIRECTIONS.build({
-              'side': [readout] * size,
-              'layer': np.full(size, layer),
-              **coherence,
-          })
-      )
-    return pa.concat_tables(rows)
-
-  def _random(
-      self, likeness: Float[Array, 'F D'] | None, layer: int
-  ) -> Float[Array, 'n D']:
-    config = self._config
-    if config.null == 'matched' and likeness is not None:
-      return measures.matched_directions(
-          likeness, config.null_size, seed=config.seed + layer
-      )
-    return measures.isotropic_directions(
-        config.null_size,
-        self.model.config.embed_dim,
-        seed=config.seed,
-        norms=None if likeness is None else jnp.linalg.norm(likeness, axis=1),
-    )
+    config, shared = self._config, layer == tables.ALL_LAYERS
+    kind = 'isotropic' if shared else 'matched'
+    decides = config.null == kind
+    size = min(config.null_size, config.layer_null_size)
+    if shared and decides:
+      size = config.null_size
+    elif not shared and not decides:
+      size = max(size // 4, 100)
+    own = dictionaries[layers[0] if shared else layer]
+    ends = ends_of(config, own)
+    parts = []
+    for readout in self._readouts if shared else self._readouts_of(own):
+      if shared:
+        random = measures.isotropic_directions(
+            size, self.model.config.embed_dim, seed=config.seed
+        )
+      else:
+        random = measures.matched_directions(
+            own.encoder if readout == 'input' else own.decoder,
+            size,
+            seed=config.seed + layer,
+        )
+      # As many tokens as the run reads, of all; as many as the sweep reads, of
+      # some.
+      some = min(size, config.layer_null_size) if decides else 0
+      for rows, sizes in (
+          (random[:some], self._sizes),
+          (random[some:], ()),
+      ):
+        if not len(rows):
+          continue
+        null = from_arrays(rows, rows, layer=0, name='null')
+        _, by_size = self._read(readout, null, ends, sizes)
+        parts += [
+            tables.DIRECTIONS.build({
+                'side': [readout] * coherence.size,
+                'null': [kind] * coherence.size,
+                'layer': np.full(coherence.size, layer),
+                'k': np.full(coherence.size, k),
+                **coherence,
+            })
+            for k, coherence in by_size.items()
+        ]
+    return pa.concat_tables(parts)
 
   def _readouts_of(self, dictionary: Dictionary) -> tuple[str, ...]:
     """Those that it has: not every encoder reads the stream."""
@@ -229,26 +255,43 @@ class DictionaryReader:
     )
 
   def _read(
-      self, readout: str, dictionary: Dictionary
-  ) -> tuple[circuits.Lens, measures.Coherence]:
+      self,
+      readout: str,
+      dictionary: Dictionary,
+      ends: str,
+      sizes: Sequence[int],
+  ) -> tuple[circuits.Lens, dict[int, measures.Coherence]]:
+    """The lens, and its measures at k and other numbers of top tokens."""
     config = self._config
     lens = circuits.output_lens if readout == 'output' else circuits.input_lens
     if readout == 'embedding':
       dictionary = _read_by_decoder(dictionary)
-    found = lens(
+    whole = lens(
         self.model,
         dictionary,
-        k=config.k,
+        k=max(config.k, *sizes, 0),
         convention=config.convention,
         centered=config.centered,
         precision=config.precision,
         spread=config.spread,
+        both_ends=ends != 'top',
         mask=self._mask,
         moments=self._moments.get(readout),
     )
-    return found, measures.coherence(
-        self.model, found, space=self._space, strings=self._strings
-    )
+    lenses = {
+        k: whole.first(k, config.spread)
+        for k in dict.fromkeys((config.k, *sizes))
+    }
+    return lenses[config.k], {
+        k: measures.coherence(
+            self.model,
+            found,
+            space=self._space,
+            strings=self._strings,
+            measures=measures.measures_at(ends),
+        )
+        for k, found in lenses.items()
+    }
 
   def _columns(
       self, lens: circuits.Lens, coherence: measures.Coherence

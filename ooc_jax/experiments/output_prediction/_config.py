@@ -123,9 +123,25 @@ class OutputPrediction(SharedSettings):
       ),
       parse=parse_thresholds,
   )
+  ends: str = setting(
+      'auto',
+      help=(
+          'Of the vocabulary at which a feature may be semantic; auto is both'
+          ' for MLP neurons, which write with either sign, else the top.'
+      ),
+      choices=('auto', *measures.ENDS),
+  )
   null_size: int = setting(
+      measures.NULL_SIZE,
+      help='Isotropic random directions: one null for all layers.',
+      least=100,
+  )
+  layer_null_size: int = setting(
       4096,
-      help='Random directions that features are compared with.',
+      help=(
+          'Matched random directions of each layer; a quarter of them where'
+          ' they are reported and do not decide.'
+      ),
       least=100,
   )
   readouts: str = setting(

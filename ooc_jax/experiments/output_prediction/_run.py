@@ -60,10 +60,7 @@ def run(
     layers = _compute.chosen_layers(config, dictionaries, num_layers)
   weights = _runtime.weight_hashes(loaded, dictionaries)
   with _runtime.open_folder(out, settings, weights, loaded.notes) as folder:
-    nulls = {
-        x: tables.directions_name(x)
-        for x in _compute.null_layers(config, layers)
-    }
+    nulls = {x: tables.directions_name(x) for x in _compute.null_layers(layers)}
     missing = [x for x in layers if not folder.has_layer(x)]
     unread = [x for x, name in nulls.items() if not folder.has_table(name)]
     if missing or unread:
@@ -75,7 +72,9 @@ def run(
             config.dictionary, layers, reader.model, devices
         )
       for layer in unread:
-        folder.write_table(nulls[layer], reader.directions(layer, source))
+        folder.write_table(
+            nulls[layer], reader.directions(layer, layers, source)
+        )
       for layer in _runtime.progress(missing):
         dictionary = source[layer]
         # A file of dictionaries is known once its layer is reached, so its

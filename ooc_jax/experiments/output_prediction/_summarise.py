@@ -1,6 +1,6 @@
 """What follows from the tables of experiment 1: labels, sweeps, summary."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,11 @@ from ooc_jax.experiments._summary import Summary
 from ooc_jax.experiments._summary import share_shape
 from ooc_jax.experiments.output_prediction._compute import OutputTables
 from ooc_jax.experiments.output_prediction._config import OutputPrediction
-from ooc_jax.experiments.output_prediction._labels import MEASURES
+from ooc_jax.experiments.output_prediction._config import parse_thresholds
+from ooc_jax.experiments.output_prediction._labels import Decision
 from ooc_jax.experiments.output_prediction._labels import Readout
-from ooc_jax.experiments.output_prediction._labels import directions_of
 from ooc_jax.experiments.output_prediction._labels import labels_table
+from ooc_jax.experiments.output_prediction._labels import null_directions
 from ooc_jax.experiments.output_prediction._labels import readouts_of
 from ooc_jax.results import tables
 
@@ -24,13 +25,13 @@ def summarise(found: OutputTables, config: OutputPrediction) -> Summary:
   """Labels, sweeps, nulls and `summary.json`, of all layers together."""
   readouts = readouts_of(found, config)
   output, *others = readouts
-  directions = pa.concat_tables(found.directions.values())
   made: dict[str, pa.Table] = {}
   for readout in readouts:
-    rows = measures.sweep(readout.coherences, readout.nulls)
     name = readout.name
-    made[tables.name_of('sweep', name)] = tables.OUTPUT_SWEEP.build_rows(rows)
-    made[tables.name_of('null', name)] = directions_of(directions, name)
+    made[tables.name_of('sweep', name)] = tables.OUTPUT_SWEEP.build_rows(
+        _sweep(readout, config)
+    )
+    made[tables.name_of('null', name)] = null_directions(found, name, config)
   made[tables.LABELS_NAME] = labels_table(readouts, config.rule)
   features = found.features
   summary = {
@@ -40,7 +41,7 @@ def summarise(found: OutputTables, config: OutputPrediction) -> Summary:
       'sides': {
           readout.name: {
               **_readout_summary(readout, features, config),
-              'agreement': _agreement(readout, output, features, config.rule),
+              'agreement': _agreement(readout, output, features),
           }
           for readout in others
       },
@@ -49,50 +50,49 @@ def summarise(found: OutputTables, config: OutputPrediction) -> Summary:
   return Summary(made, results.plain(summary))
 
 
+def _sweep(readout: Readout, config: OutputPrediction) -> list[dict[str, Any]]:
+  """All rules and levels at the run's k, and its own level at the others."""
+  decision = readout.decision
+  rows = [
+      {**row, 'k': config.k}
+      for row in measures.sweep(decision.coherences, decision.nulls)
+  ]
+  kind, value = parse_thresholds(config.thresholds)
+  for k, other in readout.by_size.items():
+    rows += [
+        {**row, 'k': k}
+        for row in measures.sweep(
+            other.coherences,
+            other.nulls,
+            alphas=(config.alpha,) if kind == 'null' else (),
+            quantiles=(value,) if kind == 'quantile' else (),
+        )
+    ]
+  return rows
+
+
 def _readout_summary(
     readout: Readout,
     features: Mapping[int, pa.Table],
     config: OutputPrediction,
 ) -> dict[str, Any]:
   """Shares and medians of every layer and of all, and the shape over depth."""
-  rule, prefix = config.rule, tables.prefix_of(readout.name)
-  labels = {
-      x: measures.is_semantic(c, readout.thresholds[x], rule)
-      for x, c in readout.coherences.items()
-  }
-  passes = {
-      x: measures.passes_by_measure(c, readout.thresholds[x])
-      for x, c in readout.coherences.items()
-  }
-  layers: list[dict[str, Any]] = []
-  for layer, table in features.items():
-    cuts = readout.thresholds[layer]
-    row = _row(
-        labels[layer],
-        measures.is_semantic(readout.nulls[layer], cuts, rule),
-        passes[layer],
-        readout.coherences[layer],
-        config.seed + layer,
-    )
-    layers.append({
-        'layer': layer,
-        'weights': tables.weights_of(table),
-        **row,
-        'undertrained': _undertrained([table], prefix),
-        'thresholds': cuts.as_dict(),
-    })
-  total = _row(
-      np.concatenate(list(labels.values())),
-      _null_labels(readout, rule),
-      {x: np.concatenate([p[x] for p in passes.values()]) for x in MEASURES},
-      measures.Coherence.concatenate(list(readout.coherences.values())),
-      config.seed,
-  )
+  prefix = tables.prefix_of(readout.name)
+  layers: list[dict[str, Any]] = [
+      {
+          'layer': layer,
+          'weights': tables.weights_of(table),
+          **_row(readout, [layer], config),
+          'undertrained': _undertrained([table], prefix),
+          'thresholds': readout.thresholds[layer].as_dict(),
+      }
+      for layer, table in features.items()
+  ]
   first = next(iter(readout.thresholds.values()))
   return {
       'layers': layers,
       'total': {
-          **total,
+          **_row(readout, list(features), config),
           'undertrained': _undertrained(features.values(), prefix),
       },
       'thresholds': first.as_dict(),
@@ -104,11 +104,13 @@ def _readout_summary(
   }
 
 
-def _null_labels(readout: Readout, rule: str) -> np.ndarray:
-  """Labels of all random directions; those of all layers count once."""
+def _null_labels(
+    nulls: Mapping[int, measures.Coherence], decision: Decision, rule: str
+) -> np.ndarray:
+  """Labels of random directions; those of several layers count once."""
   distinct = {
-      id(null): (null, readout.thresholds[layer])
-      for layer, null in readout.nulls.items()
+      id(null): (null, decision.thresholds[layer])
+      for layer, null in nulls.items()
   }
   return np.concatenate([
       measures.is_semantic(null, cuts, rule) for null, cuts in distinct.values()
@@ -126,28 +128,112 @@ def _undertrained(features: Iterable[pa.Table], prefix: str) -> float:
 
 
 def _row(
-    labels: np.ndarray,
-    null_labels: np.ndarray,
-    passes: Mapping[str, np.ndarray],
-    coherence: measures.Coherence,
-    seed: int,
+    readout: Readout, layers: Sequence[int], config: OutputPrediction
 ) -> dict[str, Any]:
-  interval = measures.bootstrap_share(labels, seed=seed)
-  excess = measures.bootstrap_excess(labels, null_labels, seed=seed)
+  """What is said of a layer, or of several together."""
+  decision, rule = readout.decision, config.rule
+  labels = _joined(decision.labels, layers)
+  passes = _passes(decision, layers)
+  pooled = measures.Coherence.concatenate(
+      [decision.coherences[x] for x in layers]
+  )
+  error = _threshold_error(decision, layers)
+  null_labels = _null_labels(
+      {x: decision.nulls[x] for x in layers}, decision, rule
+  )
+  excess = measures.excess_interval(labels, null_labels, error=error)
   return {
       'features': int(labels.size),
-      'semantic': interval._asdict(),
+      'semantic': measures.share_interval(labels, error=error or 0.0)._asdict(),
+      'threshold_error': error,
       'null_share': float(null_labels.mean()),
       'null_directions': int(null_labels.size),
       'excess': excess.share,
       'excess_low': excess.low,
       'excess_high': excess.high,
+      'nulls': _both_nulls(readout, layers, config),
       'measures': {name: float(x.mean()) for name, x in passes.items()},
       'found': _found(labels, passes),
-      'median': {
-          name: float(np.median(getattr(coherence, name))) for name in MEASURES
+      'ends': {
+          end: float(
+              measures.vote(
+                  passes, [m for m in pooled.measures if m.end == end], rule
+              ).mean()
+          )
+          for end in dict.fromkeys(m.end for m in pooled.measures)
       },
+      'stability': _stability(readout, layers),
+      'median': {name: float(np.median(x)) for name, x in pooled.items()},
   }
+
+
+def _joined(
+    by_layer: Mapping[int, np.ndarray], layers: Sequence[int]
+) -> np.ndarray:
+  return np.concatenate([by_layer[x] for x in layers])
+
+
+def _passes(decision: Decision, layers: Sequence[int]) -> dict[str, np.ndarray]:
+  """Measure -> which features of the layers pass it."""
+  found = [
+      measures.passes_by_measure(decision.coherences[x], decision.thresholds[x])
+      for x in layers
+  ]
+  return {name: np.concatenate([x[name] for x in found]) for name in found[0]}
+
+
+def _threshold_error(decision: Decision, layers: Sequence[int]) -> float | None:
+  """Of the share of these layers; layers of one null err together."""
+  if decision.resampled is None:
+    return None
+  own = [decision.resampled[x] for x in layers]
+  sizes = np.array([x.rates.size for x in own])
+  shares = sizes @ np.stack([x.shares for x in own]) / sizes.sum()
+  return float(shares.std())
+
+
+def _both_nulls(
+    readout: Readout, layers: Sequence[int], config: OutputPrediction
+) -> dict[str, dict[str, Any]]:
+  """What each null says: of it by the run's thresholds, and by its own."""
+  found = {}
+  for name, decision in zip(
+      (config.null, *({'isotropic', 'matched'} - {config.null})),
+      (readout.decision, readout.other),
+      strict=True,
+  ):
+    nulls = {x: decision.nulls[x] for x in layers}
+    chance = _null_labels(nulls, readout.decision, config.rule)
+    smallest = min(null.size for null in nulls.values())
+    semantic = None
+    if config.alpha * smallest >= 1:
+      semantic = float(_joined(decision.null_labels, layers).mean())
+    found[name] = {
+        'directions': int(chance.size),
+        'share': float(chance.mean()),
+        'semantic': semantic,
+    }
+  return found
+
+
+def _stability(
+    readout: Readout, layers: Sequence[int]
+) -> dict[str, float | None]:
+  """Mean share of nulls, and of numbers of top tokens, with the same label."""
+  decision = readout.decision
+  labels = _joined(decision.labels, layers)
+  null = k = None
+  if decision.resampled is not None:
+    rates = np.concatenate([decision.resampled[x].rates for x in layers])
+    null = float(np.where(labels, rates, 1 - rates).mean())
+  if readout.by_size:
+    k = float(
+        np.mean([
+            _joined(x.labels, layers) == labels
+            for x in readout.by_size.values()
+        ])
+    )
+  return {'null': null, 'k': k}
 
 
 def _found(
@@ -166,7 +252,6 @@ def _agreement(
     readout: Readout,
     output: Readout,
     features: Mapping[int, pa.Table],
-    rule: str,
 ) -> dict[str, Any]:
   """How far a readout says the same of a feature as the output readout.
 
@@ -178,11 +263,7 @@ def _agreement(
   column = tables.prefix_of(readout.name) + 'shared'
   shared = np.concatenate([t[column].to_numpy() for t in features.values()])
   ours, theirs = (
-      np.concatenate([
-          measures.is_semantic(x.coherences[layer], x.thresholds[layer], rule)
-          for layer in features
-      ])
-      for x in (readout, output)
+      _joined(x.decision.labels, list(features)) for x in (readout, output)
   )
   varies = ours.std() > 0 and theirs.std() > 0
   return {
@@ -197,10 +278,12 @@ def _examples(
     coherences: Mapping[int, measures.Coherence],
     count: int,
 ) -> list[results.Example]:
-  """The features of lowest mean rank in the measures, one a top token."""
+  """The features of lowest mean rank in the measures of the first end."""
   pooled = measures.Coherence.concatenate(list(coherences.values()))
+  end = pooled.measures[0].end
+  own = [measure for measure in pooled.measures if measure.end == end]
   ranks = np.zeros(pooled.size)
-  for measure in pooled.measures:
+  for measure in own:
     values = measure.lowered(pooled[measure.name])
     # Ranks of equal values by position: stable, so the same in every run.
     order = np.argsort(values, kind='stable')
@@ -212,7 +295,7 @@ def _examples(
       break
     layer, feature = rows[i]
     table = features[layer]
-    tokens = table['top_tokens'][feature].as_py()
+    tokens = table[f'{end}_tokens'][feature].as_py()
     # Many features predict the same word: it is shown once.
     word = tokens[0].strip().casefold()
     if word in shown:
@@ -221,7 +304,7 @@ def _examples(
     chosen.append({
         'layer': layer,
         'feature': feature,
-        **{name: table[name][feature].as_py() for name in MEASURES},
+        **{m.name: table[m.name][feature].as_py() for m in own},
         'tokens': tokens,
     })
   return chosen

@@ -12,11 +12,13 @@ def text(summary: Mapping[str, Any], config: OutputPrediction) -> list[str]:
   from ooc_jax import report  # Matplotlib is slow to import.
 
   rows = (*summary['layers'], summary['total'])
-  lines = [report.header(), *map(report.layer_line, rows), '']
+  end = next(iter(summary['total']['ends']))
+  lines = [report.header(end), *map(report.layer_line, rows), '']
   lines += _findings(summary, config)
   if summary['examples']:
     lines.append(
-        '\nMost coherent features (lowest mean rank in the three measures):'
+        f'\nMost coherent features (lowest mean rank in the measures, {end}'
+        ' tokens):'
     )
     lines += report.example_lines(summary['examples'])
   return lines
@@ -26,31 +28,52 @@ def _findings(
     summary: Mapping[str, Any], config: OutputPrediction
 ) -> list[str]:
   limits, total = summary['thresholds'], summary['total']
-  conditions = ', '.join(
-      measure.condition(limits[measure.name]) for measure in measures.MEASURES
-  )
-  low, high = total['excess_low'], total['excess_high']
-  shape = summary['shape']
+  known = [m for m in measures.ALL_MEASURES if m.name in total['measures']]
+  conditions = ', '.join(m.condition(limits[m.name]) for m in known)
+  shape, found = summary['shape'], total['found']
   p = '' if shape['p_value'] is None else f' (p = {shape["p_value"]:.2g})'
-  found = total['found']
   lines = [
       f'Semantic: {config.rule} of {conditions} ({config.thresholds}).',
       (
           f'Coherent by edit distance or cosine: {found["coherent"]:.1%}; sharp'
-          f' by entropy: {found["sharp"]:.1%}; semantic by sharpness alone:'
-          f' {found["sharp only"]:.1%}.'
+          f' by entropy at a spread of {config.spread:g}: {found["sharp"]:.1%};'
+          f' semantic by sharpness alone: {found["sharp only"]:.1%}.'
       ),
+  ]
+  if len(total['ends']) > 1:
+    shares = ', '.join(f'{x} {share:.1%}' for x, share in total['ends'].items())
+    lines.append(f'Semantic at either end of the vocabulary: {shares}.')
+  low, high = total['excess_low'], total['excess_high']
+  chance = '; '.join(
+      f'{null["share"]:.1%} of {null["directions"]:,} {name}'
+      for name, null in total['nulls'].items()
+  )
+  stability = [
+      f'{share:.1%} {what}'
+      for what, share in (
+          ('under another draw of the null', total['stability']['null']),
+          ('with another number of top tokens', total['stability']['k']),
+      )
+      if share is not None
+  ]
+  lines += [
+      f'Random directions called semantic: {chance}.',
       (
-          f'Random directions ({config.null}): {total["null_share"]:.1%} are'
-          f' called semantic; excess {total["excess"]:.1%} ({low:.1%} to'
-          f' {high:.1%}).'
+          f'Excess over chance ({config.null}): {total["excess"]:.1%}'
+          f' ({low:.1%} to {high:.1%}, with the error of the thresholds).'
+      ),
+      *(
+          [f'A label stays the same: {", ".join(stability)}.']
+          if stability
+          else []
       ),
       f'Over depth: {shape["name"]}{p}.',
   ]
   for name, readout in summary['sides'].items():
     row, agreement = readout['total'], readout['agreement']
     lines.append(
-        f'{name.capitalize()} side: {row["semantic"]["share"]:.1%} semantic;'
+        f'{name.capitalize()} side: {row["semantic"]["share"]:.1%} semantic'
+        f' ({row["found"]["sharp only"]:.1%} by sharpness alone);'
         f' {agreement["both"]:.1%} on both sides,'
         f' {agreement["shared_tokens"]:.1%} of top tokens shared.'
     )

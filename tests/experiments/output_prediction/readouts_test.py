@@ -13,7 +13,8 @@ from ooc_jax.experiments.output_prediction import OutputPrediction
 from ooc_jax.experiments.output_prediction import parse_readouts
 from tests import finished
 
-_MEASURES = ('levenshtein', 'cosine', 'entropy')
+# Neurons are read at both ends.
+_MEASURES = tuple(measure.name for measure in measures.ALL_MEASURES)
 
 
 def _coherence(table, prefix=''):
@@ -94,17 +95,27 @@ class ReadoutsTest(parameterized.TestCase):
     ]
     self.assertGreater(same['null_share'], 0.0)
 
-  @parameterized.parameters(
-      {'null': 'matched'}, {'convention': 'folded', 'null': 'isotropic'}
-  )
-  def test_a_null_that_depends_on_the_layer(self, **settings):
-    summary = self._run(**settings)
+  def test_both_nulls_are_read_and_one_decides(self):
+    isotropic, matched = (
+        self._run(null=null, convention='folded')
+        for null in ('isotropic', 'matched')
+    )
     null = pq.read_table(self.out / 'null.parquet')
-    layers = np.asarray(null['layer'])
-    np.testing.assert_array_equal(np.unique(layers), [0, 1])
-    first, second = (row['thresholds'] for row in summary['layers'])
-    # Lengths count in the entropy alone.
+    np.testing.assert_array_equal(np.unique(null['layer']), [0, 1])
+    self.assertEqual(set(null['null'].to_pylist()), {'matched'})
+    first, second = (row['thresholds'] for row in matched['layers'])
     self.assertNotEqual(first['entropy'], second['entropy'])
+    first, second = (row['thresholds'] for row in isotropic['layers'])
+    self.assertEqual(first, second)
+    for summary, name, other in (
+        (isotropic, 'isotropic', 'matched'), (matched, 'matched', 'isotropic')
+    ):  # fmt: skip
+      total = summary['total']
+      nulls = total['nulls']
+      self.assertCountEqual(nulls, [name, other])
+      self.assertEqual(nulls[name]['share'], total['null_share'])
+      self.assertEqual(nulls[name]['semantic'], total['semantic']['share'])
+      self.assertGreaterEqual(nulls[other]['directions'], 200)
 
   def test_random_weights_know_nothing(self):
     trained = self._run(readouts='output')

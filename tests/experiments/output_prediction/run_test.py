@@ -31,9 +31,11 @@ _SCRIPT = _ROOT / 'experiments' / 'output_prediction.py'
 
 
 def _config(**settings):
-  return OutputPrediction(
-      **({'model': 'tiny', 'k': 5, 'examples': 4} | settings)
-  )
+  return OutputPrediction(**(
+      {'model': 'tiny', 'k': 5, 'examples': 4}
+      | finished.SMALL['output_prediction']
+      | settings
+  ))
 
 
 def _run_into(out, weights, **settings):

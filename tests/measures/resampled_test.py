@@ -1,0 +1,180 @@
+"""Thresholds of resampled nulls: against resampling, and their coverage."""
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import numpy as np
+import pytest
+import scipy.stats
+
+from ooc_jax import measures
+
+_SIX = measures.ALL_MEASURES
+
+
+def _coherence(values, kinds=measures.MEASURES):
+  """From rows [m, F] of numbers of which low is coherent."""
+  return measures.Coherence(
+      **{m.name: m.lowered(x) for m, x in zip(kinds, values, strict=True)}
+  )
+
+
+def _drawn(seed, size, shift=0.0, ties=None, kinds=measures.MEASURES):
+  """Measures that depend on each other, of which a part is `shift` lower."""
+  rng = np.random.default_rng(seed)
+  values = rng.normal(size=(len(kinds), size)) + 0.6 * rng.normal(size=size)
+  values[:, : size // 3] -= shift
+  if ties is not None:
+    values = np.round(values * ties) / ties
+  return _coherence(values, kinds)
+
+
+class ThresholdsTest(parameterized.TestCase):
+
+  @parameterized.product(
+      rule=(*measures.RULES, 'cosine'),
+      ties=(None, 3),
+      kinds=(measures.MEASURES, _SIX),
+  )
+  def test_are_those_of_the_rows_drawn(self, rule, ties, kinds):
+    """All rows are near a threshold here, so the draws are known."""
+    n, alpha, draws, seed = 24, 0.2, 100, 5
+    null = _drawn(1, n, ties=ties, kinds=kinds)
+    got = measures.resampled_thresholds(
+        null, alpha, rule, draws=draws, seed=seed
+    )
+    weights = np.random.default_rng(seed).multinomial(
+        n, [1 / n] * n + [0], size=draws
+    )[:, :-1]
+    for b, own in enumerate(weights):
+      rows = np.repeat(np.arange(n), own)
+      again = measures.Coherence(**{k: x[rows] for k, x in null.items()})
+      want = measures.null_thresholds(again, alpha, rule)
+      self.assertEqual(
+          {k: float(x[b]) for k, x in got.items()}, dict(want.values)
+      )
+
+  @parameterized.parameters(*measures.RULES)
+  def test_far_directions_do_not_matter(self, rule):
+    """The spread of the share is that of resampling all of the null."""
+    null, features = _drawn(2, 3_000), _drawn(3, 2_000, shift=1.5)
+    cuts = measures.resampled_thresholds(null, 0.01, rule, draws=600, seed=0)
+    got = measures.resampled_labels(features, cuts, rule)
+    rng = np.random.default_rng(6)
+    shares = []
+    for _ in range(300):
+      rows = rng.integers(0, 3_000, 3_000)
+      again = measures.Coherence(**{k: x[rows] for k, x in null.items()})
+      thresholds = measures.null_thresholds(again, 0.01, rule)
+      shares.append(measures.is_semantic(features, thresholds, rule).mean())
+    # Standard deviations of 600 and 300 draws differ by 5 %.
+    np.testing.assert_allclose(got.error, np.std(shares), rtol=0.2)
+    error = 4 * np.std(shares) / np.sqrt(300)
+    self.assertAlmostEqual(got.shares.mean(), np.mean(shares), delta=error)
+
+  def test_rates_are_the_labels_of_every_draw(self):
+    null, features = _drawn(4, 1_000), _drawn(5, 500, shift=1.0)
+    cuts = measures.resampled_thresholds(null, 0.02, draws=30, seed=0)
+    got = measures.resampled_labels(features, cuts)
+    labels = np.stack([
+        measures.is_semantic(
+            features,
+            measures.Thresholds(
+                {k: float(x[b]) for k, x in cuts.items()}, kind='null'
+            ),
+        )
+        for b in range(30)
+    ])
+    np.testing.assert_allclose(got.rates, labels.mean(axis=0))
+    np.testing.assert_allclose(got.shares, labels.mean(axis=1))
+    self.assertTrue(((got.rates > 0) & (got.rates < 1)).any())
+
+
+def _share(features, null, seed, rule='any', resample=True):
+  thresholds = measures.null_thresholds(null, rule=rule)
+  error = 0.0
+  if resample:
+    cuts = measures.resampled_thresholds(null, rule=rule, draws=100, seed=seed)
+    error = measures.resampled_labels(features, cuts, rule).error
+  labels = measures.is_semantic(features, thresholds, rule)
+  return measures.share_interval(labels, error=error)
+
+
+def _truth(rule, shift):
+  """The share at the thresholds of a null without end, nearly."""
+  null, features = _drawn(7, 1_000_000), _drawn(8, 1_000_000, shift)
+  return measures.is_semantic(
+      features, measures.null_thresholds(null, rule=rule), rule
+  ).mean()
+
+
+class CoverageTest(parameterized.TestCase):
+
+  def _covered(self, trials, n, F, rule, shift, resample=True):
+    truth = _truth(rule, shift)
+    hits = 0
+    for trial in range(trials):
+      rng = np.random.default_rng(1_000 + trial)
+      # Of the whole population, so that also the number of shifted ones varies.
+      values = np.stack([m.lowered(x) for m, x in zip(
+          measures.MEASURES, _drawn(2_000 + trial, 3 * F, shift).values(),
+          strict=True)])  # fmt: skip
+      features = _coherence(values[:, rng.choice(3 * F, F, replace=False)])
+      got = _share(features, _drawn(9_000 + trial, n), trial, rule, resample)
+      hits += got.low <= truth <= got.high
+    return hits / trials
+
+  def test_a_share_is_covered_with_the_error_of_its_thresholds(self):
+    covered = self._covered(250, 4_096, 4_096, 'any', 1.5)
+    # Binomial(250, 0.95) has a standard deviation of 1.4 %.
+    self.assertBetween(covered, 0.91, 0.985)
+
+  def test_and_is_not_without_it(self):
+    covered = self._covered(150, 4_096, 4_096, 'any', 1.5, resample=False)
+    self.assertLess(covered, 0.85)
+
+  @parameterized.product(
+      n=(4_096, 32_768), F=(1_024, 16_384), rule=('any', 'majority')
+  )
+  @pytest.mark.slow
+  def test_coverage(self, n, F, rule):
+    for shift in (0.5, 1.5):
+      covered = self._covered(1_000, n, F, rule, shift)
+      self.assertBetween(covered, 0.93, 0.97)
+
+
+class BothEndsTest(parameterized.TestCase):
+
+  @parameterized.parameters(*measures.RULES)
+  def test_a_null_is_held_at_alpha_over_both_ends(self, rule):
+    shares = []
+    for trial in range(20):
+      null = _drawn(trial, 4_096, kinds=_SIX)
+      fresh = _drawn(100 + trial, 4_096, kinds=_SIX)
+      cuts = measures.null_thresholds(null, rule=rule)
+      self.assertBetween(cuts.null_share, 0.008, 0.01)
+      shares.append(measures.is_semantic(fresh, cuts, rule).mean())
+      p = measures.rule_p_values(fresh, null, rule)
+      self.assertLess(scipy.stats.kstest(p, 'uniform').statistic, 0.05)
+    # Each is off by 0.0022, the mean by 0.0005.
+    self.assertBetween(np.mean(shares), 0.0085, 0.0115)
+
+  def test_an_end_votes_among_its_own_measures(self):
+    values = {m.name: np.zeros(4) for m in _SIX}
+    low = {m.name: m.lowered(-1.0) for m in _SIX}
+    for name, row in (
+        ('levenshtein', 0), ('cosine', 0), ('entropy', 0),
+        ('levenshtein', 1), ('cosine', 1), ('bottom_entropy', 1),
+        ('bottom_levenshtein', 2), ('bottom_cosine', 2), ('bottom_entropy', 2),
+    ):  # fmt: skip
+      values[name][row] = 2 * low[name]
+    cuts = measures.Thresholds(low, kind='fixed')
+    found = measures.Coherence(**values)
+    for rule, want in (('any', [1, 1, 1, 0]), ('majority', [1, 1, 1, 0]),
+                       ('all', [1, 0, 1, 0])):  # fmt: skip
+      np.testing.assert_array_equal(
+          measures.is_semantic(found, cuts, rule), np.bool_(want)
+      )
+
+
+if __name__ == '__main__':
+  absltest.main()
