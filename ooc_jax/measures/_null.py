@@ -209,23 +209,32 @@ def null_thresholds(
     InputError: alpha n is under 1, alpha is not between 0 and 1, the rule is
       unknown, or a measure is not finite.
   """
+  return null_thresholds_at(null, (alpha,), rule)[0]
+
+
+def null_thresholds_at(
+    null: Coherence, alphas: Sequence[float], rule: str = 'any'
+) -> list[Thresholds]:
+  """`null_thresholds` at several levels, for little more than one."""
   _check_decision(rule, null)
   deciding = np.sort(_deciding(null, null, rule))
   size = deciding.size
-  check_alpha(alpha, size)
-  # A direction counts itself, so it passes if its deciding count is <= c.
-  c = int(deciding[allowed_of_null(alpha, size)]) - 1
-  values = {}
+  for alpha in alphas:
+    check_alpha(alpha, size)
   ordered = np.sort(lowered(null), axis=1)
-  for m, row in zip(null.measures, ordered, strict=True):
-    alone_elsewhere = rule in null and rule != m.name
-    values[m.name] = m.never if alone_elsewhere else m.lowered(float(row[c]))
-  return Thresholds(
-      values,
-      kind='null',
-      level=c / size,
-      null_share=float((deciding <= c).mean()),
-  )
+  found = []
+  for alpha in alphas:
+    # A random direction counts itself, so it passes if its count is <= c.
+    c = int(deciding[allowed_of_null(alpha, size)]) - 1
+    values = {}
+    for m, row in zip(null.measures, ordered, strict=True):
+      alone_elsewhere = rule in null and rule != m.name
+      values[m.name] = m.never if alone_elsewhere else m.lowered(float(row[c]))
+    share = float((deciding <= c).mean())
+    found.append(
+        Thresholds(values, kind='null', level=c / size, null_share=share)
+    )
+  return found
 
 
 def null_p_values(

@@ -14,7 +14,7 @@ from ooc_jax.measures._decision import is_semantic
 from ooc_jax.measures._decision import passes_by_measure
 from ooc_jax.measures._decision import quantile_thresholds
 from ooc_jax.measures._null import allowed_of_null
-from ooc_jax.measures._null import null_thresholds
+from ooc_jax.measures._null import null_thresholds_at
 from ooc_jax.measures._participation import PARTICIPATION_QUANTILES
 from ooc_jax.measures._participation import head_counts
 from ooc_jax.measures._participation import null_cutoffs
@@ -68,17 +68,17 @@ def sweep(
   decisions += [('', measure) for measure in next(iter(layers.values()), ())]
   rows = []
   if nulls is not None:
-    smallest = min((x.size for x in nulls.values()), default=0)
-    for alpha in alphas:
-      if not allowed_of_null(alpha, smallest):
-        continue
-      for rule, measure in decisions:
-        # Layers that share a null share its thresholds.
-        found = {
-            id(null): null_thresholds(null, alpha, rule or measure)
-            for null in {id(x): x for x in nulls.values()}.values()
-        }
-        cuts = {layer: found[id(nulls[layer])] for layer in layers}
+    distinct = {id(x): x for x in nulls.values()}
+    smallest = min((x.size for x in distinct.values()), default=0)
+    alphas = [x for x in alphas if allowed_of_null(x, smallest)]
+    for rule, measure in decisions:
+      # Layers that share a null share its thresholds.
+      found = {
+          key: null_thresholds_at(null, alphas, rule or measure)
+          for key, null in distinct.items()
+      }
+      for i, alpha in enumerate(alphas):
+        cuts = {layer: found[id(nulls[layer])][i] for layer in layers}
         rows += _rows(rule, measure, 'null', alpha, cuts, layers, nulls)
   pooled: list[tuple[str, float | None, Thresholds]] = [
       ('quantile', q, quantile_thresholds(list(layers.values()), q))
@@ -105,7 +105,13 @@ def _rows(
   """A row for each layer, and one for all together."""
 
   def labels(groups):
-    found = {x: _labels(groups[x], cuts[x], rule, measure) for x in layers}
+    # What layers share is labelled once.
+    known = {}
+    for x in layers:
+      key = id(groups[x]), id(cuts[x])
+      if key not in known:
+        known[key] = _labels(groups[x], cuts[x], rule, measure)
+    found = {x: known[id(groups[x]), id(cuts[x])] for x in layers}
     found[WHOLE_MODEL] = np.concatenate(list(found.values()))
     return {layer: float(group.mean()) for layer, group in found.items()}
 

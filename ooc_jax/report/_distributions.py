@@ -138,7 +138,9 @@ def distribution_figure(distributions: MeasureDistributions) -> MplFigure:
       first.set_yticks(
           range(0, len(layers), step), [str(x.layer) for x in layers[::step]]
       )
-      first.set_ylabel('Layer', fontsize=9, color=INK)
+      first.set_ylabel(
+          'Layer; height: root of the share', fontsize=7.5, color=INK
+      )
       first.set_ylim(-0.3, len(layers) - 1 + _HEIGHT + 0.1)
     keys: dict[str, Any] = {
         'features': Patch(facecolor=_LIGHT, edgecolor=_DARK, linewidth=0.6),
@@ -148,22 +150,10 @@ def distribution_figure(distributions: MeasureDistributions) -> MplFigure:
     if any(x.size for layer in layers for x in layer.null.values()):
       keys['random directions'] = Line2D([], [], **_NULL)
     _style.legend(figure, keys.values(), list(keys), size=7.5, handlelength=2.0)
-    # The rest of the width is the note's.
     _style.head(
         figure,
         'The measures by layer: ',
         _style.joined(distributions.label, distributions.about),
-        room=365,
-    )
-    figure.text(
-        0.99,
-        1 - 0.06 / height,
-        'height: root of the share in a bin',
-        fontsize=7,
-        color=INK,
-        ha='right',
-        va='top',
-        in_layout=False,
     )
   return figure
 
@@ -217,7 +207,7 @@ def _draw(
       axes.stairs(chance, gid='null', **_NULL, **above)
   axes.set_xlim(edges[0], edges[-1])
   axes.set_xlabel(
-      '← coherent' if low else 'coherent →',
+      f'← {measure.finds}' if low else f'{measure.finds} →',
       fontsize=7.5,
       color=INK,
       loc='left' if low else 'right',

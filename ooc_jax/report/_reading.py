@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import os
 import pathlib
+import re
 from typing import Any
 
 import matplotlib.figure
@@ -17,6 +18,7 @@ from ooc_jax.report._style import number
 from ooc_jax.results import ResultsFolder
 from ooc_jax.results import tables
 
+_LAYER = re.compile(r'[/_-]?(layer_?)?\{layer\}$')
 OUTPUT = 'output'  # The readout whose columns and tables have plain names.
 
 
@@ -78,7 +80,9 @@ class Run:
   def about(self) -> str:
     """What was read and how it was decided: 'mlp, any at 1% of isotropic'."""
     settings = self.settings
-    words = [str(settings['dictionary'])] if 'dictionary' in settings else []
+    words = []
+    if 'dictionary' in settings:
+      words = [_LAYER.sub('', str(settings['dictionary']))]
     if 'rule' in settings:
       kind = str(settings.get('thresholds', 'null'))
       level = f'{100 * number(settings.get("alpha")):g}%'

@@ -32,7 +32,7 @@ from ooc_jax.results import tables
 _RULES = ('any', 'majority', 'all')
 _KINDS = ('null', 'quantile', 'fixed')
 _ROW, _LOW_ROW = 0.155, 0.115  # Inches.
-_TALL, _LEFT = 9.0, 1.15  # From the former on rows are low.
+_TALL, _LEFT = 7.6, 1.15  # From the former on rows are low.
 _CELL = 0.5  # At most.
 _TOTAL = 0.3  # At least: the last two columns have names.
 _NUMBER = 5.5  # Points.

@@ -40,6 +40,10 @@ def save_figure(
     matplotlib.rcParams['text.hinting'] = 'no_hinting'
     # Text that can be selected and edited, which journals ask for.
     matplotlib.rcParams['pdf.fonttype'] = 42
+    if layout := figure.get_layout_engine():
+      # Once, and not for each format: it asks for the size of every text.
+      layout.execute(figure)
+      figure.set_layout_engine('none')
     figure.savefig(
         file, format=suffix, dpi='figure', metadata=_NO_METADATA[suffix]
     )

@@ -34,6 +34,7 @@ from ooc_jax.circuits.lens._sums import with_true_logits
 from ooc_jax.circuits.numerics import Blocks
 from ooc_jax.circuits.numerics import divide
 from ooc_jax.circuits.numerics import exponent_of
+from ooc_jax.circuits.numerics import is_small
 from ooc_jax.circuits.numerics import times_power
 
 
@@ -231,6 +232,8 @@ def _block_result(
   )
   # Enough that the certificate hardly ever fails on real weights.
   more = 32 if shard.positions.loss is None else 64
+  if shard.positions.loss is None and is_small(shard.table.shape[0]):
+    more = 8  # Few tokens, seldom near each other.
   scan_spec = ScanSpec(
       spec.k + more + spec.k // 2, spec.softcap, both_ends=spec.both_ends
   )

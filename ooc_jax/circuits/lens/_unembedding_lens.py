@@ -233,16 +233,21 @@ def lens_of_rows(
         f' one has {mask.shape[0]}; take table_moments of this table.'
     )
   _check_logits_finite(rows, moments, mask)
+  counted = threshold is not None
+  if threshold is None:
+    # Of the same type as one that is given: a weak one would make every
+    # program anew.
+    threshold = jnp.full(rows.shape[0], jnp.inf, jnp.float32)
   lens = find_lens(
       rows,
       table,
       mask,
       moments,
-      jnp.full(rows.shape[0], jnp.inf) if threshold is None else threshold,
+      threshold,
       spec,
       mesh,
   )
-  active_share = None if threshold is None else lens.active_share
+  active_share = lens.active_share if counted else None
   return dataclasses.replace(lens, mask=mask, active_share=active_share)
 
 

@@ -174,6 +174,7 @@ class DictionaryReader:
     ends = ends_of(self._config, dictionary)
     for readout in readouts:
       lens, by_size = self._read(readout, dictionary, ends, self._sizes)
+      lens = lens.first(self._config.k, self._config.spread)
       own = self._columns(lens, by_size.pop(self._config.k))
       for size, coherence in by_size.items():
         own |= {
@@ -210,7 +211,7 @@ class DictionaryReader:
     if shared and decides:
       size = config.null_size
     elif not shared and not decides:
-      size = max(size // 4, 100)
+      size = max(size // 8, 100)
     own = dictionaries[layers[0] if shared else layer]
     ends = ends_of(config, own)
     parts = []
@@ -261,7 +262,7 @@ class DictionaryReader:
       ends: str,
       sizes: Sequence[int],
   ) -> tuple[circuits.Lens, dict[int, measures.Coherence]]:
-    """The lens, and its measures at k and other numbers of top tokens."""
+    """The lens of the largest k, and the measures at each number of tokens."""
     config = self._config
     lens = circuits.output_lens if readout == 'output' else circuits.input_lens
     if readout == 'embedding':
@@ -278,20 +279,21 @@ class DictionaryReader:
         mask=self._mask,
         moments=self._moments.get(readout),
     )
-    lenses = {
-        k: whole.first(k, config.spread)
-        for k in dict.fromkeys((config.k, *sizes))
-    }
-    return lenses[config.k], {
-        k: measures.coherence(
-            self.model,
-            found,
-            space=self._space,
-            strings=self._strings,
-            measures=measures.measures_at(ends),
-        )
-        for k, found in lenses.items()
-    }
+
+    def coherence(k: int) -> measures.Coherence:
+      return measures.coherence(
+          self.model,
+          dataclasses.replace(
+              whole,
+              top_ids=whole.top_ids[:, :k],
+              bottom_ids=whole.bottom_ids[:, :k],
+          ),
+          space=self._space,
+          strings=self._strings,
+          measures=measures.measures_at(ends),
+      )
+
+    return whole, {k: coherence(k) for k in dict.fromkeys((config.k, *sizes))}
 
   def _columns(
       self, lens: circuits.Lens, coherence: measures.Coherence

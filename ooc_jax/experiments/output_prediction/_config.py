@@ -139,7 +139,7 @@ class OutputPrediction(SharedSettings):
   layer_null_size: int = setting(
       4096,
       help=(
-          'Matched random directions of each layer; a quarter of them where'
+          'Matched random directions of each layer; an eighth of them where'
           ' they are reported and do not decide.'
       ),
       least=100,

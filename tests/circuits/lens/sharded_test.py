@@ -33,8 +33,11 @@ def _mesh(feature, vocab):
   )
 
 
-def _arrays(copies=30):
-  """Sizes that no mesh divides, with ties within and across shards."""
+def _arrays(copies=16):
+  """Sizes that no mesh divides, with ties within and across shards.
+
+  By default fewer of them than a pass keeps.
+  """
   rng = np.random.default_rng(4)
   directions = rng.normal(size=(_F, _D)).astype(np.float32)
   table = (rng.normal(size=(_V, _D)) + 0.4).astype(np.float32)
