@@ -33,10 +33,11 @@ def _mesh(feature, vocab):
   )
 
 
-def _arrays(copies=16):
+def _arrays(copies=8):
   """Sizes that no mesh divides, with ties within and across shards.
 
-  By default fewer of them than a pass keeps.
+  By default as few as one pass can prove beside the k others; which features
+  need another pass, where there are more, depends on the shards.
   """
   rng = np.random.default_rng(4)
   directions = rng.normal(size=(_F, _D)).astype(np.float32)
