@@ -59,8 +59,11 @@ def isotropic_directions(
   if norms is None:
     return rows
   _check(num_directions, norms=norms.size)
-  drawn = jax.random.choice(norm_key, jnp.asarray(norms), (num_directions,))
-  return rows * drawn.astype(jnp.float32)[:, None]
+  # int32, or a program with 64-bit numbers would draw others.
+  index = jax.random.randint(
+      norm_key, (num_directions,), 0, norms.size, jnp.int32
+  )
+  return rows * jnp.asarray(norms)[index].astype(jnp.float32)[:, None]
 
 
 def matched_directions(

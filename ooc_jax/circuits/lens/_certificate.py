@@ -157,7 +157,9 @@ def first_rows(keep: Bool[Array, 'V'], k: int) -> TopBottom:
   value, rest, row = (
       jnp.tile(x, (2, 1, 1)) for x in (value, jnp.zeros_like(value), row)
   )
-  extremes = TopBottom(value, rest, row, jnp.full((2, 1), -jnp.inf))
+  extremes = TopBottom(
+      value, rest, row, jnp.full((2, 1), -jnp.inf, jnp.float32)
+  )
   return _pad(extremes, k)
 
 
@@ -248,9 +250,12 @@ def all_products(
     every = every._replace(left_out=so_far.left_out)
     return best(every, k)
 
-  none = jnp.zeros((2, f, 0))
+  none = jnp.zeros((2, f, 0), jnp.float32)
   start = TopBottom(
-      none, none, none.astype(jnp.int32), jnp.full((2, f), -jnp.inf)
+      none,
+      none,
+      none.astype(jnp.int32),
+      jnp.full((2, f), -jnp.inf, jnp.float32),
   )
   return jax.lax.fori_loop(0, blocks, step, _pad(start, k))
 
@@ -306,7 +311,9 @@ def _exact(
     )
 
   shape = (size, rows.shape[2])
-  out = Dot(jnp.full(shape, -jnp.inf), jnp.zeros(shape))
+  out = Dot(
+      jnp.full(shape, -jnp.inf, jnp.float32), jnp.zeros(shape, jnp.float32)
+  )
   turns = -(-last[-1] // size)
   out = jax.lax.fori_loop(0, turns, some_pairs, out)
   return jax.tree.map(lambda x: x.reshape(rows.shape), out)

@@ -113,7 +113,7 @@ def resolve_uncertain(
 ) -> Lens:
   """The lens with every top and bottom proven; costs little where all were."""
   shard = _shard(table, keep, moments, spec)
-  scaled = normalise(directions, jnp.zeros(directions.shape[0]))
+  scaled = normalise(directions, jnp.zeros(directions.shape[0], jnp.float32))
 
   def join(extremes: TopBottom) -> TopBottom:
     return _certificate.join_shards(extremes, table.shape[0], spec.vocab_axis)
@@ -147,7 +147,7 @@ def _finish(
     uncertain: Bool[Array, 'F'],
     spec: LensSpec,
 ) -> Lens:
-  scaled = normalise(directions, jnp.zeros(directions.shape[0]))
+  scaled = normalise(directions, jnp.zeros(directions.shape[0], jnp.float32))
   count = shard.keep.sum()
   if spec.vocab_axis is not None:
     count = jax.lax.psum(count, spec.vocab_axis)
@@ -265,7 +265,9 @@ def _finer_pass(
   """Top and bottom by a float32 pass that keeps many candidates."""
   F, V = rows.shape[0], shard.table.shape[0]
   prepared, _ = prepare(
-      ScaledDirections(rows, jnp.zeros(F, jnp.int32), jnp.zeros(F)),
+      ScaledDirections(
+          rows, jnp.zeros(F, jnp.int32), jnp.zeros(F, jnp.float32)
+      ),
       dataclasses.replace(shard.moments, covariance=None),
       shard.exponent,
       screened=False,

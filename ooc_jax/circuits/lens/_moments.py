@@ -91,7 +91,12 @@ def row_moments(
       0,
       blocks.count,
       first_pass,
-      (jnp.zeros(D), jnp.zeros(D), jnp.zeros(held), jnp.zeros(held)),
+      (
+          jnp.zeros(D, jnp.float32),
+          jnp.zeros(D, jnp.float32),
+          jnp.zeros(held, jnp.float32),
+          jnp.zeros(held, jnp.float32),
+      ),
   )
   count = jnp.maximum(_sum(keep.sum(), axis), 1)
   mean = _sum(total, axis) / count
@@ -107,7 +112,9 @@ def row_moments(
 
   found = None
   if covariance:
-    found = jax.lax.fori_loop(0, blocks.count, second_pass, jnp.zeros((D, D)))
+    found = jax.lax.fori_loop(
+        0, blocks.count, second_pass, jnp.zeros((D, D), jnp.float32)
+    )
     found = _sum(found, axis) / count
   return TableMoments(mean, found, norms[:V], lossy[:V] if losses else None)
 

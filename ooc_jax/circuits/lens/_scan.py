@@ -124,11 +124,11 @@ def scan(
         sizes[block][None],
         None if losses is None else losses[block][None],
     )
-    bounds = jax.lax.dynamic_update_slice(
-        bounds, (extremes + error[None])[:, :, None], (0, 0, i, 0)
+    bounds = jax.lax.dynamic_update_slice_in_dim(
+        bounds, (extremes + error[None])[:, :, None], i, axis=2
     )
-    logits = jax.lax.dynamic_update_slice(
-        logits, x.reshape(F, 1, blocks.group, lanes), (0, i, 0, 0)
+    logits = jax.lax.dynamic_update_slice_in_dim(
+        logits, x.reshape(F, 1, blocks.group, lanes), i, axis=1
     )
     if spec.statistics:
       sums = _sums.absorb(
@@ -150,7 +150,7 @@ def scan(
         0,
         jnp.minimum(joined, blocks.count - first),
         lambda i, inner: one_block(i, inner, first),
-        (sums, logits, jnp.full((2, F, joined, lanes), -jnp.inf)),
+        (sums, logits, jnp.full((2, F, joined, lanes), -jnp.inf, jnp.float32)),
     )
     return (
         sums,
@@ -160,7 +160,7 @@ def scan(
 
   start = (
       _sums.no_sums(F, spec.both_ends),
-      jnp.zeros((F, joined, blocks.group, lanes)),
+      jnp.zeros((F, joined, blocks.group, lanes), jnp.float32),
       _no_groups(F, num, blocks),
   )
   (sums, _, best), _ = jax.lax.scan(
@@ -188,9 +188,9 @@ def _products(row, table, keep, scale) -> Float[Array, 'F V']:
 def _no_groups(F: int, num: int, blocks: Blocks) -> BestGroups:
   """No group is known before the first block."""
   return BestGroups(
-      jnp.full((2, F, num), -jnp.inf),
+      jnp.full((2, F, num), -jnp.inf, jnp.float32),
       jnp.zeros((2, F, num), jnp.int32),
-      jnp.zeros((2, F, num, blocks.group)),
+      jnp.zeros((2, F, num, blocks.group), jnp.float32),
   )
 
 
@@ -261,7 +261,7 @@ def _choose(
   error = jnp.where(known, error, -jnp.inf)
   num = min(num, value.shape[2])
   bound, index = _top_k(value + error, num)
-  left_out = jnp.full((2, F), -jnp.inf)
+  left_out = jnp.full((2, F), -jnp.inf, jnp.float32)
   if num < value.shape[2]:
     left_out = bound[:, :, -1]
   if best.bound.shape[2] < blocks.groups:

@@ -64,13 +64,13 @@ def softmax_logits(
 def no_sums(F: int, both_ends: bool) -> Sums:
   """Sums before the first block."""
   none = Softmax(
-      peak=jnp.full((F,), _LOWEST),
-      partition=jnp.zeros((F,)),
-      weighted=jnp.zeros((F,)),
+      peak=jnp.full((F,), _LOWEST, jnp.float32),
+      partition=jnp.zeros((F,), jnp.float32),
+      weighted=jnp.zeros((F,), jnp.float32),
   )
   return Sums(
-      power_sums=jnp.zeros((F, 4)),
-      lost=jnp.zeros((F, 4)),
+      power_sums=jnp.zeros((F, 4), jnp.float32),
+      lost=jnp.zeros((F, 4), jnp.float32),
       top=none,
       bottom=none if both_ends else None,
       active=jnp.zeros((F,), jnp.int32),

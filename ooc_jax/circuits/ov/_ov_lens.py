@@ -119,7 +119,7 @@ def ov_lens(
     table = _centred(table, mask)
   return unembedding_lens(
       values,
-      jnp.ones(values.shape[1]),
+      jnp.ones(values.shape[1], jnp.float32),
       table,
       mask,
       k=k,

@@ -184,7 +184,7 @@ def _writes(
   # A lens over targets instead of tokens; its softmax is not used.
   lens = unembedding_lens(
       values,
-      jnp.ones(values.shape[1]),
+      jnp.ones(values.shape[1], jnp.float32),
       table,
       jnp.ones(table.shape[0], bool),
       k=k,

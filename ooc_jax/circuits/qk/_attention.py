@@ -82,7 +82,7 @@ def attention_statistics(
   heads = tuple(range(model.config.num_heads) if heads is None else heads)
   if not heads:
     raise InputError(f'No head of layer {layer} was asked for: name one.')
-  found, keys, kv_head = [], jnp.zeros(0), None
+  found, keys, kv_head = [], jnp.zeros(0, jnp.float32), None
   for head in heads:
     queries = head_queries(
         model, dictionary.decoder, layer, head, offset=offset

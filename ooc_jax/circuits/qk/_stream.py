@@ -224,7 +224,7 @@ def _walk(
   capped = None if spec.softcap is None else zeros
   start = (
       Columns(total=capped, second=capped, received=zeros, largest=zeros),
-      (jnp.full((K, n), -jnp.inf), jnp.zeros((K, n), jnp.int32)),
+      (jnp.full((K, n), -jnp.inf, jnp.float32), jnp.zeros((K, n), jnp.int32)),
   )
   shape = (B // at_once, at_once)
   (sums, best), rows = jax.lax.scan(

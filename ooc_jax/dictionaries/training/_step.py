@@ -80,7 +80,9 @@ def _initial(
   mean = sample.mean(axis=1)
   centred = sample - mean[:, None]
   scale = jnp.sqrt(jnp.square(centred).mean(axis=(1, 2)))
-  rows = jax.random.normal(jax.random.key(recipe.seed), (sites, D, F))
+  rows = jax.random.normal(
+      jax.random.key(recipe.seed), (sites, D, F), jnp.float32
+  )
   columns = _loss.unit_columns(rows)
   quantile = 1 - recipe.start_ratio * recipe.l0 / F
 
@@ -93,8 +95,8 @@ def _initial(
   params = SaeParams(
       encoder=columns,
       decoder=columns,
-      encoder_bias=jnp.zeros((sites, F)),
-      decoder_bias=jnp.zeros((sites, D)),
+      encoder_bias=jnp.zeros((sites, F), jnp.float32),
+      decoder_bias=jnp.zeros((sites, D), jnp.float32),
       log_threshold=jnp.log(jnp.maximum(first, recipe.bandwidth / 2)),
   )
   moments: Any = _ADAM.init(params)
@@ -190,7 +192,9 @@ def _site_gradient(
   zero = (
       jax.tree.map(jnp.zeros_like, params),
       SaeLosses(
-          jnp.zeros(()), jnp.zeros(()), jnp.zeros_like(params.encoder_bias)
+          jnp.zeros((), jnp.float32),
+          jnp.zeros((), jnp.float32),
+          jnp.zeros_like(params.encoder_bias),
       ),
   )
   total, _ = jax.lax.scan(add, zero, chunks)
@@ -240,7 +244,7 @@ def _redrawn_site(
   a = jnp.where(pre > jnp.exp(params.log_threshold)[None], pre, 0.0)
   error = x - _loss.reconstruct(params, a, recipe.dtype)
   mass = jnp.cumsum(jnp.square(error).sum(axis=1))
-  draws = jax.random.uniform(key, silent.shape) * mass[-1]
+  draws = jax.random.uniform(key, silent.shape, jnp.float32) * mass[-1]
   tokens = jnp.searchsorted(mass, draws)
   columns = _loss.unit_columns(error[tokens].T)
   others = jnp.where(silent, 0.0, params.log_threshold).sum()
