@@ -110,6 +110,7 @@ class X64Test(parameterized.TestCase):
 
     self.check_same(compute)
 
+  @pytest.mark.slow
   def test_tied_tokens_are_recomputed(self):
     rng = np.random.default_rng(1)
     table = np.repeat(rng.normal(size=(5, 20)), 120, axis=0)
@@ -146,6 +147,7 @@ class X64Test(parameterized.TestCase):
     np.testing.assert_array_equal(lens.top_ids, expected.top_ids)
     np.testing.assert_allclose(lens.std, expected.std, 2e-6)
 
+  @pytest.mark.slow
   def test_attention(self):
     self.check_attention('gemma2')
 
