@@ -37,6 +37,7 @@ from ooc_jax.model import ModelConfig
 from ooc_jax.model import Site
 from ooc_jax.model import Transformer
 from ooc_jax.model import forward
+from ooc_jax.model import generate
 from ooc_jax.model import run_with_taps
 
 __all__ = (
@@ -55,6 +56,7 @@ __all__ = (
     'coherence',
     'dictionaries',
     'forward',
+    'generate',
     'input_lens',
     'load_dictionary',
     'load_model',

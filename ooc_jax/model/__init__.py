@@ -4,6 +4,7 @@
 from its fields alone. What a file on disk says of a model is known family by
 family (`families`): `config_from_hf` and `config_from_gguf` read settings that
 were parsed already, `config_to_hf` writes them; `checkpoints` opens the files.
+`generate` continues texts, with the keys and values of what was read kept.
 """
 
 from ooc_jax.model import families
@@ -14,6 +15,7 @@ from ooc_jax.model._config_gguf import config_from_gguf
 from ooc_jax.model._config_hf import config_from_hf
 from ooc_jax.model._config_hf import config_to_hf
 from ooc_jax.model._config_hf import text_config
+from ooc_jax.model._generate import generate
 from ooc_jax.model._layers import softcap
 from ooc_jax.model._model import PARTS
 from ooc_jax.model._model import Model
@@ -53,6 +55,7 @@ __all__ = (
     'config_to_hf',
     'families',
     'forward',
+    'generate',
     'no_tap',
     'norm_gain',
     'parameter',

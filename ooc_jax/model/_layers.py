@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -104,8 +105,13 @@ def rms_norm(
 def attention_mask(length: int, window: int | None) -> Bool[np.ndarray, 'T S']:
   """True where query t sees key s: s <= t, and t - s < window if sliding."""
   distance = np.arange(length)[:, None] - np.arange(length)[None, :]
-  mask = distance >= 0
-  return mask if window is None else mask & (distance < window)
+  return _is_seen(distance, window)
+
+
+def _is_seen(distance: Any, window: int | None) -> Any:
+  """Whether a key so many positions back is seen."""
+  past = distance >= 0
+  return past if window is None else past & (distance < window)
 
 
 class RMSNorm(nn.Module):
@@ -158,10 +164,19 @@ def _row(x: Float[Array, '...'], ndim: int) -> Float[Array, '...']:
 
 
 class Attention(nn.Module):
-  """Causal grouped-query attention; query head n uses kv head n // G."""
+  """Causal grouped-query attention; query head n uses kv head n // G.
+
+  Attributes:
+    config: The hyperparameters.
+    layer: Which one.
+    cached: Rows of the cache, or None without one. With it, keys and values
+      lie by position in the collection `cache`; the rows of x, which follow
+      each other, are added, and see what lies there.
+  """
 
   config: ModelConfig
   layer: int
+  cached: int | None = None
 
   @nn.compact
   def __call__(
@@ -202,13 +217,29 @@ class Attention(nn.Module):
     q_BTNH = apply_rope(q_BTNH, positions, frequencies)
     k_BSKH = apply_rope(k_BSKH, positions, frequencies)
     B, T = positions.shape
+    window = c.windows[self.layer]
+    mask_BTS = attention_mask(T, window)[None]
+    if self.cached is not None:
+      S, start = self.cached, positions[0, 0]
+
+      def kept(name: str, rows: Array) -> Array:
+        shape = (B, S, K, H)
+        rest = self.variable('cache', name, jnp.zeros, shape, rows.dtype)
+        at = (0, start, 0, 0)
+        rest.value = jax.lax.dynamic_update_slice(rest.value, rows, at)
+        return rest.value
+
+      k_BSKH, v_BSKH = kept('key', k_BSKH), kept('value', v_BSKH)
+      # Rows that are not written yet lie after every query.
+      distance = positions[:, :, None] - jnp.arange(S)[None, None]
+      mask_BTS = _is_seen(distance, window)
     q_BTKGH = q_BTNH.reshape(B, T, K, c.group_size, H)
     # bfloat16 scores lose the tail of the distribution: softmax in float32.
     scores = product('BTKGH,BSKH->BKGTS', q_BTKGH, k_BSKH)
     scores = scores * c.attention_scale
     scores = softcap(scores, c.attention_softcap)
-    mask_TS = jnp.asarray(attention_mask(T, c.windows[self.layer]))
-    scores = jnp.where(mask_TS[None, None, None], scores, -jnp.inf)
+    mask_BTS = jnp.asarray(mask_BTS)
+    scores = jnp.where(mask_BTS[:, None, None], scores, -jnp.inf)
     probs = jax.nn.softmax(scores, axis=-1).astype(x.dtype)
     out = product('BKGTS,BSKH->BTKGH', probs, v_BSKH).astype(x.dtype)
     out_BTZ = tap(Site.ATTN_Z, self.layer, out.reshape(B, T, N * H))

@@ -9,6 +9,7 @@ import zlib
 import flax
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 import numpy as np
 
@@ -154,6 +155,34 @@ def _check_ids(tokens: Int[Array, 'B T'], vocab_size: int) -> None:
     )
 
 
+def check_tokens(
+    model: Model, tokens: ArrayLike, further: int = 0
+) -> Int[Array, 'B T']:
+  """The tokens as an array, if the model can read them and `further` more.
+
+  Raises:
+    InputError: A part was not loaded, or tokens are no [B, T] integers, not
+      ids of the model, or more than it has positions for.
+  """
+  tokens = jnp.asarray(tokens)
+  for path in _parameter_shapes(model.config):
+    parameter(model, path)
+  if not jnp.issubdtype(tokens.dtype, jnp.integer) or tokens.ndim != 2:
+    raise InputError(
+        f'tokens are {tokens.dtype} of shape {tokens.shape}; give integers of'
+        ' shape [B, T].'
+    )
+  most = model.config.positions
+  if most is not None and tokens.shape[1] + further > most:
+    raise InputError(
+        f'tokens have {tokens.shape[1] + further} positions, and this model has'
+        f' learned {most}; give shorter texts.'
+    )
+  if not isinstance(tokens, jax.core.Tracer):
+    _check_ids(tokens, model.config.vocab_size)
+  return tokens
+
+
 def forward(
     model: Model,
     tokens: Int[Array, 'B T'],
@@ -176,22 +205,7 @@ def forward(
     InputError: A part was not loaded, or tokens are no [B, T] integers or not
       ids of the model.
   """
-  tokens = jnp.asarray(tokens)
-  for path in _parameter_shapes(model.config):
-    parameter(model, path)
-  if not jnp.issubdtype(tokens.dtype, jnp.integer) or tokens.ndim != 2:
-    raise InputError(
-        f'tokens are {tokens.dtype} of shape {tokens.shape}; give integers of'
-        ' shape [B, T].'
-    )
-  most = model.config.positions
-  if most is not None and tokens.shape[1] > most:
-    raise InputError(
-        f'tokens have {tokens.shape[1]} positions, and this model has learned'
-        f' {most}; give shorter texts.'
-    )
-  if not isinstance(tokens, jax.core.Tracer):
-    _check_ids(tokens, model.config.vocab_size)
+  tokens = check_tokens(model, tokens)
   if tap is no_tap:
     return _logits(model.params, tokens, model.config, dtype)
   # A tap may close over anything, so it is not cached as a static argument.

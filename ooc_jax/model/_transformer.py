@@ -27,6 +27,7 @@ class Layer(nn.Module):
 
   config: ModelConfig
   layer: int
+  cached: int | None = None
 
   @nn.compact
   def __call__(
@@ -41,7 +42,8 @@ class Layer(nn.Module):
     norm = functools.partial(norm_of, c)
     x = tap(Site.RESID_PRE, i, x)
     normed = norm('attention_norm')(x)
-    out = Attention(c, i, name='attention')(normed, positions, tap=tap)
+    attention = Attention(c, i, self.cached, name='attention')
+    out = attention(normed, positions, tap=tap)
     if c.post_norms:
       out = norm('post_attention_norm')(out)
     out = tap(Site.ATTN_OUT, i, out)
@@ -62,19 +64,29 @@ class Transformer(nn.Module):
     config: The hyperparameters.
     dtype: Of the residual stream and the products; norms, attention weights
       and logits are float32 always. Parameters keep the dtype they have.
+    cached: How many positions the collection `cache` holds keys and values
+      of, or None without one. `apply` then needs `mutable=['cache']`, and
+      begins the collection where it is not given.
   """
 
   config: ModelConfig
   dtype: DTypeLike = jnp.float32
+  cached: int | None = None
 
   @nn.compact
   def __call__(
-      self, tokens: Int[Array, 'B T'], *, tap: Tap = no_tap
+      self,
+      tokens: Int[Array, 'B T'],
+      start: Int[Array, ''] | int = 0,
+      *,
+      tap: Tap = no_tap,
   ) -> Float[Array, 'B T V']:
     """Logits of the next token, float32.
 
     Args:
-      tokens: Token ids; positions count from 0.
+      tokens: Token ids; positions count from `start`.
+      start: Position of the first token: over 0 only where the ones before it
+        are in the cache.
       tap: Reads or replaces activations; see `run_with_taps`.
 
     Returns:
@@ -88,13 +100,15 @@ class Transformer(nn.Module):
     # Rounded to the compute dtype first, as the reference code does.
     x = x * jnp.asarray(c.embedding_scale, self.dtype)
     positions = jnp.broadcast_to(
-        jnp.arange(tokens.shape[1], dtype=jnp.int32)[None], tokens.shape
+        start + jnp.arange(tokens.shape[1], dtype=jnp.int32)[None],
+        tokens.shape,
     )
     if c.positions is not None:
       table = self.param('positions', init, (c.positions, c.embed_dim))
       x = x + table[positions].astype(self.dtype)
     for i in range(c.num_layers):
-      x = Layer(c, i, name=f'layer_{i}')(x, positions, tap=tap)
+      layer = Layer(c, i, self.cached, name=f'layer_{i}')
+      x = layer(x, positions, tap=tap)
     x = norm_of(c, 'final_norm')(x)
     table = embedding if c.tied else self.param('unembedding', init, shape)
     logits = product('BTD,VD->BTV', x, table.astype(self.dtype))
