@@ -38,6 +38,7 @@ __all__ = (
     'attention_participation',
     'compare',
     'config_names',
+    'cost',
     'is_first_process',
     'join',
     'load_config',
@@ -51,7 +52,7 @@ __all__ = (
 
 
 def __getattr__(name: str) -> Any:
-  """`compare`, once it is asked for: it draws, and Matplotlib is slow."""
-  if name == 'compare':
-    return importlib.import_module('ooc_jax.experiments.compare')
+  """What draws, once it is asked for: Matplotlib is slow to import."""
+  if name in ('compare', 'cost'):
+    return importlib.import_module(f'ooc_jax.experiments.{name}')
   raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -18,6 +18,8 @@ from ooc_jax.report._contact_sheet import ContactSheet
 from ooc_jax.report._contact_sheet import SheetFeature
 from ooc_jax.report._contact_sheet import contact_sheet
 from ooc_jax.report._contact_sheet import contact_sheet_figures
+from ooc_jax.report._cost import CostRow
+from ooc_jax.report._cost import cost_figure
 from ooc_jax.report._depth import depth_figure
 from ooc_jax.report._depth_curve import DepthCurve
 from ooc_jax.report._depth_curve import DepthShape
@@ -63,6 +65,8 @@ __all__ = (
     'contact_sheet_figures',
     'ContactSheet',
     'CONTEXT_NAMES',
+    'cost_figure',
+    'CostRow',
     'ContextPopulations',
     'csv_table',
     'Decision',
