@@ -17,7 +17,7 @@ from ooc_jax.experiments import setting
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ConvertSettings:
+class ConvertSettings(experiments.DictionarySettings):
   """What is converted to what."""
 
   model: str | None = setting(
@@ -135,6 +135,7 @@ def _convert(given: Given) -> pathlib.Path:
       dtype=dtype,
       mesh=mesh,
       revision=revision,
+      **given.of(experiments.DictionarySettings),
   )
   return dictionaries.save_dictionary(loaded, given['out'], to=given['to'])
 

@@ -23,6 +23,7 @@ from ooc_jax.dictionaries._registry import list_dictionaries
 from ooc_jax.dictionaries._registry import model_parts
 from ooc_jax.dictionaries._registry import plan_dictionary
 from ooc_jax.dictionaries.formats import FORMATS
+from ooc_jax.dictionaries.formats import OPTIONS
 from ooc_jax.dictionaries.formats import Format
 from ooc_jax.dictionaries.formats import Release
 from ooc_jax.dictionaries.formats import save_dictionary
@@ -35,6 +36,7 @@ __all__ = (
     'FORMATS',
     'Format',
     'HOOKS',
+    'OPTIONS',
     'Release',
     'from_arrays',
     'list_dictionaries',

@@ -23,6 +23,7 @@ from ooc_jax.dictionaries._locations import HubLocation
 from ooc_jax.dictionaries._locations import LocalLocation
 from ooc_jax.dictionaries._registry import BUILTIN
 from ooc_jax.dictionaries._registry import check_loads
+from ooc_jax.dictionaries._registry import check_nothing_given
 from ooc_jax.dictionaries._registry import find_entry
 from ooc_jax.dictionaries._registry import list_dictionaries
 from ooc_jax.dictionaries._registry import pasted_name
@@ -30,7 +31,7 @@ from ooc_jax.dictionaries._to_device import checked_dtype
 from ooc_jax.dictionaries._to_device import to_device
 from ooc_jax.dictionaries._to_stream import to_stream
 from ooc_jax.dictionaries.formats import FORMATS
-from ooc_jax.dictionaries.formats import LISTED_FORMATS
+from ooc_jax.dictionaries.formats import OPTIONS
 from ooc_jax.dictionaries.formats import Format
 from ooc_jax.dictionaries.formats import LoadHints
 from ooc_jax.dictionaries.formats import RawDictionary
@@ -40,7 +41,6 @@ from ooc_jax.model import Model
 _PACKAGE = pathlib.Path(__file__).resolve().parent.parent
 _FILES = ('.npz', '.safetensors', '.pt', '.pth', *PICKLES)
 _HUB_ID = re.compile(r'[A-Za-z0-9][\w.-]*/[\w.-]+')
-_OPTIONS = {option.name: option for f in LISTED_FORMATS for option in f.options}
 _P = TypeVar('_P', bound=pathlib.PurePath)
 
 
@@ -123,11 +123,11 @@ def load_dictionary(
 
 def _check_options(options: Mapping[str, Any]) -> None:
   for name, value in options.items():
-    if name not in _OPTIONS:
+    if name not in OPTIONS:
       raise InputError(
-          f'load_dictionary has no option {name!r}{nearest(name, _OPTIONS)}'
+          f'load_dictionary has no option {name!r}{nearest(name, OPTIONS)}'
       )
-    kind = _OPTIONS[name].kind
+    kind = OPTIONS[name].kind
     right = type(value) is kind or (kind is float and type(value) is int)
     if value is not None and not right:
       raise InputError(
@@ -138,9 +138,7 @@ def _check_options(options: Mapping[str, Any]) -> None:
 def _builtin(
     name: str, model: Model | None, layer: int | None, given: dict[str, Any]
 ) -> Dictionary:
-  for setting, value in given.items():
-    if value is not None:
-      raise InputError(f'Dictionary {name!r} has no {setting}; leave it out.')
+  check_nothing_given(name, given)
   if model is None:
     raise InputError(f'Dictionary {name!r} is of a model; give model=.')
   if name == 'tokens':

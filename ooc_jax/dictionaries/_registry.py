@@ -3,11 +3,13 @@
 Any hub id, folder or file works without an entry here.
 """
 
+from collections.abc import Mapping
 import dataclasses
 import difflib
 import os
 import pathlib
 import re
+from typing import Any
 
 from ooc_jax._errors import InputError
 from ooc_jax._text import printable
@@ -22,6 +24,7 @@ from ooc_jax.dictionaries.formats import OWN
 from ooc_jax.dictionaries.formats import Entry
 from ooc_jax.dictionaries.formats import Format
 from ooc_jax.dictionaries.formats import Release
+from ooc_jax.dictionaries.formats import options_of
 from ooc_jax.model import ModelConfig
 
 # Name of a dictionary that is made of a model -> the parts it is made of.
@@ -127,7 +130,12 @@ def model_parts(source: str | os.PathLike[str]) -> tuple[str, ...]:
 
 
 def plan_dictionary(
-    source: str, layer: int, config: ModelConfig, revision: str | None = None
+    source: str,
+    layer: int,
+    config: ModelConfig,
+    *,
+    revision: str | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> DictionaryPlan:
   """What `load_dictionary` would read, found without reading it.
 
@@ -137,9 +145,11 @@ def plan_dictionary(
     layer: Of the model.
     config: Of the model.
     revision: Of the dictionary's repository.
+    options: Choices between readings of its format; see `load_dictionary`.
 
   Raises:
-    InputError: The dictionary is not known before it is read, or not there.
+    InputError: The dictionary is not known before it is read, or not there, or
+      has no such option.
   """
   sizes = {
       'mlp': config.mlp_dim,
@@ -147,6 +157,7 @@ def plan_dictionary(
       'random': RANDOM_SIZE,
   }
   if source in sizes:
+    check_nothing_given(source, options or {})
     return DictionaryPlan((), sizes[source])
   named = find_entry(source.replace('{layer}', str(layer)), layer)
   if named is None:
@@ -155,6 +166,7 @@ def plan_dictionary(
         ' not known before it is read; leave --dry_run out.'
     )
   entry, f = named.entry, check_loads(named)
+  options_of(f, options or {}, named.name)
   if entry.size is None:
     raise InputError(
         f'{named.name}: how many features it has is not known before it is'
@@ -184,6 +196,17 @@ def check_loads(named: Named) -> Format:
         ' release of the model (convert_weights.py --list).'
     )
   return named.format
+
+
+def check_nothing_given(name: str, given: Mapping[str, Any]) -> None:
+  """Refuses what is of files, for a dictionary that is made of a model.
+
+  Raises:
+    InputError: Something in `given` is not None.
+  """
+  for setting, value in given.items():
+    if value is not None:
+      raise InputError(f'Dictionary {name!r} has no {setting}; leave it out.')
 
 
 def pasted_name(source: str) -> str | None:

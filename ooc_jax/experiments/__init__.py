@@ -20,6 +20,7 @@ from ooc_jax.experiments._devices import make_mesh
 from ooc_jax.experiments._processes import is_first_process
 from ooc_jax.experiments._processes import join
 from ooc_jax.experiments._runtime import Run
+from ooc_jax.experiments._settings import DictionarySettings
 from ooc_jax.experiments._settings import Setting
 from ooc_jax.experiments._settings import parse_layers
 from ooc_jax.experiments._settings import setting
@@ -31,6 +32,7 @@ from ooc_jax.experiments.semantic_attention import SemanticAttention
 __all__ = (
     'AttentionParticipation',
     'DEFAULT_MODEL',
+    'DictionarySettings',
     'OutputPrediction',
     'Run',
     'SemanticAttention',

@@ -29,7 +29,9 @@ def plan_dictionaries(
     InputError: One is not there, or not known before it is read.
   """
   plans = [
-      plan_dictionary(config.dictionary, layer, model, config.revision)
+      plan_dictionary(
+          config.dictionary, layer, model, options=config.dictionary_options
+      )
       for layer in layers
   ]
   files = [file for plan in plans for file in plan.files]

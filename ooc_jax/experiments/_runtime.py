@@ -106,28 +106,60 @@ def _name_of(files: Sequence[str]) -> str:
   return pathlib.Path(files[0]).parent.name if origin is None else origin.repo
 
 
+def stored_dictionary(
+    config: SharedSettings,
+    source: str,
+    layer: int,
+    model: Model,
+    mesh: Mesh | None,
+) -> Dictionary:
+  """A dictionary as the settings read it.
+
+  Args:
+    config: The settings.
+    source: The dictionary that they name, or another of the same run, for which
+      choices between readings of the first are not meant.
+    layer: By which `load_dictionary` loads it.
+    model: With the parts that it needs.
+    mesh: To spread the features over.
+  """
+  options = config.dictionary_options if source == config.dictionary else {}
+  return load_dictionary(
+      source,
+      model=model,
+      layer=layer,
+      mesh=mesh,
+      nan_rows=config.nan_rows,
+      **options,
+  )
+
+
 class StoredDictionaries(Mapping[int, Dictionary]):
   """The dictionaries that settings name, by layer; each is read when asked."""
 
   def __init__(
-      self, source: str, layers: Sequence[int], model: Model, mesh: Mesh | None
+      self,
+      config: SharedSettings,
+      layers: Sequence[int],
+      model: Model,
+      mesh: Mesh | None,
   ):
     """Reads nothing yet.
 
     Args:
-      source: What `load_dictionary` takes.
-      layers: By which it loads them.
+      config: Names them.
+      layers: By which `load_dictionary` loads them.
       model: With the parts that they need.
       mesh: To spread the features over.
     """
-    self._source, self._layers = source, tuple(layers)
+    self._config, self._layers = config, tuple(layers)
     self._model, self._mesh = model, mesh
 
   def __getitem__(self, layer: int) -> Dictionary:
     if layer not in self._layers:
       raise KeyError(layer)
-    return load_dictionary(
-        self._source, model=self._model, layer=layer, mesh=self._mesh
+    return stored_dictionary(
+        self._config, self._config.dictionary, layer, self._model, self._mesh
     )
 
   def __iter__(self) -> Iterator[int]:

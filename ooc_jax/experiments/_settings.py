@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from ooc_jax._errors import InputError
 from ooc_jax._text import nearest
+from ooc_jax.dictionaries import OPTIONS
 
 NULLS = ('isotropic', 'matched')
 CONTROLS = ('none', 'random_weights')
@@ -52,6 +53,11 @@ def setting(default: Any, **about: Any) -> Any:
   return dataclasses.field(
       default=default, metadata={_KEY: Setting(**about)}, kw_only=True
   )
+
+
+def _option(name: str) -> Any:
+  """A choice between readings of a format, described where the format is."""
+  return setting(None, help=OPTIONS[name].help, group='dictionary')
 
 
 def settings_of(
@@ -143,7 +149,34 @@ def parse_layers(text: str, num_layers: int) -> list[int]:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SharedSettings:
+class DictionarySettings:
+  """How the files of a dictionary are read, where they leave it open."""
+
+  nan_rows: str | None = setting(
+      None,
+      help=(
+          "'dead' goes on where latents are not finite, as some are that died"
+          ' in training: they neither read nor write. By default they are'
+          ' refused.'
+      ),
+      choices=('dead',),
+      group='dictionary',
+  )
+  norm_scale: float | None = _option('norm_scale')
+  sparsity_include_decoder_norm: bool | None = _option(
+      'sparsity_include_decoder_norm'
+  )
+  to_layer: int | None = _option('to_layer')
+  top_k: int | None = _option('top_k')
+
+  @property
+  def dictionary_options(self) -> dict[str, Any]:
+    """What `load_dictionary` is given with `dictionary`: choices of formats."""
+    return {name: getattr(self, name) for name in OPTIONS}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SharedSettings(DictionarySettings):
   """What every experiment on a model and a dictionary sets."""
 
   # Key of a file of `configs/` under which this class has its own values.

@@ -7,10 +7,13 @@ from absl.testing import absltest
 from absl.testing import parameterized
 
 from ooc_jax import InputError
+from ooc_jax import dictionaries
+from ooc_jax.experiments import AttentionParticipation
 from ooc_jax.experiments import OutputPrediction
 from ooc_jax.experiments import load_config
 from ooc_jax.experiments import parse_layers
 from ooc_jax.experiments import setting
+from ooc_jax.experiments import settings_of
 from ooc_jax.experiments._settings import check
 from ooc_jax.experiments.output_prediction import parse_thresholds
 
@@ -37,6 +40,21 @@ class SettingsTest(parameterized.TestCase):
     config = load_config('smollm2', given, OutputPrediction)
     self.assertEqual((config.k, config.dictionary), (7, 'mlp'))
     self.assertIsNone(config.undertrained_cosine)
+
+  def test_every_choice_between_readings_is_a_setting(self):
+    for kind in (OutputPrediction, AttentionParticipation):
+      settings = settings_of(kind)
+      for name, option in dictionaries.OPTIONS.items():
+        about, value, optional, default = settings[name]
+        self.assertEqual((about.help, value), (option.help, option.kind))
+        self.assertEqual((optional, default), (True, None))
+    config = OutputPrediction(top_k=3, to_layer=2)
+    expected = dict.fromkeys(dictionaries.OPTIONS) | {'top_k': 3, 'to_layer': 2}
+    self.assertEqual(config.dictionary_options, expected)
+
+  def test_rows_that_are_not_finite_are_dead_or_refused(self):
+    with self.assertRaisesRegex(InputError, "nan_rows='alive' is unknown"):
+      OutputPrediction(nan_rows='alive')
 
   def test_every_setting_has_a_default(self):
     config = OutputPrediction(layers='0,5', k=20)

@@ -25,6 +25,7 @@ from ooc_jax.dictionaries.formats._one_file import QRESEARCH
 from ooc_jax.dictionaries.formats._own import OWN
 from ooc_jax.dictionaries.formats._own import save_dictionary
 from ooc_jax.dictionaries.formats._qwen_scope import QWEN_SCOPE
+from ooc_jax.dictionaries.formats._reading import options_of
 from ooc_jax.dictionaries.formats._reading import read_dictionary
 from ooc_jax.dictionaries.formats._sae_lens import SAE_LENS
 from ooc_jax.dictionaries.formats._source import LoadHints
@@ -53,6 +54,8 @@ FORMATS = (
 )
 # Of which no file says by itself that it is of them: only the list does.
 LISTED_FORMATS = (*FORMATS, GEMMA_SCOPE_TRANSCODERS, QRESEARCH, HOOK_Z)
+# Name -> choice between readings, of whichever format has it.
+OPTIONS = {option.name: option for f in LISTED_FORMATS for option in f.options}
 
 __all__ = (
     'Entry',
@@ -60,10 +63,12 @@ __all__ = (
     'Format',
     'LISTED_FORMATS',
     'LoadHints',
+    'OPTIONS',
     'OWN',
     'Option',
     'RawDictionary',
     'Release',
+    'options_of',
     'read_dictionary',
     'save_dictionary',
     'width_of',

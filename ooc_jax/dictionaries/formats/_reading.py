@@ -57,13 +57,7 @@ def read_dictionary(
     found = _in_folder(location, hints.layer, formats)
   else:
     found = _of_file(location, file, formats)
-  given = {name: x for name, x in options.items() if x is not None}
-  known = {option.name for option in found.format.options}
-  if strangers := sorted(set(given) - known):
-    raise InputError(
-        f'{location.path} is of {found.format.name}, which has no option'
-        f' {strangers[0]}; leave it out.'
-    )
+  given = options_of(found.format, options, location.path)
   config = found.config
   source = Source(
       archive=found.format.open(found.weights),
@@ -84,6 +78,24 @@ def read_dictionary(
   paths = (config, found.weights, found.beside)
   files = raw.files or tuple(str(path) for path in paths if path is not None)
   return dataclasses.replace(raw, files=files)
+
+
+def options_of(
+    f: Format, options: Mapping[str, Any], where: str
+) -> dict[str, Any]:
+  """Those that are given, not None.
+
+  Raises:
+    InputError: The format of what is at `where` has no such option.
+  """
+  given = {name: x for name, x in options.items() if x is not None}
+  known = {option.name for option in f.options}
+  if strangers := sorted(set(given) - known):
+    raise InputError(
+        f'{where} is of {f.name}, which has no option {strangers[0]}; leave it'
+        ' out.'
+    )
+  return given
 
 
 def _in_folder(

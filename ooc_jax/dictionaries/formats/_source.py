@@ -205,8 +205,9 @@ class Source:
       shown = ', '.join(map(str, rows[:5])) + (', ...' if rows[5:] else '')
       raise InputError(
           f'{where} in {len(rows)} of {x.shape[letters.index("F")]} latents'
-          f" ({shown}); where these died in training, nan_rows='dead' goes on"
-          ' without them; otherwise download it again.'
+          f" ({shown}); where these died in training, nan_rows='dead'"
+          ' (--nan_rows=dead) goes on without them; otherwise download it'
+          ' again.'
       )
     x[(slice(None),) * letters.index('F') + (rows,)] = 0
     self.dead.update(rows)

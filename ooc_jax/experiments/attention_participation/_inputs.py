@@ -12,6 +12,7 @@ from ooc_jax import dictionaries
 from ooc_jax._errors import InputError
 from ooc_jax.dictionaries import Dictionary
 from ooc_jax.dictionaries import DictionarySite
+from ooc_jax.experiments import _runtime
 from ooc_jax.experiments._settings import parse_layers
 from ooc_jax.experiments.attention_participation._config import (
     AttentionParticipation,
@@ -148,9 +149,7 @@ def _load(
   source, number = _source(config, layer)
 
   def load(number: int) -> Dictionary:
-    return dictionaries.load_dictionary(
-        source, model=model, layer=number, mesh=mesh
-    )
+    return _runtime.stored_dictionary(config, source, number, model, mesh)
 
   dictionary = load(number)
   site = dictionary.site

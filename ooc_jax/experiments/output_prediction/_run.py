@@ -69,7 +69,7 @@ def run(
       if source is None:
         # Of the model that is read: its neurons are drawn anew with it.
         source = _runtime.StoredDictionaries(
-            config.dictionary, layers, reader.model, devices
+            config, layers, reader.model, devices
         )
       for layer in unread:
         folder.write_table(

@@ -13,6 +13,7 @@ from ooc_jax._errors import InputError
 from ooc_jax._files import atomic_write
 from ooc_jax._files import sha256_file
 from ooc_jax._text import printable
+from ooc_jax.dictionaries import OPTIONS
 from ooc_jax.dictionaries import Dictionary
 from ooc_jax.experiments import _runtime
 from ooc_jax.experiments import attention_participation
@@ -31,7 +32,7 @@ from ooc_jax.results import tables as schemas
 
 _Folder = str | os.PathLike[str]
 # Settings that make features the same; the model is told by its weights.
-_SAME = ('dictionary', 'control', 'revision')
+_SAME = ('dictionary', 'nan_rows', *OPTIONS, 'control', 'revision')
 
 
 def run(
