@@ -37,6 +37,7 @@ from ooc_jax.circuits.qk import RopeProfile
 from ooc_jax.circuits.qk import ScoreStatistics
 from ooc_jax.circuits.qk import attention_layer
 from ooc_jax.circuits.qk import attention_statistics
+from ooc_jax.circuits.qk import check_attention_input
 from ooc_jax.circuits.qk import head_constants
 from ooc_jax.circuits.qk import head_keys
 from ooc_jax.circuits.qk import head_profiles
@@ -59,6 +60,7 @@ __all__ = (
     'UNDERTRAINED_COSINE',
     'attention_layer',
     'attention_statistics',
+    'check_attention_input',
     'embedding_table',
     'final_gain',
     'head_constants',

@@ -12,7 +12,7 @@ directions, and `sweep` says what other rules and levels would have found.
 Attention goes the same way: statistics of each head, cut-offs, in how many
 heads a feature participates. Over layers, `depth_shape` names the course of a
 share, `relation_over_depth` compares two courses, and `cliffs_delta` two
-populations of features.
+populations of features. `grouped_spearman` is for values that come in windows.
 """
 
 from ooc_jax.measures._bootstrap import ShareInterval
@@ -75,6 +75,8 @@ from ooc_jax.measures._relation import verdict
 from ooc_jax.measures._resampled import Resampled
 from ooc_jax.measures._resampled import resampled_labels
 from ooc_jax.measures._resampled import resampled_thresholds
+from ooc_jax.measures._spearman import Correlations
+from ooc_jax.measures._spearman import grouped_spearman
 from ooc_jax.measures._strings import mean_pairwise_edit_distance
 from ooc_jax.measures._strings import model_strings
 from ooc_jax.measures._sweep import PARTICIPATION_ALPHAS
@@ -93,6 +95,7 @@ __all__ = (
     'ALL_MEASURES',
     'Coherence',
     'CONTEXTS',
+    'Correlations',
     'DepthShape',
     'ENDS',
     'EffectSize',
@@ -126,6 +129,7 @@ __all__ = (
     'excess_interval',
     'fixed_thresholds',
     'found_by_measures',
+    'grouped_spearman',
     'head_counts',
     'heads_errors',
     'is_semantic',

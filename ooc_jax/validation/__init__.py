@@ -11,6 +11,10 @@ from ooc_jax.validation._activations import Health
 from ooc_jax.validation._activations import Peaks
 from ooc_jax.validation._activations import collect_activations
 from ooc_jax.validation._activations import is_signed
+from ooc_jax.validation._attention import ATTENTION_PREDICTORS
+from ooc_jax.validation._attention import AttentionAgreement
+from ooc_jax.validation._attention import HeadCorrelations
+from ooc_jax.validation._attention import attention_agreement
 from ooc_jax.validation._corpus import DEFAULT_CORPUS
 from ooc_jax.validation._corpus import read_windows
 from ooc_jax.validation._cost import COST_CASES
@@ -24,6 +28,8 @@ from ooc_jax.validation._cost import cost
 from ooc_jax.validation._cost import layer_parameters
 
 __all__ = (
+    'ATTENTION_PREDICTORS',
+    'AttentionAgreement',
     'COST_CASES',
     'COST_TOKENS',
     'COST_WINDOW',
@@ -32,9 +38,11 @@ __all__ = (
     'DEFAULT_CORPUS',
     'FLOPS_PER_SECOND',
     'FeatureActivations',
+    'HeadCorrelations',
     'Health',
     'PEAKS',
     'Peaks',
+    'attention_agreement',
     'case_costs',
     'collect_activations',
     'cost',

@@ -92,6 +92,23 @@ def is_signed(dictionary: Dictionary, config: ModelConfig) -> bool:
   return neurons and dictionary.size == config.mlp_dim
 
 
+def dictionary_tap(config: ModelConfig, dictionary: Dictionary) -> _Key:
+  """Where a forward pass has what the encoder reads; of neurons, themselves.
+
+  Raises:
+    InputError: There is no encoder.
+  """
+  site = dictionary.site
+  signed = is_signed(dictionary, config)
+  if not signed and dictionary.encoder is None:
+    dictionary.encode(np.zeros((1, config.embed_dim), np.float32))  # Refuses.
+  if site.hook == Site.EMBEDDING:
+    return Site.RESID_PRE, 0
+  if site.hook == Site.MLP_NEURON and not signed:
+    return Site.MLP_IN, site.layer
+  return site.reads
+
+
 def collect_activations(
     model: Model,
     dictionaries: Mapping[int, Dictionary],
@@ -193,12 +210,7 @@ class _Reader:
   def __init__(self, config: ModelConfig, dictionary: Dictionary):
     site = dictionary.site
     self.signed = is_signed(dictionary, config)
-    self._layer = site.layer
-    reads = site.reads
-    if site.hook == Site.EMBEDDING:
-      reads = (Site.RESID_PRE, 0)
-    elif site.hook == Site.MLP_NEURON and not self.signed:
-      reads = (Site.MLP_IN, site.layer)
+    reads = dictionary_tap(config, dictionary)
     writes = reads if site.hook == Site.EMBEDDING else site.writes
     # After Gemma's norm the decoder of heads has directions, but no lengths.
     relative = site.hook == Site.ATTN_Z and config.post_norms
@@ -207,8 +219,6 @@ class _Reader:
     self.keys = [self._reads]
     if self._writes is not None:
       self.keys.append(self._writes)
-    if not self.signed and dictionary.encoder is None:
-      dictionary.encode(np.zeros((1, config.embed_dim), np.float32))  # Refuses.
     # Without its name and layer, one program serves all of a shape.
     self._dictionary = dataclasses.replace(
         dictionary, site=DictionarySite(0, site.hook), name='', files=()
