@@ -6,6 +6,9 @@ draws that, and a `Figure` record that says whose it is; `FIGURES` lists them.
 A comparison of runs calls the reading and drawing functions itself.
 """
 
+from ooc_jax.report._attention_by_head import AttentionByHead
+from ooc_jax.report._attention_by_head import attention_by_head
+from ooc_jax.report._attention_by_head import attention_by_head_figure
 from ooc_jax.report._comparison import RunSummary
 from ooc_jax.report._comparison import cautions
 from ooc_jax.report._comparison import comparison_numbers
@@ -58,6 +61,9 @@ from ooc_jax.report._text_tables import markdown_text
 
 __all__ = (
     'aligned_table',
+    'attention_by_head',
+    'attention_by_head_figure',
+    'AttentionByHead',
     'cautions',
     'comparison_numbers',
     'comparison_rows',

@@ -8,6 +8,7 @@ from ooc_jax import results
 from ooc_jax._errors import InputError
 from ooc_jax._text import nearest
 from ooc_jax._text import printable
+from ooc_jax.report._attention_by_head import ATTENTION_BY_HEAD
 from ooc_jax.report._contact_sheet import FEATURES
 from ooc_jax.report._depth import PARTICIPATION
 from ooc_jax.report._depth import SEMANTIC
@@ -27,6 +28,7 @@ FIGURES = (
     PARTICIPATION,
     ATTENTION_SWEEP,
     POPULATIONS,
+    ATTENTION_BY_HEAD,
 )
 FORMATS = ('png', 'pdf')
 

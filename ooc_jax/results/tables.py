@@ -14,6 +14,7 @@ shape or the order of columns stands here and nowhere else:
   shapes              `SHAPES`: a row a decision and a context
   populations         `POPULATIONS`: a row a context, layer and population
   effects             `EFFECTS`: a row a context and layer
+  validation_heads_NN `VALIDATION_HEADS`: a row a predictor and head
 
 Arrays have the shape of `Column.shape` in memory, with heads first; in a file a
 row is a feature, so a number for each head is a list of N.
@@ -49,6 +50,8 @@ LABELS_NAME = 'labels'
 HEADS_NAME = 'heads'
 POPULATIONS_NAME = 'populations'
 EFFECTS_NAME = 'effects'
+VALIDATION_HEADS_NAME = 'validation_heads'
+ALL_HEADS = -1  # The head of a row that stands for the mean of all.
 
 _WEIGHTS = b'ooc_jax.weights'
 _ORIGIN = b'ooc_jax.dictionary_layer'
@@ -78,6 +81,11 @@ def size_column(measure: str, k: int) -> str:
 def heads_name(layer: int) -> str:
   """Of the table of a layer's heads."""
   return f'{HEADS_NAME}_{layer:02d}'
+
+
+def validation_heads_name(layer: int) -> str:
+  """Of the table of how well a layer's heads are predicted."""
+  return f'{VALIDATION_HEADS_NAME}_{layer:02d}'
 
 
 def nulls_name(layer: int) -> str:
@@ -458,5 +466,19 @@ EFFECTS = TableSchema((
         other_error='its standard error',
         chance_median='of the first null',
         chance_spread='its quartile range',
+    ),
+))
+
+VALIDATION_HEADS = TableSchema((
+    *_columns(_TEXT, predictor='one of `validation.ATTENTION_PREDICTORS`'),
+    *_columns(_INT, head='its number; -1 is the mean of all'),
+    *_columns(
+        _DOUBLE,
+        spearman='with the true scores; null where the predictor is constant',
+        low='of its 95% interval, over windows',
+        high='of its 95% interval',
+        null='mean of the permuted features; null where there are none',
+        null_low='2.5% quantile over the permutations',
+        null_high='97.5% quantile',
     ),
 ))

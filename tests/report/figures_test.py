@@ -12,11 +12,13 @@ from ooc_jax._errors import InputError
 from tests.report import written
 from tests.report import written_participation
 from tests.report import written_populations
+from tests.report import written_validation
 
 _WRITERS = {
     'output_prediction': lambda path: written.write_run(path, side='input'),
     'attention_participation': written_participation.write,
     'semantic_attention': written_populations.write,
+    'validation': written_validation.write,
 }
 _FILES = {
     'output_prediction': """semantic_by_depth semantic_by_depth_input measures
@@ -26,6 +28,7 @@ _FILES = {
         participation_by_depth_key sweep_query_pre sweep_query_post
         sweep_key_pre sweep_key_post""".split(),
     'semantic_attention': ['populations_output'],
+    'validation': ['attention_by_head'],
 }
 
 
