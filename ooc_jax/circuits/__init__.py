@@ -31,25 +31,31 @@ from ooc_jax.circuits.ov import head_output
 from ooc_jax.circuits.ov import ov_copying
 from ooc_jax.circuits.ov import ov_lens
 from ooc_jax.circuits.ov import ov_writes
+from ooc_jax.circuits.qk import LENGTH
 from ooc_jax.circuits.qk import AttentionStatistics
+from ooc_jax.circuits.qk import BiasScores
 from ooc_jax.circuits.qk import HeadStatistics
 from ooc_jax.circuits.qk import RopeProfile
 from ooc_jax.circuits.qk import ScoreStatistics
 from ooc_jax.circuits.qk import attention_layer
 from ooc_jax.circuits.qk import attention_statistics
+from ooc_jax.circuits.qk import bias_profiles
 from ooc_jax.circuits.qk import check_attention_input
 from ooc_jax.circuits.qk import head_constants
 from ooc_jax.circuits.qk import head_keys
 from ooc_jax.circuits.qk import head_profiles
 from ooc_jax.circuits.qk import head_queries
 from ooc_jax.circuits.qk import head_values
+from ooc_jax.circuits.qk import on_bias
 from ooc_jax.circuits.qk import qk_statistics
 from ooc_jax.circuits.qk import rope_profile
 
 __all__ = (
     'AttentionStatistics',
+    'BiasScores',
     'CONVENTIONS',
     'HeadStatistics',
+    'LENGTH',
     'Lens',
     'OvCopying',
     'OvWrites',
@@ -60,6 +66,7 @@ __all__ = (
     'UNDERTRAINED_COSINE',
     'attention_layer',
     'attention_statistics',
+    'bias_profiles',
     'check_attention_input',
     'embedding_table',
     'final_gain',
@@ -72,6 +79,7 @@ __all__ = (
     'input_lens',
     'lower_attention',
     'lower_lens',
+    'on_bias',
     'output_lens',
     'ov_copying',
     'ov_lens',

@@ -4,7 +4,8 @@
 from its fields alone. What a file on disk says of a model is known family by
 family (`families`): `config_from_hf` and `config_from_gguf` read settings that
 were parsed already, `config_to_hf` writes them; `checkpoints` opens the files.
-`generate` continues texts, with the keys and values of what was read kept.
+`generate` continues texts, with the keys and values of what was read kept;
+`mean_stream` estimates the mean of the stream from such texts.
 """
 
 from ooc_jax.model import families
@@ -17,6 +18,7 @@ from ooc_jax.model._config_hf import config_to_hf
 from ooc_jax.model._config_hf import text_config
 from ooc_jax.model._generate import generate
 from ooc_jax.model._layers import softcap
+from ooc_jax.model._mean_stream import mean_stream
 from ooc_jax.model._model import PARTS
 from ooc_jax.model._model import Model
 from ooc_jax.model._model import forward
@@ -56,6 +58,7 @@ __all__ = (
     'families',
     'forward',
     'generate',
+    'mean_stream',
     'no_tap',
     'norm_gain',
     'parameter',

@@ -30,7 +30,9 @@ class AttentionLayerSummary(TypedDict):
 
   With `layer`, `weights`, `features`, `null_share` and what follows it as in
   `LayerSummary`. The summary has `sides`: context -> `layers`, `total`, `shape`
-  and `shape_of_mean_heads`.
+  and `shape_of_mean_heads`; `top_key`, the key with the largest share of the
+  weight in a head; and where the mean of the stream is known `mean_stream`:
+  distances that it prefers -> heads, and features' scores with it.
   """
 
   participating: Share  # In at least so many heads as the run asks for.

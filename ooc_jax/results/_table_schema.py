@@ -151,7 +151,8 @@ class TableSchema:
       return values.to_numpy(zero_copy_only=False)
     if pa.types.is_string(column.kind):
       return values.to_pylist()
-    found = values.flatten().to_numpy().reshape(-1, values.type.list_size)
+    flat = values.flatten().to_numpy(zero_copy_only=False)
+    found = flat.reshape(-1, values.type.list_size)
     if column.shape == 'F k':
       return found
     if column.shape == 'N F':

@@ -313,7 +313,17 @@ ATTENTION_FEATURES = TableSchema(
             received='of each head: sum of the weights on a key',
             largest_received='of each head: largest weight on a key',
         ),
-        Column('sink', _BOOL, 'left out as a key', optional=True),
+        *(
+            Column(
+                f'{role}_bias',
+                _SINGLE,
+                f'as a {role}, of each head: score with the mean of the stream',
+                'N F',
+                optional=True,
+            )
+            for role in measures.ROLES
+        ),
+        Column('sink', _BOOL, 'of each head: no key of it', 'N F', True),
     ),
     described=True,
 )
@@ -347,7 +357,7 @@ _HEAD = (
         _DOUBLE,
         selectivity=(
             'mean over queries of the largest weight times F; 1 where every'
-            ' query sees all keys alike'
+            ' query sees all keys alike; it grows with F'
         ),
         median_selectivity='the median instead',
         diagonal_mass='mean weight of a query on its own key; 1/F by chance',
@@ -377,6 +387,7 @@ _HEAD = (
         self_write_z='mean of the `z_score` of `ov_copying`',
     ),
     *_columns(pa.list_(_INT), write_features='keys that receive most weight'),
+    *_columns(_DOUBLE, top_key_share='share of all weight on the first of them'),
     *_columns(
         pa.list_(pa.list_(_TEXT)),
         write_tokens='top tokens of what the head writes at each of them',
@@ -384,13 +395,36 @@ _HEAD = (
 )
 
 
+def selectivity_name(null: str) -> str:
+  """Column of `HEADS`: the selectivity of a null's directions."""
+  return f'selectivity_{null}_null'
+
+
 def share_name(context: str, null: str | None = None) -> str:
   """Column of `HEADS`: the share of features, or of a null, in a head."""
   return f'{context}_share' + ('' if null is None else f'_{null}_null')
 
 
+# Of the mean of the stream, where that is known.
+_OF_MEAN = (
+    *_columns(_TEXT, bias="where it is from: 'dictionary' or 'estimate'"),
+    *_columns(
+        _DOUBLE,
+        bias_score='of the mean with itself, at the offset of the run',
+        query_bias_mean='of features as queries with it, mean over features',
+        query_bias_std='of those scores, over features',
+        key_bias_mean='of features as keys with it, mean over features',
+        key_bias_std='of those scores, over features',
+    ),
+    *_columns(_INT, bias_offset='distance at which it scores itself most'),
+    *_columns(
+        pa.list_(_SINGLE), bias_profile='that score at each distance from 0'
+    ),
+)
+
 HEADS = TableSchema((
     *_HEAD,
+    *(dataclasses.replace(x, optional=True) for x in _OF_MEAN),
     # Of a model with biases.
     *(
         Column(
@@ -400,6 +434,16 @@ HEADS = TableSchema((
             optional=True,
         )
         for x in ('query', 'key')
+    ),
+    *(
+        Column(selectivity_name(null), _DOUBLE, optional=True)
+        for null in ATTENTION_NULLS
+    ),
+    Column(
+        'relative_selectivity',
+        _DOUBLE,
+        'selectivity by that of the first null, which has as many directions',
+        optional=True,
     ),
     *(
         Column(share_name(x, null), _DOUBLE, optional=True)

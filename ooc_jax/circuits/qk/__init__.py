@@ -15,7 +15,8 @@ ever held):
      that own the keys, in a fixed order: any number of devices gives the same
      bits (`_stream`).
 `qk_statistics` takes arrays, `attention_statistics` a model and a dictionary,
-`rope_profile` follows pairs over the distance between them.
+`rope_profile` follows pairs over the distance between them. A feature is read
+alone or on the mean of the stream (`on_bias`).
 """
 
 from ooc_jax.circuits.qk._attention import AttentionStatistics
@@ -27,7 +28,11 @@ from ooc_jax.circuits.qk._head_vectors import head_constants
 from ooc_jax.circuits.qk._head_vectors import head_keys
 from ooc_jax.circuits.qk._head_vectors import head_queries
 from ooc_jax.circuits.qk._head_vectors import head_values
+from ooc_jax.circuits.qk._on_bias import LENGTH
+from ooc_jax.circuits.qk._on_bias import BiasScores
+from ooc_jax.circuits.qk._on_bias import on_bias
 from ooc_jax.circuits.qk._rope_profile import RopeProfile
+from ooc_jax.circuits.qk._rope_profile import bias_profiles
 from ooc_jax.circuits.qk._rope_profile import head_profiles
 from ooc_jax.circuits.qk._rope_profile import rope_profile
 from ooc_jax.circuits.qk._statistics import HeadStatistics
@@ -36,11 +41,14 @@ from ooc_jax.circuits.qk._statistics import qk_statistics
 
 __all__ = (
     'AttentionStatistics',
+    'BiasScores',
     'HeadStatistics',
+    'LENGTH',
     'RopeProfile',
     'ScoreStatistics',
     'attention_layer',
     'attention_statistics',
+    'bias_profiles',
     'check_attention_input',
     'check_head',
     'head_constants',
@@ -48,6 +56,7 @@ __all__ = (
     'head_profiles',
     'head_queries',
     'head_values',
+    'on_bias',
     'qk_statistics',
     'rope_profile',
 )

@@ -1,12 +1,13 @@
 """How features attend to each other, for all heads of a layer."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import flax
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Float
 import numpy as np
 
 from ooc_jax._errors import InputError
@@ -14,6 +15,10 @@ from ooc_jax.circuits.numerics import feature_mesh
 from ooc_jax.circuits.qk._head_vectors import check_attention_input
 from ooc_jax.circuits.qk._head_vectors import head_keys
 from ooc_jax.circuits.qk._head_vectors import head_queries
+from ooc_jax.circuits.qk._on_bias import BiasScores
+from ooc_jax.circuits.qk._on_bias import bias_scores
+from ooc_jax.circuits.qk._on_bias import check_bias
+from ooc_jax.circuits.qk._on_bias import on_bias
 from ooc_jax.circuits.qk._statistics import HeadStatistics
 from ooc_jax.circuits.qk._statistics import qk_statistics
 from ooc_jax.dictionaries import Dictionary
@@ -28,11 +33,17 @@ class AttentionStatistics(HeadStatistics):
     layer: Whose attention.
     offset: Tokens from key to query.
     heads: Which head each row of axis N is.
+    bias: Scores with the mean of the stream, [N, F]; None without one.
+    length: Of features on that mean; None where they are alone.
   """
 
   layer: int = flax.struct.field(pytree_node=False, kw_only=True)
   offset: int = flax.struct.field(pytree_node=False, kw_only=True)
   heads: tuple[int, ...] = flax.struct.field(pytree_node=False, kw_only=True)
+  bias: BiasScores | Any = flax.struct.field(default=None, kw_only=True)
+  length: float | None = flax.struct.field(
+      pytree_node=False, default=None, kw_only=True
+  )
 
 
 def attention_statistics(
@@ -43,7 +54,9 @@ def attention_statistics(
     offset: int = 0,
     heads: Sequence[int] | None = None,
     k: int = 10,
-    counts: Bool[Array | np.ndarray, 'F'] | None = None,
+    counts: Bool[Array | np.ndarray, '*N F'] | None = None,
+    bias: Float[Array | np.ndarray, 'D'] | None = None,
+    length: float | None = None,
     mesh: Mesh | None = None,
 ) -> AttentionStatistics:
   """Attention scores and weights between all features, from weights alone.
@@ -53,7 +66,8 @@ def attention_statistics(
     q_i = (√D d_i/‖d_i‖ ⊙ g) W_Q[n],  k_j = (√D d_j/‖d_j‖ ⊙ g) W_K[n // G],
     score = scale · q_i · R(offset) k_j, then the attention softcap.
   In Gemma 3 queries and keys pass through their norms. Softmaxes are over the
-  whole dictionary, not over the tokens of a text.
+  whole dictionary, not over the tokens of a text. With `length`, d is the
+  feature on the mean of the stream, see `on_bias`.
 
   Args:
     model: With its attention and norms.
@@ -65,8 +79,10 @@ def attention_statistics(
       identity.
     heads: Query heads; None for all.
     k: Partners to keep of every feature in each role.
-    counts: True for a feature that counts as a key, to leave out sinks; None
-      for all.
+    counts: True for a feature that counts as a key, to leave out sinks: [F], or
+      [N, F] for each of `heads`; None for all.
+    bias: Mean of the stream at the layer's input, to score features with.
+    length: Of a feature on that mean; None scores features alone.
     mesh: With an axis 'feature'; None takes the one the dictionary is sharded
       over. Give it under `jit`.
 
@@ -82,26 +98,48 @@ def attention_statistics(
   heads = tuple(range(model.config.num_heads) if heads is None else heads)
   if not heads:
     raise InputError(f'No head of layer {layer} was asked for: name one.')
-  found, keys, kv_head = [], jnp.zeros(0, jnp.float32), None
-  for head in heads:
+  if counts is not None and counts.ndim == 2 and len(counts) != len(heads):
+    raise InputError(
+        f'counts has shape {counts.shape} for {len(heads)} heads: give a row'
+        ' for each, or one for all.'
+    )
+  check_bias(model, bias, length)
+  rows, biases = dictionary.decoder, length is not None
+  if bias is not None and length is not None:
+    rows = on_bias(model, rows, bias, length)
+  found, with_bias, keys, kv_head = [], [], jnp.zeros(0, jnp.float32), None
+  for i, head in enumerate(heads):
     queries = head_queries(
-        model, dictionary.decoder, layer, head, offset=offset
+        model, rows, layer, head, offset=offset, biases=biases
     )
     if kv_head != head // model.config.group_size:
       kv_head = head // model.config.group_size
-      keys = head_keys(model, dictionary.decoder, layer, head)
+      keys = head_keys(model, rows, layer, head, biases=biases)
     statistics = qk_statistics(
         queries,
         keys,
         scale=model.config.attention_scale,
         softcap=model.config.attention_softcap,
         k=k,
-        counts=counts,
+        counts=counts if counts is None or counts.ndim == 1 else counts[i],
         mesh=mesh,
     )
+    if bias is not None:
+      with_bias.append(
+          bias_scores(
+              model, bias, layer, head, queries, keys, offset=offset
+          )
+      )
     # One head after the other: their blocks do not add up in memory.
     found.append(jax.block_until_ready(statistics))
   stacked = jax.tree.map(lambda *x: jnp.stack(x), *found)
   return AttentionStatistics(
-      **vars(stacked), layer=layer, offset=offset, heads=heads
+      **vars(stacked),
+      layer=layer,
+      offset=offset,
+      heads=heads,
+      bias=jax.tree.map(lambda *x: jnp.stack(x), *with_bias)
+      if with_bias
+      else None,
+      length=length,
   )

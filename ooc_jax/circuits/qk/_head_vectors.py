@@ -2,9 +2,10 @@
 
 A feature stands for the whole stream, so a pre-norm sees its direction only:
 RMSNorm(d) ⊙ g = √D d/‖d‖ ⊙ g (the norm's epsilon is left out), and LayerNorm
-the same of d less its mean. Biases are left out too, of the norm and of the
-projections: they are constants of a head, whatever the feature. In every role a
-feature is its decoder row: what it writes is what later heads find.
+the same of d less its mean. Biases of a feature alone are left out too, of the
+norm and of the projections: they are constants of a head, whatever the feature,
+and belong to the mean of the stream (`_on_bias`). In every role a feature is
+its decoder row: what it writes is what later heads find.
 """
 
 import functools
@@ -105,6 +106,7 @@ def head_queries(
     head: int,
     *,
     offset: int = 0,
+    biases: bool = False,
 ) -> Float[Array, 'F H']:
   """Queries of one head, turned by `offset` against keys at position 0.
 
@@ -114,6 +116,8 @@ def head_queries(
     layer: From 0.
     head: Query head, from 0.
     offset: Distance from the key back to the query, in tokens.
+    biases: Whether `head_constants` are added, for directions that stand for
+      the whole stream, its mean included.
 
   Raises:
     InputError: There is no such layer or head, or `offset` is outside the
@@ -124,13 +128,18 @@ def head_queries(
   return rotate(
       model,
       layer,
-      _projected(model, directions, layer, 'query', head),
+      _projected(model, directions, layer, 'query', head, biases),
       offset,
   )
 
 
 def head_keys(
-    model: Model, directions: Float[Array, 'F D'], layer: int, head: int
+    model: Model,
+    directions: Float[Array, 'F D'],
+    layer: int,
+    head: int,
+    *,
+    biases: bool = False,
 ) -> Float[Array, 'F H']:
   """Keys that query head `head` meets, at position 0: of kv head n // G.
 
@@ -139,13 +148,14 @@ def head_keys(
     directions: Of the residual stream; only their direction counts.
     layer: From 0.
     head: Query head, from 0.
+    biases: As of `head_queries`.
 
   Raises:
     InputError: There is no such layer or head.
   """
   check_head(model, layer, head)
   kv_head = head // model.config.group_size
-  return _projected(model, directions, layer, 'key', kv_head)
+  return _projected(model, directions, layer, 'key', kv_head, biases)
 
 
 def head_values(
@@ -173,7 +183,7 @@ def head_constants(
   """What is in every query and every key of a head, whatever the feature.
 
   The biases of the projections, and the pre-norm's bias through them; before
-  they are rotated. They are no part of `head_queries` and `head_keys`.
+  they are rotated. `head_queries` and `head_keys` add them where they are told.
 
   Args:
     model: With its attention and norms.
@@ -190,24 +200,30 @@ def head_constants(
   c = model.config
   if not (c.qkv_bias or c.layer_norm):
     return None
-  found = []
-  for name, index in (('query', head), ('key', head // c.group_size)):
-    prefix = f'layer_{layer}'
-    constant = jnp.zeros(c.head_dim, jnp.float32)
-    if c.layer_norm:
-      bias = parameter(model, f'{prefix}/attention_norm/bias')
-      weight = parameter(model, f'{prefix}/attention/{name}')[:, index]
-      constant += jnp.einsum(
-          'd,dh->h',
-          bias.astype(jnp.float32),
-          weight.astype(jnp.float32),
-          precision=_HIGHEST,
-      )
-    if c.qkv_bias:
-      bias = parameter(model, f'{prefix}/attention/{name}_bias')[index]
-      constant += bias.astype(jnp.float32)
-    found.append(constant)
-  return found[0], found[1]
+  return (
+      _constant(model, layer, 'query', head),
+      _constant(model, layer, 'key', head // c.group_size),
+  )
+
+
+def _constant(
+    model: Model, layer: int, name: str, index: int
+) -> Float[Array, 'H']:
+  c, prefix = model.config, f'layer_{layer}'
+  constant = jnp.zeros(c.head_dim, jnp.float32)
+  if c.layer_norm:
+    bias = parameter(model, f'{prefix}/attention_norm/bias')
+    weight = parameter(model, f'{prefix}/attention/{name}')[:, index]
+    constant += jnp.einsum(
+        'd,dh->h',
+        bias.astype(jnp.float32),
+        weight.astype(jnp.float32),
+        precision=_HIGHEST,
+    )
+  if c.qkv_bias:
+    bias = parameter(model, f'{prefix}/attention/{name}_bias')[index]
+    constant += bias.astype(jnp.float32)
+  return constant
 
 
 def rotation(
@@ -249,6 +265,7 @@ def _projected(
     layer: int,
     name: str,
     head: int,
+    biases: bool = False,
 ) -> Float[Array, 'F H']:
   """The pre-norm's output times one head's weight, with its q/k norm."""
   prefix = f'layer_{layer}'
@@ -259,6 +276,8 @@ def _projected(
       weight,
       centered=model.config.layer_norm,
   )
+  if biases and (model.config.qkv_bias or model.config.layer_norm):
+    out = out + _constant(model, layer, name, head)[None, :]
   if model.config.qk_norm and name != 'value':
     gain = norm_gain(model, f'{prefix}/attention/{name}_norm')
     out = _head_norm(out, gain, model.config.norm_eps)

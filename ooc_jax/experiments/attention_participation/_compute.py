@@ -19,10 +19,13 @@ from ooc_jax.experiments.attention_participation._config import (
 )
 from ooc_jax.experiments.attention_participation._heads import heads_table
 from ooc_jax.experiments.attention_participation._inputs import LayerInput
+from ooc_jax.experiments.attention_participation._inputs import StreamMean
 from ooc_jax.experiments.attention_participation._inputs import layer_inputs
+from ooc_jax.experiments.attention_participation._inputs import own_mean
 from ooc_jax.experiments.attention_participation._nulls import nulls_table
 from ooc_jax.model import Model
 from ooc_jax.model import ModelConfig
+from ooc_jax.model import mean_stream
 from ooc_jax.model import random_weights
 from ooc_jax.results import tables
 
@@ -162,23 +165,26 @@ class Computation:
     if config.control == 'random_weights':
       model = random_weights(model, config.seed)
     self.model = model
+    self._means: np.ndarray | None = None  # [L, D], once one is asked for.
 
   def tables(self, layer: int, given: LayerInput) -> LayerTables:
     """All that a layer's heads make of the dictionary at their input."""
     config, dictionary = self._config, given.dictionary
-    attention = self._statistics(dictionary, layer)
-    counts = _not_sinks(attention, config.sink_share)
+    mean = self._mean(dictionary, layer)
+    attention = self._statistics(dictionary, layer, mean)
+    counts = _not_sinks(attention, config.sink_share, config.partners)
     if counts is not None and not counts.all():
-      attention = self._statistics(dictionary, layer, counts)
+      attention = self._statistics(dictionary, layer, mean, counts)
     return LayerTables(
         _features_table(attention, counts, given.origin),
         nulls_table(
-            self.model, dictionary, layer, config, self._mask, self._mesh
+            self.model, dictionary, layer, mean, config, self._mask, self._mesh
         ),
         heads_table(
             self.model,
             dictionary,
             attention,
+            mean,
             config,
             self._mask,
             self._tokens,
@@ -186,10 +192,24 @@ class Computation:
         ),
     )
 
+  def _mean(self, dictionary: Dictionary, layer: int) -> StreamMean:
+    """The dictionary's, or an estimate where features stand on it."""
+    length = self._config.length
+    if (bias := own_mean(dictionary)) is not None:
+      return StreamMean(bias, 'dictionary', length)
+    if length is None:
+      return StreamMean()
+    if self._means is None:
+      self._means = mean_stream(
+          self.model, np.asarray(self._mask), seed=self._config.seed
+      )
+    return StreamMean(self._means[layer], 'estimate', length)
+
   def _statistics(
       self,
       dictionary: Dictionary,
       layer: int,
+      mean: StreamMean,
       counts: np.ndarray | None = None,
   ) -> AttentionStatistics:
     statistics = circuits.attention_statistics(
@@ -200,22 +220,25 @@ class Computation:
         k=self._config.partners,
         counts=counts,
         mesh=self._mesh,
+        **mean.arguments,
     )
     return jax.tree.map(circuits.to_host, statistics)
 
 
 def _not_sinks(
-    attention: AttentionStatistics, share: float | None
+    attention: AttentionStatistics, share: float | None, partners: int
 ) -> np.ndarray | None:
-  """[F] false for keys that get more than a share of all weight."""
+  """[N, F] false for keys that get more than a share of a head's weight."""
   if share is None:
     return None
   received = np.asarray(attention.received, np.float64)
-  keep = received.mean(axis=0) <= share * received.shape[1]
-  if not keep.any():
+  keep = received <= share * received.shape[1]
+  few = keep.sum(axis=1) < partners
+  if few.any():
     raise InputError(
-        f'sink_share={share} leaves out every key of layer {attention.layer};'
-        ' choose a larger one.'
+        f'sink_share={share} leaves {keep[few][0].sum()} keys to head'
+        f' {few.argmax()} of layer {attention.layer}, and {partners} partners'
+        ' are kept; choose a larger share.'
     )
   return keep
 
@@ -231,6 +254,9 @@ def _features_table(
     scores = getattr(attention, role)
     for name, field in (_SCORES | _PARTNERS).items():
       columns[f'{role}_{name}'] = getattr(scores, field)
+  if attention.bias is not None:
+    columns['query_bias'] = attention.bias.query
+    columns['key_bias'] = attention.bias.key
   if counts is not None:
     columns['sink'] = ~counts
   table = tables.ATTENTION_FEATURES.build(columns)

@@ -3,14 +3,17 @@
 import dataclasses
 from typing import ClassVar
 
+from ooc_jax import circuits
 from ooc_jax import measures
 from ooc_jax._errors import InputError
 from ooc_jax.dictionaries import model_parts
 from ooc_jax.experiments._settings import SharedSettings
 from ooc_jax.experiments._settings import setting
+from ooc_jax.model import PARTS
 from ooc_jax.results.tables import ATTENTION_NULLS
 
 _NULLS = ', '.join(ATTENTION_NULLS)
+STREAMS = ('alone', 'on_bias')
 
 
 def parse_participation(text: str) -> tuple[str, float | str]:
@@ -70,14 +73,28 @@ class AttentionParticipation(SharedSettings):
   offset: int = setting(
       0, help='Tokens from key to query; 0 leaves out RoPE.', least=0
   )
+  stream: str = setting(
+      'alone',
+      help=(
+          "What stands for the stream: a feature 'alone', or 'on_bias', on the"
+          ' mean of the stream (the decoder bias, or where there is none an'
+          ' estimate from a forward pass).'
+      ),
+      choices=STREAMS,
+  )
+  feature_length: float = setting(
+      circuits.LENGTH,
+      help='Of a feature on that mean, whose own length is 1.',
+      between=(0.0, float('inf')),
+  )
   partners: int = setting(
       5, help='Best partners of a feature to keep, in each head.', least=1
   )
   sink_share: float | None = setting(
       None,
       help=(
-          'Keys that get more than this share of all weight, on mean over the'
-          ' heads, are left out as keys; None keeps all.'
+          'Keys that get more than this share of the weight in a head are left'
+          ' out as its keys; None keeps all.'
       ),
       between=(0.0, 1.0),
   )
@@ -121,8 +138,16 @@ class AttentionParticipation(SharedSettings):
     return parse_nulls(self.nulls)
 
   @property
+  def length(self) -> float | None:
+    """Of a feature on the mean of the stream; None where it is alone."""
+    return self.feature_length if self.stream == 'on_bias' else None
+
+  @property
   def parts(self) -> tuple[str, ...]:
     """Parts of the model that are read."""
+    if self.stream == 'on_bias':
+      # Whether a dictionary has a bias is known once it is read.
+      return PARTS
     of_dictionaries = (*model_parts(self.dictionary), *model_parts(self.first))
     return tuple(
         dict.fromkeys(

@@ -15,6 +15,7 @@ from ooc_jax.dictionaries import Dictionary
 from ooc_jax.experiments.attention_participation._config import (
     AttentionParticipation,
 )
+from ooc_jax.experiments.attention_participation._inputs import StreamMean
 from ooc_jax.model import Model
 from ooc_jax.results import tables
 
@@ -27,6 +28,7 @@ def heads_table(
     model: Model,
     dictionary: Dictionary,
     attention: AttentionStatistics,
+    mean: StreamMean,
     config: AttentionParticipation,
     mask: Bool[Array, 'V'],
     tokens: np.ndarray,
@@ -40,6 +42,7 @@ def heads_table(
     model: With attention, norms and vocabulary tables.
     dictionary: At the layer's input.
     attention: Of both.
+    mean: Of the stream, as far as it is known.
     config: The settings.
     mask: [V] tokens that count.
     tokens: [V] strings.
@@ -48,9 +51,15 @@ def heads_table(
   layer = attention.layer
   size = dictionary.size
   profiles = circuits.head_profiles(
-      model, dictionary, attention, pairs=config.pairs, context=config.context
+      model,
+      dictionary,
+      attention,
+      pairs=config.pairs,
+      context=config.context,
+      bias=mean.bias,
   )
-  mean, preferred = map(circuits.to_host, (profiles.mean, profiles.preferred))
+  course, preferred = map(circuits.to_host, (profiles.mean, profiles.preferred))
+  of_mean = _of_mean(model, attention, mean, config.context)
   largest = np.asarray(attention.largest_weight, np.float64)
   maximum = np.asarray(attention.query.maximum)
   own = np.asarray(attention.self_weight, np.float64)
@@ -71,11 +80,13 @@ def heads_table(
         'best_key': int(attention.query.top_ids[i, query, 0]),
         'best_score': float(maximum[i, query]),
         'preferred_offset': int(preferred[i]),
-        'preferred_score': float(mean[i, preferred[i]]),
-        'score_at_0': float(mean[i, 0]),
-        'profile': mean[i].tolist(),
+        'preferred_score': float(course[i, preferred[i]]),
+        'score_at_0': float(course[i, 0]),
+        'profile': course[i].tolist(),
+        **(of_mean[i] if of_mean else {}),
         **_copying(model, dictionary, layer, head, mesh),
         'write_features': np.argsort(-received, kind='stable')[:_KEYS].tolist(),
+        'top_key_share': float(received.max() / size),
     })
     constants = circuits.head_constants(model, layer, head)
     if constants is not None:
@@ -86,6 +97,35 @@ def heads_table(
           _written(model, dictionary, rows[-1], config.write_tokens, mask)
       ].tolist()
   return tables.HEADS.build_rows(rows)
+
+
+def _of_mean(
+    model: Model,
+    attention: AttentionStatistics,
+    mean: StreamMean,
+    context: int,
+) -> list[dict[str, Any]]:
+  """What the mean of the stream does in each head; nothing where unknown."""
+  if mean.bias is None:
+    return []
+  profiles = circuits.bias_profiles(
+      model, mean.bias, attention.layer, attention.heads, context=context
+  )
+  course, preferred = map(circuits.to_host, (profiles.mean, profiles.preferred))
+  query, key, own = (np.asarray(x, np.float64) for x in attention.bias)
+  return [
+      {
+          'bias': mean.origin,
+          'bias_score': float(own[i]),
+          'query_bias_mean': float(query[i].mean()),
+          'query_bias_std': float(query[i].std()),
+          'key_bias_mean': float(key[i].mean()),
+          'key_bias_std': float(key[i].std()),
+          'bias_offset': int(preferred[i]),
+          'bias_profile': course[i].tolist(),
+      }
+      for i in range(len(attention.heads))
+  ]
 
 
 def _copying(

@@ -4,8 +4,11 @@ from collections.abc import Callable, Mapping
 import dataclasses
 import functools
 import pathlib
+from typing import Any
 
 from jax.sharding import Mesh
+from jaxtyping import Float
+import numpy as np
 
 from ooc_jax import circuits
 from ooc_jax import dictionaries
@@ -18,6 +21,7 @@ from ooc_jax.experiments.attention_participation._config import (
     AttentionParticipation,
 )
 from ooc_jax.model import Model
+from ooc_jax.model import Site
 
 _TOKENS = 'tokens'
 _EVERYWHERE = (_TOKENS, 'random')
@@ -37,6 +41,42 @@ class LayerInput:
 
   dictionary: Dictionary
   origin: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamMean:
+  """The mean of the stream at the input of a layer.
+
+  Attributes:
+    bias: [D], or None where it is not known.
+    origin: 'dictionary', 'estimate', or None.
+    length: Of a feature on it; None where features are alone.
+  """
+
+  bias: Float[np.ndarray, 'D'] | None = None
+  origin: str | None = None
+  length: float | None = None
+
+  @property
+  def arguments(self) -> dict[str, Any]:
+    """Of `circuits.attention_statistics`."""
+    return {'bias': self.bias, 'length': self.length}
+
+
+def own_mean(dictionary: Dictionary) -> Float[np.ndarray, 'D'] | None:
+  """The decoder bias, where that is the mean of the stream.
+
+  What decomposes an MLP's or an attention's output has the mean of that, and a
+  bias of zeros says nothing of the stream.
+  """
+  if dictionary.site.reads != dictionary.site.writes:
+    return None
+  if dictionary.site.hook not in (
+      Site.RESID_PRE, Site.RESID_POST, Site.EMBEDDING
+  ):  # fmt: skip
+    return None
+  bias = circuits.to_host(dictionary.decoder_bias).astype(np.float32)
+  return bias if bias.any() else None
 
 
 Load = Callable[[Model, Mesh | None], LayerInput]

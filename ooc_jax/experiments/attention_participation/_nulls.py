@@ -15,6 +15,7 @@ from ooc_jax.dictionaries import Dictionary
 from ooc_jax.experiments.attention_participation._config import (
     AttentionParticipation,
 )
+from ooc_jax.experiments.attention_participation._inputs import StreamMean
 from ooc_jax.model import Model
 from ooc_jax.results import tables
 
@@ -23,6 +24,7 @@ def nulls_table(
     model: Model,
     dictionary: Dictionary,
     layer: int,
+    mean: StreamMean,
     config: AttentionParticipation,
     mask: Bool[Array, 'V'],
     mesh: Mesh | None = None,
@@ -44,6 +46,7 @@ def nulls_table(
     model: With attention, norms and embedding.
     dictionary: At the layer's input.
     layer: From 0.
+    mean: Of the stream; where features stand on it, so do these directions.
     config: The settings.
     mask: [V] tokens that count.
     mesh: That queries and keys are spread over.
@@ -55,7 +58,7 @@ def nulls_table(
   parts = []
   for name in config.null_kinds:
     if name == 'permuted':
-      statistics = _permuted(model, dictionary, layer, config, mesh)
+      statistics = _permuted(model, dictionary, layer, mean, config, mesh)
     else:
       rows = (
           _random(dictionary, layer, config)
@@ -72,6 +75,7 @@ def nulls_table(
               offset=config.offset,
               k=min(config.partners, len(rows)),
               mesh=mesh,
+              **mean.arguments,
           )
       )
     size = statistics[measures.CONTEXTS[0]].shape[1]
@@ -129,16 +133,20 @@ def _permuted(
     model: Model,
     dictionary: Dictionary,
     layer: int,
+    mean: StreamMean,
     config: AttentionParticipation,
     mesh: Mesh | None,
 ) -> dict[str, np.ndarray]:
-  heads = []
+  heads, rows = [], dictionary.decoder
+  on_mean = mean.length is not None
+  if on_mean:
+    rows = circuits.on_bias(model, rows, **mean.arguments)
   for head in range(model.config.num_heads):
     queries = circuits.head_queries(
-        model, dictionary.decoder, layer, head, offset=config.offset
+        model, rows, layer, head, offset=config.offset, biases=on_mean
     )
     keys = circuits.to_host(
-        circuits.head_keys(model, dictionary.decoder, layer, head)
+        circuits.head_keys(model, rows, layer, head, biases=on_mean)
     )
     # The same keys for all heads that share them.
     group = head // model.config.group_size

@@ -23,13 +23,18 @@ from ooc_jax.results import tables as schemas
 
 # The context of the summary's first rows.
 _HEADLINE = measures.CONTEXTS[0]
+_LARGEST_WEIGHT = 'query_post'
 _EXAMPLE = (
     'layer',
     'head',
+    'features',
     'selectivity',
+    'relative_selectivity',
     'diagonal_mass',
     'copy_score',
     'preferred_offset',
+    'bias_offset',
+    'top_key_share',
     'write_features',
     'write_tokens',
 )
@@ -50,7 +55,11 @@ def summarise(
   """
   layers = list(tables.features)
   weights = {x: schemas.weights_of(tables.features[x]) for x in layers}
-  heads = pa.concat_tables([tables.heads[x] for x in layers])
+  heads = pa.concat_tables(
+      [tables.heads[x] for x in layers],
+      # The mean of the stream may be known at some layers only.
+      promote_options='default',
+  )
   contexts, sweep, counts = {}, [], {}
   # One context after the other: of a large model, all are gigabytes.
   for name in measures.CONTEXTS:
@@ -93,6 +102,8 @@ def summarise(
           **contexts[_HEADLINE],
           'sides': contexts,
           'shapes': dict(collections.Counter(row['name'] for row in shapes)),
+          'top_key': _top_key(heads),
+          **_mean_stream(heads),
           'examples': _examples(heads, config.examples),
       },
   )
@@ -298,11 +309,66 @@ def _with_shares(heads: pa.Table, context: Context) -> pa.Table:
         schemas.share_name(context.name, null),
         pa.array(np.concatenate(shares)),
     )
+  if context.name == _LARGEST_WEIGHT:
+    heads = _with_chance(heads, context.nulls)
   return heads
 
 
+def _with_chance(heads: pa.Table, nulls: Mapping[str, Layers]) -> pa.Table:
+  """The heads with the selectivity of each null, and theirs by the first."""
+  for i, (null, layers) in enumerate(nulls.items()):
+    chance = np.concatenate([
+        x.mean(axis=1, dtype=np.float64) * x.shape[1] for x in layers.values()
+    ])
+    name = schemas.selectivity_name(null)
+    heads = heads.append_column(name, pa.array(chance))
+    if not i:
+      own = heads['selectivity'].to_numpy()
+      heads = heads.append_column('relative_selectivity', pa.array(own / chance))
+  return heads
+
+
+def _top_key(heads: pa.Table) -> dict[str, Any]:
+  """The key that takes most of the weight of a head, and that head."""
+  share = heads['top_key_share'].to_numpy()
+  row = heads.slice(int(share.argmax()), 1).to_pylist()[0]
+  return {
+      'layer': row['layer'],
+      'head': row['head'],
+      'key': row['write_features'][0],
+      'share': row['top_key_share'],
+  }
+
+
+def _mean_stream(heads: pa.Table) -> dict[str, Any]:
+  """What the mean of the stream does in the heads where it is known."""
+  if 'bias' not in heads.column_names:
+    return {}
+  rows = [row for row in heads.to_pylist() if row['bias'] is not None]
+  offsets = collections.Counter(row['bias_offset'] for row in rows)
+  scores = {
+      f'{role}_{name}': float(
+          np.mean([row[f'{role}_bias_{name}'] for row in rows])
+      )
+      for role in measures.ROLES
+      for name in ('mean', 'std')
+  }
+  return {
+      'mean_stream': {
+          'origins': sorted({row['bias'] for row in rows}),
+          'heads': len(rows),
+          'offsets': {str(x): offsets[x] for x in sorted(offsets)},
+          'own': float(np.mean([row['bias_score'] for row in rows])),
+          **scores,
+      }
+  }
+
+
 def _examples(heads: pa.Table, count: int) -> list[dict[str, Any]]:
-  """The most selective heads."""
-  rows = heads.select(list(_EXAMPLE)).to_pylist()
-  rows.sort(key=lambda row: -row['selectivity'])
+  """The most selective heads, by chance where that is known."""
+  names = [name for name in _EXAMPLE if name in heads.column_names]
+  rows = heads.select(names).to_pylist()
+  key = 'relative_selectivity'
+  key = key if key in names else 'selectivity'
+  rows.sort(key=lambda row: -row[key])
   return rows[:count]

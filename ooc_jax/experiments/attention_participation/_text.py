@@ -39,7 +39,8 @@ def _rows(
   head = ['layer', 'features']
   for name in measures.CONTEXTS:
     head += [name.replace('_', ' ')] + ['chance'] * bool(config.null_kinds)
-  rows = [[*head, 'mean heads']]
+  # Of the context that the summary begins with.
+  rows = [[*head, f'heads ({measures.CONTEXTS[0].replace("_", " ")})']]
   groups = zip(*[(*x['layers'], x['total']) for x in contexts], strict=True)
   for group in groups:
     first = group[0]
@@ -60,7 +61,14 @@ def _findings(
     threshold = f'{config.participation} of all features, heads and layers'
   else:
     threshold = f'{config.participation} at {config.alpha:g}, head by head'
-  lines = [
+  lines = []
+  if config.length is not None:
+    lines.append(
+        f'Features are on the mean of the stream, with a length of'
+        f' {config.length:g} to its 1: what their scores share is the mean with'
+        ' itself, which says nothing of a feature.'
+    )
+  lines += [
       f'Participating: in at least {config.at_least} of'
       f' {summary["num_heads"]} heads, over {threshold}.'
   ]
@@ -77,6 +85,14 @@ def _findings(
         f'{line}; over depth {shape_text(own["shape"])}, mean heads'
         f' {shape_text(own["shape_of_mean_heads"])}.'
     )
+  if 'mean_stream' in summary:
+    lines.append(_mean_stream(summary['mean_stream']))
+  top = summary['top_key']
+  lines.append(
+      f'One key takes at most {top["share"]:.1%} of the weight in a head'
+      f' (key {top["key"]}, head {top["layer"]}.{top["head"]}); sinks above'
+      ' --sink_share can be left out.'
+  )
   counts = sorted(summary['shapes'].items(), key=lambda x: (-x[1], x[0]))
   shapes = ', '.join(f'{name} in {number}' for name, number in counts)
   lines.append(
@@ -86,22 +102,50 @@ def _findings(
   return lines
 
 
+def _mean_stream(found: Mapping[str, Any]) -> str:
+  """What the heads do with the mean of the stream, in a sentence."""
+  names = {'dictionary': 'decoder bias', 'estimate': 'estimated'}
+  origin = ', '.join(names[x] for x in found['origins'])
+  near = {x: found['offsets'].get(x, 0) for x in ('0', '1', '2')}
+  near['farther'] = found['heads'] - sum(near.values())
+  offsets = ', '.join(f'{x} in {number}' for x, number in near.items())
+  roles = ' and '.join(
+      f'{found[f"{role}_mean"]:.2f} ± {found[f"{role}_std"]:.2f} as a {role}'
+      for role in measures.ROLES
+  )
+  return (
+      f'Mean of the stream ({origin}): of {found["heads"]} heads it prefers the'
+      f' distance {offsets}; with it a feature scores {roles} (mean and spread'
+      f' over features, mean over heads), and it with itself'
+      f' {found["own"]:.2f}.'
+  )
+
+
 def _heads(examples: Sequence[Mapping[str, Any]]) -> list[str]:
   """A line a head."""
   from ooc_jax import report  # Matplotlib is slow to import.
 
-  rows = [[
-      'head', 'selectivity', 'diagonal', 'copy', 'offset', 'writes'
-  ]]  # fmt: skip
+  by_chance = 'relative_selectivity' in examples[0]
+  # From the mean of the stream, which says better what a head prefers.
+  of_mean = any(row.get('bias_offset') is not None for row in examples)
+  head = ['head', 'F', 'selectivity'] + ['by chance'] * by_chance
+  head += ['diagonal', 'copy', 'distance' if of_mean else 'distance (pairs)']
+  rows = [[*head, 'writes']]
   for row in examples:
     copy = row['copy_score']
     rows.append([
         f'{row["layer"]}.{row["head"]}',
+        str(row['features']),
         f'{row["selectivity"]:.1f}',
+    ])
+    if by_chance:
+      rows[-1].append(f'{row["relative_selectivity"]:.2f}')
+    offset = row['bias_offset' if of_mean else 'preferred_offset']
+    rows[-1] += [
         f'{row["diagonal_mass"]:.3f}',
         '-' if copy is None else f'{copy:.2f}',
-        str(row['preferred_offset']),
-    ])
+        '-' if offset is None else str(offset),
+    ]
     tokens = row['write_tokens'] or [[]]
     rows[-1].append(' '.join(quoted(x, 16) for x in tokens[0]) or '-')
   # Tokens are quoted by now, and would be escaped a second time in a cell.
