@@ -387,7 +387,9 @@ _HEAD = (
         self_write_z='mean of the `z_score` of `ov_copying`',
     ),
     *_columns(pa.list_(_INT), write_features='keys that receive most weight'),
-    *_columns(_DOUBLE, top_key_share='share of all weight on the first of them'),
+    *_columns(
+        _DOUBLE, top_key_share='share of all weight on the first of them'
+    ),
     *_columns(
         pa.list_(pa.list_(_TEXT)),
         write_tokens='top tokens of what the head writes at each of them',

@@ -42,7 +42,7 @@ class MeanStreamTest(absltest.TestCase):
       np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
   def test_first_layer_is_the_mean_of_drawn_tokens(self):
-    """The last token is the model's: one that it never predicts is not there."""
+    """The last token is one that the model predicts."""
     model = ooc_jax.load_model(finished.checkpoint('llama'))
     found = room.mean_stream(model, draws=2000, seed=3)
     rng = np.random.default_rng(0)

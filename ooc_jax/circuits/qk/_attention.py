@@ -126,9 +126,7 @@ def attention_statistics(
     )
     if bias is not None:
       with_bias.append(
-          bias_scores(
-              model, bias, layer, head, queries, keys, offset=offset
-          )
+          bias_scores(model, bias, layer, head, queries, keys, offset=offset)
       )
     # One head after the other: their blocks do not add up in memory.
     found.append(jax.block_until_ready(statistics))

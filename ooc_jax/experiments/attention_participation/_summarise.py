@@ -317,14 +317,16 @@ def _with_shares(heads: pa.Table, context: Context) -> pa.Table:
 def _with_chance(heads: pa.Table, nulls: Mapping[str, Layers]) -> pa.Table:
   """The heads with the selectivity of each null, and theirs by the first."""
   for i, (null, layers) in enumerate(nulls.items()):
-    chance = np.concatenate([
-        x.mean(axis=1, dtype=np.float64) * x.shape[1] for x in layers.values()
-    ])
+    chance = np.concatenate(
+        [x.mean(axis=1, dtype=np.float64) * x.shape[1] for x in layers.values()]
+    )
     name = schemas.selectivity_name(null)
     heads = heads.append_column(name, pa.array(chance))
     if not i:
       own = heads['selectivity'].to_numpy()
-      heads = heads.append_column('relative_selectivity', pa.array(own / chance))
+      heads = heads.append_column(
+          'relative_selectivity', pa.array(own / chance)
+      )
   return heads
 
 

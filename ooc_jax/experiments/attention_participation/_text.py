@@ -64,7 +64,7 @@ def _findings(
   lines = []
   if config.length is not None:
     lines.append(
-        f'Features are on the mean of the stream, with a length of'
+        'Features are on the mean of the stream, with a length of'
         f' {config.length:g} to its 1: what their scores share is the mean with'
         ' itself, which says nothing of a feature.'
     )
@@ -116,7 +116,7 @@ def _mean_stream(found: Mapping[str, Any]) -> str:
   return (
       f'Mean of the stream ({origin}): of {found["heads"]} heads it prefers the'
       f' distance {offsets}; with it a feature scores {roles} (mean and spread'
-      f' over features, mean over heads), and it with itself'
+      ' over features, mean over heads), and it with itself'
       f' {found["own"]:.2f}.'
   )
 

@@ -71,10 +71,11 @@ def _stored_weight(model, path):
 def _wrong_kv_head(name):
   """n % K instead of n // G."""
 
-  def vectors(model, directions, layer, head):
+  def vectors(model, directions, layer, head, **settings):
     right = getattr(_head_vectors, f'head_{name}')
     kv_head = head % model.config.num_kv_heads
-    return right(model, directions, layer, kv_head * model.config.group_size)
+    head = kv_head * model.config.group_size
+    return right(model, directions, layer, head, **settings)
 
   return vectors
 

@@ -251,12 +251,8 @@ class BiasProfileTest(parameterized.TestCase):
     group = _HEAD // c.group_size
     query[:, _HEAD] = 3 * apart @ query[:, _HEAD] + np.outer(read, q)
     key[:, group] = 3 * apart @ key[:, group] + np.outer(read, k)
-    planted = attention_models.with_weights(
-        model, _LAYER, query=query, key=key
-    )
-    found = circuits.bias_profiles(
-        planted, mean, _LAYER, range(6), context=200
-    )
+    planted = attention_models.with_weights(model, _LAYER, query=query, key=key)
+    found = circuits.bias_profiles(planted, mean, _LAYER, range(6), context=200)
     self.assertEqual(found.scores.shape[:2], (6, 1))
     self.assertEqual(int(found.preferred[_HEAD]), distance)
     # As a dictionary whose one feature is the mean.
@@ -297,9 +293,7 @@ class RefusalsTest(parameterized.TestCase):
   def test_refused(self, settings, message):
     model, dictionary, _ = _case('llama')
     with self.assertRaisesRegex(InputError, message):
-      circuits.attention_statistics(
-          model, dictionary, _LAYER, k=_K, **settings
-      )
+      circuits.attention_statistics(model, dictionary, _LAYER, k=_K, **settings)
 
 
 if __name__ == '__main__':

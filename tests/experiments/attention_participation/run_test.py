@@ -318,20 +318,32 @@ class RunTest(parameterized.TestCase):
 
   def test_sinks_are_left_out_as_keys(self):
     before = _layer(_finished('llama'), 2)
-    share = _by_head(before, 'received').mean(axis=0) / 36
-    limit = float(np.sort(share)[-5:-3].mean())
+    share = _by_head(before, 'received') / 36
+    limit = float(np.sort(share.ravel())[-5:-3].mean())
     after = _computed(2, sink_share=limit).features[2]
     sinks = share > limit
     self.assertEqual(sinks.sum(), 4)
-    np.testing.assert_array_equal(np.asarray(after['sink']), sinks)
+    # A head has its own: on mean over the heads none would be over the limit.
+    self.assertLess(share.mean(axis=0).max(), limit)
+    np.testing.assert_array_equal(_by_head(after, 'sink'), sinks)
     partners = _by_head(after, 'query_partners')
-    self.assertFalse(np.isin(partners, np.flatnonzero(sinks)).any())
-    self.assertTrue((_by_head(after, 'received')[:, sinks] == 0).all())
+    for head in range(6):
+      mine = np.flatnonzero(sinks[head])
+      self.assertFalse(np.isin(partners[head], mine).any())
+    self.assertTrue((_by_head(after, 'received')[sinks] == 0).all())
+    # Heads without one are as they were.
+    same = ~sinks.any(axis=1)
+    self.assertTrue(0 < same.sum() < 6)
+    np.testing.assert_array_equal(
+        _by_head(after, 'received')[same], _by_head(before, 'received')[same]
+    )
+    with self.assertRaisesRegex(ooc_jax.InputError, 'leaves 0 keys to head 0'):
+      _computed(2, sink_share=1e-30)
 
   def test_without_sinks_nothing_changes_but_a_column_says_so(self):
     before = _layer(_finished('llama'), 1)
     after = _computed(1, sink_share=0.99).features[1]
-    self.assertFalse(np.asarray(after['sink']).any())
+    self.assertFalse(_by_head(after, 'sink').any())
     for column in before.column_names:
       self.assertEqual(before[column], after[column])
 
