@@ -23,7 +23,7 @@ from ooc_jax.results import tables
 
 # Points.
 _WIDTH, _MARGIN = 504.0, 22.0
-_HEAD, _CARD, _LINE = 44.0, 47.0, 10.2
+_HEAD, _CARD, _LINE = 50.0, 47.0, 10.2
 _TAG = 34.0  # Room for 'bottom'.
 _SIZE = 7.0
 _MEASURES = 112.0, 368.0  # Where their names stand, from the margin.
@@ -47,7 +47,7 @@ class SheetFeature:
     layer: Where it is.
     feature: Its row in the dictionary.
     measures: Measure -> value.
-    passes: The measures that call it coherent.
+    passes: The measures whose thresholds it is past.
     semantic: Its label.
     q_value: After Benjamini and Hochberg; NaN where the run had no null.
     q_is_bound: Whether it is only known to be at most so large, for no random
@@ -73,12 +73,14 @@ class ContactSheet:
 
   Attributes:
     label: The name of the run.
+    about: What was read and how it was decided.
     features: How many there are to choose from.
     sections: 'coherent', 'random' and 'incoherent' -> its features, in the
       order to show them.
   """
 
   label: str
+  about: str = ''
   features: int
   sections: Mapping[str, tuple[SheetFeature, ...]]
 
@@ -144,7 +146,9 @@ def contact_sheet(
     }
     if 'coherent' in found:
       found['coherent'] = _one_a_word(found['coherent'], each)
-    return ContactSheet(label=run.label, features=order.size, sections=found)
+    return ContactSheet(
+        label=run.label, about=run.about, features=order.size, sections=found
+    )
 
 
 def _lowered(run: Run, layer: int) -> np.ndarray:
@@ -225,7 +229,7 @@ def _one_a_word(
 def contact_sheet_figures(sheet: ContactSheet) -> dict[str, MplFigure]:
   """Draws a card for each feature: where, how coherent, and its tokens.
 
-  A filled circle stands before each measure that calls the feature coherent;
+  A filled circle stands before each measure that the feature passes;
   'q ≤' is where no random direction is as coherent as the feature. Tokens are
   in quotes, highest logit (lowest, for the bottom) first; what no longer fits
   becomes an ellipsis.
@@ -266,8 +270,10 @@ def _page(
     room = 315 - _style.text_width(title, _style.TITLE)  # The rest is the key.
     title = _style.fitted(sheet.label, room, _style.TITLE) + title
     put(_MARGIN, 20, title, fontsize=_style.TITLE)
-    key = '● coherent by this measure   ○ not'
+    key = '● past the threshold   ○ not'
     put(_WIDTH - _MARGIN, 20, key, ha='right', color=_GREY)
+    about = _style.fitted(sheet.about, _WIDTH - 2 * _MARGIN, _SIZE)
+    put(_MARGIN, 31, about, color=_GREY)
     for i, feature in enumerate(features):
       _card(figure, _HEAD + i * _CARD, feature)
   return figure

@@ -89,14 +89,19 @@ class ThresholdsTest(parameterized.TestCase):
     self.assertTrue(((got.rates > 0) & (got.rates < 1)).any())
 
 
-def _share(features, null, seed, rule='any', resample=True):
+def _intervals(features, null, seed, rule, resample):
+  """Of the share, and of its excess over chance."""
   thresholds = measures.null_thresholds(null, rule=rule)
   error = 0.0
   if resample:
     cuts = measures.resampled_thresholds(null, rule=rule, draws=100, seed=seed)
     error = measures.resampled_labels(features, cuts, rule).error
   labels = measures.is_semantic(features, thresholds, rule)
-  return measures.share_interval(labels, error=error)
+  chance = measures.is_semantic(null, thresholds, rule)
+  return (
+      measures.share_interval(labels, error=error),
+      measures.excess_interval(labels, chance, error=error),
+  )
 
 
 def _truth(rule, shift):
@@ -110,8 +115,12 @@ def _truth(rule, shift):
 class CoverageTest(parameterized.TestCase):
 
   def _covered(self, trials, n, F, rule, shift, resample=True):
+    """How often the truth is in the interval of the share, and of the excess.
+
+    The truth of the excess is over alpha, at which the null is held.
+    """
     truth = _truth(rule, shift)
-    hits = 0
+    hits = np.zeros(2)
     for trial in range(trials):
       rng = np.random.default_rng(1_000 + trial)
       # Of the whole population, so that also the number of shifted ones varies.
@@ -119,26 +128,28 @@ class CoverageTest(parameterized.TestCase):
           measures.MEASURES, _drawn(2_000 + trial, 3 * F, shift).values(),
           strict=True)])  # fmt: skip
       features = _coherence(values[:, rng.choice(3 * F, F, replace=False)])
-      got = _share(features, _drawn(9_000 + trial, n), trial, rule, resample)
-      hits += got.low <= truth <= got.high
+      null = _drawn(9_000 + trial, n)
+      found = _intervals(features, null, trial, rule, resample)
+      for i, own in enumerate((truth, truth - 0.01)):
+        hits[i] += found[i].low <= own <= found[i].high
     return hits / trials
 
   def test_a_share_is_covered_with_the_error_of_its_thresholds(self):
-    covered = self._covered(250, 4_096, 4_096, 'any', 1.5)
-    # Binomial(250, 0.95) has a standard deviation of 1.4 %.
-    self.assertBetween(covered, 0.91, 0.985)
+    for covered in self._covered(250, 4_096, 4_096, 'any', 1.5):
+      # Binomial(250, 0.95) has a standard deviation of 1.4 %.
+      self.assertBetween(covered, 0.91, 0.985)
 
   def test_and_is_not_without_it(self):
-    covered = self._covered(150, 4_096, 4_096, 'any', 1.5, resample=False)
-    self.assertLess(covered, 0.85)
+    share, excess = self._covered(150, 4_096, 4_096, 'any', 1.5, False)
+    self.assertLess(share, 0.85)
+    self.assertLess(excess, 0.85)
 
   @parameterized.product(
-      n=(4_096, 32_768), F=(1_024, 16_384), rule=('any', 'majority')
+      sizes=((4_096, 1_024), (32_768, 8_192)), shift=(0.0, 0.5, 1.5)
   )
   @pytest.mark.slow
-  def test_coverage(self, n, F, rule):
-    for shift in (0.5, 1.5):
-      covered = self._covered(1_000, n, F, rule, shift)
+  def test_coverage(self, sizes, shift):
+    for covered in self._covered(1_000, *sizes, 'any', shift):
       self.assertBetween(covered, 0.93, 0.97)
 
 

@@ -49,10 +49,10 @@ def _findings(
       for name, null in total['nulls'].items()
   )
   stability = [
-      f'{share:.1%} {what}'
+      f'{share:.1%} of {what}'
       for what, share in (
-          ('under another draw of the null', total['stability']['null']),
-          ('with another number of top tokens', total['stability']['k']),
+          ('resampled nulls', total['stability']['null']),
+          ('other numbers of top tokens', total['stability']['k']),
       )
       if share is not None
   ]
@@ -63,7 +63,7 @@ def _findings(
           f' ({low:.1%} to {high:.1%}, with the error of the thresholds).'
       ),
       *(
-          [f'A label stays the same: {", ".join(stability)}.']
+          [f'A label is the same under {", and ".join(stability)}.']
           if stability
           else []
       ),
