@@ -42,10 +42,10 @@ setuptools.setup(
         'orbax-checkpoint>=0.12',
         'pyarrow>=18',
         'rapidfuzz>=3.10',
+        'rich>=14',
         'safetensors>=0.6',
         'scipy>=1.13',
         'tokenizers>=0.22',
-        'tqdm>=4.66',
     ],
     extras_require={
         'cuda': ['jax[cuda13]>=0.10'],

@@ -58,6 +58,7 @@ class _RunSettings:
       ),
   )
   figures: bool = setting(True, help='Draw them.')
+  quiet: bool = setting(False, help='Say nothing on the way but warnings.')
   mesh: str | None = setting(
       None, help="Devices to spread over: 'feature:4,vocab:2'."
   )

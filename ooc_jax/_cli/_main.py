@@ -70,7 +70,7 @@ def start(command: Command, argv: Sequence[str], program: str) -> None:
           f'Unexpected arguments {list(given.words)}; settings are given as'
           ' --name=value.'
       )
-    _log()
+    _log(given)
     _use_compilation_cache()
     _hold_little()
     command.main(given)
@@ -92,10 +92,11 @@ def _errors_without_traceback(interrupted: str) -> Iterator[None]:
     sys.exit(0)
 
 
-def _log() -> None:
+def _log(given: Given) -> None:
   flags.FLAGS.mark_as_parsed()  # Those of absl's log, which it asks for.
   if flags.FLAGS['verbosity'].using_default_value:
-    logging.set_verbosity(logging.INFO)
+    quiet = given.settings.get('quiet', False)
+    logging.set_verbosity(logging.WARNING if quiet else logging.INFO)
   logging.use_absl_handler()
   for name in _QUIET:
     standard_logging.getLogger(name).setLevel(standard_logging.WARNING)

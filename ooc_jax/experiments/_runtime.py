@@ -1,4 +1,4 @@
-"""What every run shares: its model, dictionaries, folder and progress."""
+"""What every run shares: its model, dictionaries and folder."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
@@ -8,11 +8,8 @@ import importlib.metadata
 import os
 import pathlib
 import platform
-import sys
-import time
 from typing import Any, TypeVar
 
-from absl import logging
 import jax
 from jax.sharding import Mesh
 import numpy as np
@@ -27,12 +24,12 @@ from ooc_jax.dictionaries import Dictionary
 from ooc_jax.dictionaries import load_dictionary
 from ooc_jax.experiments._processes import on_first_process
 from ooc_jax.experiments._settings import SharedSettings
+from ooc_jax.experiments._stages import stage
 from ooc_jax.experiments._summary import Summary
 from ooc_jax.model import Model
 
 DEFAULT_MODEL = 'tiny-gemma2'
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'numpy', 'ooc_jax')
-_T = TypeVar('_T')
 _C = TypeVar('_C', bound=SharedSettings)
 
 
@@ -64,9 +61,10 @@ def open_model(
   """
   source = model or config.model or DEFAULT_MODEL
   if not isinstance(source, Model):
-    model = checkpoints.load_model(
-        source, parts=tuple(parts), mesh=mesh, revision=config.revision
-    )
+    with stage('reading the model'):
+      model = checkpoints.load_model(
+          source, parts=tuple(parts), mesh=mesh, revision=config.revision
+      )
   assert isinstance(model, Model)
   if model.tokenizer is None:
     name = 'The model' if source is model else source
@@ -224,22 +222,6 @@ def provenance() -> dict[str, str]:
   return {'python': platform.python_version(), **versions}
 
 
-def progress(items: Sequence[_T], unit: str = 'layer') -> Iterator[_T]:
-  """A bar on a terminal, a log line an item elsewhere."""
-  if sys.stderr.isatty():
-    import tqdm  # Slow to import, and of no use elsewhere.
-
-    yield from tqdm.tqdm(items, unit=unit, leave=False)
-    return
-  start = time.monotonic()
-  for done, item in enumerate(items, 1):
-    yield item
-    seconds = time.monotonic() - start
-    logging.info(
-        '%s %s: %d of %d, %.0f s', unit, item, done, len(items), seconds
-    )
-
-
 class SharedFolder:
   """A results folder that the first process reads and writes.
 
@@ -313,5 +295,6 @@ def finish(
   if figures:
     from ooc_jax import report  # Matplotlib is slow to import.
 
-    report.draw(folder.path)
+    with stage('drawing the figures'):
+      report.draw(folder.path)
   return written

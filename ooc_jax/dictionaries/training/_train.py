@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pathlib
+import sys
 import time
 from typing import Any
 
@@ -14,7 +15,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 import numpy as np
-import tqdm
+from rich import console
+from rich import progress as rich_progress
 
 from ooc_jax import _files
 from ooc_jax._errors import InputError
@@ -279,8 +281,12 @@ def _train(
     start = time.monotonic()
     seen = []
     # A bar on a terminal, and nowhere else.
-    for i in tqdm.tqdm(
-        range(first, recipe.steps), unit='step', disable=None, leave=False
+    for i in rich_progress.track(
+        range(first, recipe.steps),
+        'steps',
+        console=console.Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
     ):
       state, losses = step(state, batch(i))
       seen.append((losses.fvu, losses.l0))

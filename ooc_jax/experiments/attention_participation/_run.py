@@ -1,6 +1,7 @@
 """Experiment 2 in a folder: resumed, and read again."""
 
 from collections.abc import Mapping, Sequence
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -12,6 +13,8 @@ from ooc_jax import results
 from ooc_jax.dictionaries import Dictionary
 from ooc_jax.experiments import _runtime
 from ooc_jax.experiments._devices import make_mesh
+from ooc_jax.experiments._stages import progress
+from ooc_jax.experiments._stages import stage
 from ooc_jax.experiments.attention_participation._compute import AttentionTables
 from ooc_jax.experiments.attention_participation._compute import Computation
 from ooc_jax.experiments.attention_participation._compute import about
@@ -68,22 +71,27 @@ def run(
     missing = [x for x in inputs if not _is_done(folder, config, x)]
     if missing:
       computation = Computation(loaded, config, devices)
-      for layer in _runtime.progress(missing):
-        given = inputs[layer](computation.model, devices)
-        tables = computation.tables(layer, given)
-        if tables.nulls is not None:
-          folder.write_table(schemas.nulls_name(layer), tables.nulls)
-        folder.write_table(schemas.heads_name(layer), tables.heads)
-        # A file of dictionaries is known once its layer is reached, so its
-        # hash is kept with the layer and not in config.json.
-        hashes = _runtime.file_hashes(given.dictionary.files)
-        folder.write_layer(layer, schemas.with_weights(tables.features, hashes))
+      with contextlib.closing(progress(missing)) as steps:
+        for layer in steps:
+          given = inputs[layer](computation.model, devices)
+          tables = computation.tables(layer, given)
+          if tables.nulls is not None:
+            folder.write_table(schemas.nulls_name(layer), tables.nulls)
+          folder.write_table(schemas.heads_name(layer), tables.heads)
+          # A file of dictionaries is known once its layer is reached, so its
+          # hash is kept with the layer and not in config.json.
+          hashes = _runtime.file_hashes(given.dictionary.files)
+          folder.write_layer(
+              layer, schemas.with_weights(tables.features, hashes)
+          )
       del computation
     del loaded  # What follows is made of tables, and needs no weights.
 
     def finish(mine: results.ResultsFolder) -> dict[str, Any]:
       tables = _stored(mine, tuple(inputs), about(model_config))
-      return _runtime.finish(mine, summarise(tables, config), figures)
+      with stage('finding who takes part'):
+        summary = summarise(tables, config)
+      return _runtime.finish(mine, summary, figures)
 
     return _runtime.Run(pathlib.Path(out), folder.ask(finish))
 

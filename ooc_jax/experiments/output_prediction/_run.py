@@ -1,6 +1,7 @@
 """Experiment 1 into a folder, which the same call resumes."""
 
 from collections.abc import Mapping
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -13,6 +14,8 @@ from ooc_jax.dictionaries import Dictionary
 from ooc_jax.experiments import _runtime
 from ooc_jax.experiments._devices import make_mesh
 from ooc_jax.experiments._settings import parse_layers
+from ooc_jax.experiments._stages import progress
+from ooc_jax.experiments._stages import stage
 from ooc_jax.experiments.output_prediction import _compute
 from ooc_jax.experiments.output_prediction._config import OutputPrediction
 from ooc_jax.experiments.output_prediction._summarise import summarise
@@ -64,7 +67,8 @@ def run(
     missing = [x for x in layers if not folder.has_layer(x)]
     unread = [x for x, name in nulls.items() if not folder.has_table(name)]
     if missing or unread:
-      reader = _compute.DictionaryReader(loaded, config, devices)
+      with stage('preparing tokens and their geometry'):
+        reader = _compute.DictionaryReader(loaded, config, devices)
       source = dictionaries
       if source is None:
         # Of the model that is read: its neurons are drawn anew with it.
@@ -72,17 +76,19 @@ def run(
             config, layers, reader.model, devices
         )
       for layer in unread:
-        folder.write_table(
-            nulls[layer], reader.directions(layer, layers, source)
-        )
-      for layer in _runtime.progress(missing):
-        dictionary = source[layer]
-        # A file of dictionaries is known once its layer is reached, so its
-        # hash is kept with the layer and not in config.json.
-        weights = _runtime.file_hashes(dictionary.files)
-        folder.write_layer(
-            layer, tables.with_weights(reader.features(dictionary), weights)
-        )
+        whose = 'all layers' if layer == tables.ALL_LAYERS else f'layer {layer}'
+        with stage(f'reading random directions of {whose}'):
+          directions = reader.directions(layer, layers, source)
+        folder.write_table(nulls[layer], directions)
+      with contextlib.closing(progress(missing)) as steps:
+        for layer in steps:
+          dictionary = source[layer]
+          # A file of dictionaries is known once its layer is reached, so its
+          # hash is kept with the layer and not in config.json.
+          weights = _runtime.file_hashes(dictionary.files)
+          folder.write_layer(
+              layer, tables.with_weights(reader.features(dictionary), weights)
+          )
       del reader, source
     del loaded  # What follows is made of tables, and needs no weights.
 
@@ -92,6 +98,8 @@ def run(
           {x: mine.read_layer(x) for x in layers},
           {x: mine.read_table(name) for x, name in nulls.items()},
       )
-      return _runtime.finish(mine, summarise(found, config), figures)
+      with stage('finding labels and intervals'):
+        summary = summarise(found, config)
+      return _runtime.finish(mine, summary, figures)
 
     return _runtime.Run(pathlib.Path(out), folder.ask(finish))

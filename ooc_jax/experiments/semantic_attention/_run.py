@@ -19,6 +19,7 @@ from ooc_jax.experiments import _runtime
 from ooc_jax.experiments import attention_participation
 from ooc_jax.experiments import output_prediction
 from ooc_jax.experiments._processes import on_first_process
+from ooc_jax.experiments._stages import stage
 from ooc_jax.experiments.attention_participation import AttentionParticipation
 from ooc_jax.experiments.output_prediction import OutputPrediction
 from ooc_jax.experiments.semantic_attention._compute import SemanticTables
@@ -105,7 +106,9 @@ def run(
       predicted = _view(labels, 'output_prediction', 'labels')
       attended = _view(attention, 'attention_participation', 'attention')
       tables = _joined(predicted, attended, config)
-      found = _runtime.finish(mine, summarise(tables, config), figures)
+      with stage('comparing the populations'):
+        summary = summarise(tables, config)
+      found = _runtime.finish(mine, summary, figures)
       for name in found['contexts']:
         rows = report.population_rows(mine.path, name)
         atomic_write(
