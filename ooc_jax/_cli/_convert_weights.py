@@ -110,6 +110,7 @@ def _holds(row: tuple[str, ...], words: str) -> bool:
 
 
 def _convert(given: Given) -> pathlib.Path:
+  experiments.check_devices()
   source, mesh = given['model'], experiments.make_mesh(given['mesh'])
   dtype, revision = given['dtype'], given['revision']
   if (name := given['dictionary']) is None:

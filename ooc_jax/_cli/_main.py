@@ -1,14 +1,17 @@
 """How a command starts and ends: flags, log, cache, and errors as sentences."""
 
+import codecs
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
 import ctypes
 import dataclasses
 import hashlib
+import io
 import logging as standard_logging
 import os
 import pathlib
 import platform
+import re
 import sys
 
 from absl import flags
@@ -22,6 +25,8 @@ from ooc_jax._errors import InputError
 # Loggers whose news are of no interest: fonts in a PDF, accelerators that are
 # not there, every HTTP request.
 _QUIET = ('fontTools', 'jax', 'httpx', 'huggingface_hub', 'filelock')
+_OUT_OF_MEMORY = re.compile('out of memory|RESOURCE_EXHAUSTED', re.IGNORECASE)
+_ESCAPED = 'ooc_jax.escaped'  # Name of a handler of errors of an encoding.
 # Of glibc's malloc.h. What is larger than the threshold is memory of its own,
 # and goes back when it is freed: left alone, glibc raises that to 32 MB, and
 # keeps what a compiler takes and frees in an arena for each of its threads.
@@ -59,6 +64,7 @@ def start(command: Command, argv: Sequence[str], program: str) -> None:
     argv: Its command line; the first word is not read.
     program: How it was called, for `--help`.
   """
+  _print_any_text()
   with _errors_without_traceback(command.interrupted):
     usage = f'{command.doc.strip()}\n\nusage: {program} [--SETTING=VALUE ...]'
     given = parse_flags(argv, command.settings, usage)
@@ -71,6 +77,7 @@ def start(command: Command, argv: Sequence[str], program: str) -> None:
           ' --name=value.'
       )
     _log(given)
+    _draw_in_files()
     _use_compilation_cache()
     _hold_little()
     command.main(given)
@@ -83,6 +90,17 @@ def _errors_without_traceback(interrupted: str) -> Iterator[None]:
   except InputError as error:
     print(f'error: {error}', file=sys.stderr)
     sys.exit(2)
+  except (MemoryError, jax.errors.JaxRuntimeError) as error:
+    text = ' '.join(str(error).split())
+    if not isinstance(error, MemoryError) and not _OUT_OF_MEMORY.search(text):
+      raise
+    print(
+        f'error: There is not enough memory ({text[-200:].rstrip(".")}); choose'
+        ' smaller settings or a smaller dictionary, or spread it over more'
+        ' devices (--mesh).',
+        file=sys.stderr,
+    )
+    sys.exit(2)
   except KeyboardInterrupt:
     print(f'\ninterrupted; {interrupted}', file=sys.stderr)
     sys.exit(130)
@@ -90,6 +108,33 @@ def _errors_without_traceback(interrupted: str) -> Iterator[None]:
     # The reader of our output left (`| head`): nothing is wrong here.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(0)
+
+
+def _print_any_text() -> None:
+  """Lets a standard output that is not UTF-8 show what it can of a text.
+
+  The rest becomes what it is in a source file (\\u2019): different tokens stay
+  different, and a run does not die of its last lines.
+  """
+  for stream in (sys.stdout, sys.stderr):
+    if isinstance(stream, io.TextIOWrapper):
+      codecs.register_error(_ESCAPED, _escaped)
+      stream.reconfigure(errors=_ESCAPED)
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+  if not isinstance(error, UnicodeEncodeError):
+    raise error
+  text = error.object[error.start : error.end].replace('…', '...')
+  return text.encode('ascii', 'backslashreplace').decode(), error.end
+
+
+def _draw_in_files() -> None:
+  """Keeps the backend of a notebook, which may not be here, out of it.
+
+  Matplotlib looks for it when it is imported; figures here are files.
+  """
+  os.environ['MPLBACKEND'] = 'agg'
 
 
 def _log(given: Given) -> None:

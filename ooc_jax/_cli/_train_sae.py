@@ -10,6 +10,7 @@ from ooc_jax._errors import InputError
 from ooc_jax.checkpoints import load_model
 from ooc_jax.dictionaries import DictionarySite
 from ooc_jax.dictionaries import training
+from ooc_jax.experiments import check_devices
 from ooc_jax.experiments import parse_layers
 from ooc_jax.experiments import setting
 
@@ -79,6 +80,7 @@ def _main(given: Given) -> None:
         'Say what to train on what and where: --model=NAME_OR_PATH'
         ' --corpus=FILE,FILE --out=FOLDER.'
     )
+  check_devices()
   start = time.monotonic()
   recipe = training.TrainingRecipe(**given.of(_RECIPE))
   model = load_model(given['model'], revision=given['revision'])

@@ -16,6 +16,7 @@ from ooc_jax.experiments import semantic_attention
 from ooc_jax.experiments._configs import DEFAULT_MODEL
 from ooc_jax.experiments._configs import config_names
 from ooc_jax.experiments._configs import load_config
+from ooc_jax.experiments._devices import check_devices
 from ooc_jax.experiments._devices import make_mesh
 from ooc_jax.experiments._processes import is_first_process
 from ooc_jax.experiments._processes import join
@@ -38,6 +39,7 @@ __all__ = (
     'SemanticAttention',
     'Setting',
     'attention_participation',
+    'check_devices',
     'compare',
     'config_names',
     'cost',

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 import math
+import os
 import re
 
 import jax
@@ -61,6 +62,27 @@ def make_mesh(
       axis_types=(AxisType.Auto,) * len(AXES),
       devices=None if devices is None else devices[:count],
   )
+
+
+def check_devices() -> None:
+  """Refuses to start where JAX has no device, before anything is downloaded.
+
+  To be called once other processes are joined, as it starts JAX.
+
+  Raises:
+    InputError: JAX cannot use the platform that it was told to use.
+  """
+  try:
+    jax.devices()
+  # JAX 0.11 asserts where a platform is named and no plugin has it.
+  except (AssertionError, RuntimeError) as error:
+    asked = os.environ.get('JAX_PLATFORMS', '')
+    reason = ' '.join(str(error).split()) or f'nothing here runs {asked}'
+    raise InputError(
+        f'JAX has no device for JAX_PLATFORMS={asked!r} ({reason:.200}); unset'
+        ' it to use what is there, or install the plugin: pip install'
+        " 'ooc_jax[cuda]' or 'ooc_jax[tpu]'."
+    ) from None
 
 
 def _leaves_devices_out(what: str) -> InputError:

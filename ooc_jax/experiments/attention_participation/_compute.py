@@ -14,6 +14,7 @@ from ooc_jax import measures
 from ooc_jax._errors import InputError
 from ooc_jax.circuits import AttentionStatistics
 from ooc_jax.dictionaries import Dictionary
+from ooc_jax.experiments._memory import check_held
 from ooc_jax.experiments.attention_participation._config import (
     AttentionParticipation,
 )
@@ -121,8 +122,11 @@ def check_model(model: Model, config: AttentionParticipation) -> None:
   """Refuses a model that the settings do not fit.
 
   Raises:
-    InputError: It has no tokenizer, or too few heads.
+    InputError: It has no tokenizer, or too few heads, or the distances of a
+      head cannot be held.
   """
+  # The angle at each distance, its sine and its cosine, in float64.
+  check_held('context', config.context, 12 * model.config.head_dim)
   if model.tokenizer is None:
     raise InputError(
         'The model has no tokenizer, and the tokens that a head writes cannot'

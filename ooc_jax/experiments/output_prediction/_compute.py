@@ -14,6 +14,7 @@ from ooc_jax import measures
 from ooc_jax._errors import InputError
 from ooc_jax.dictionaries import Dictionary
 from ooc_jax.dictionaries import from_arrays
+from ooc_jax.experiments._memory import check_held
 from ooc_jax.experiments._settings import parse_layers
 from ooc_jax.experiments.output_prediction._config import OutputPrediction
 from ooc_jax.experiments.output_prediction._config import parse_readouts
@@ -116,6 +117,22 @@ def ends_of(config: OutputPrediction, dictionary: Dictionary) -> str:
   return 'both' if dictionary.site.hook == 'mlp_neuron' else 'top'
 
 
+def check_nulls_fit(config: OutputPrediction, embed_dim: int) -> None:
+  """Refuses more random directions than there is memory for.
+
+  Args:
+    config: The settings.
+    embed_dim: D, their width.
+  """
+  names = ('null_size',)
+  if config.null == 'matched':
+    names = ('layer_null_size', 'null_size')
+  name = min(names, key=lambda x: getattr(config, x))
+  # As they are drawn, and normed; and what a lens keeps of each.
+  each = 4 * (2 * embed_dim + 4 * config.k)
+  check_held(name, getattr(config, name), each)
+
+
 class DictionaryReader:
   """What is found once a model, and the tables of a layer."""
 
@@ -135,6 +152,7 @@ class DictionaryReader:
           'The model has no tokenizer, and top tokens cannot be read without'
           ' it; give Model(..., tokenizer=).'
       )
+    check_nulls_fit(config, model.config.embed_dim)
     self._config, self._mesh = config, mesh
     self._readouts = parse_readouts(config.readouts, model.config.tied)
     # Of the trained model, also where the control draws other weights: the
