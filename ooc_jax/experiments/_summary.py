@@ -42,27 +42,22 @@ def share_shape(
 def number_shape(
     layers: Sequence[int], values: np.ndarray, errors: np.ndarray
 ) -> dict[str, Any]:
-  """Of any number with its standard errors; with the p its name rests on."""
+  """Of any number with its standard errors."""
   shape = measures.depth_shape(np.asarray(layers), values, errors)
-  return dataclasses.asdict(shape) | {'p_value': _p_value(shape)}
-
-
-def _p_value(shape: measures.DepthShape) -> float | None:
-  if shape.slope_p_values is None or shape.ends_p_values is None:
-    return None
-  if shape.name in ('U', 'inverted U'):
-    return max(shape.slope_p_values)
-  if shape.name == 'bifurcated':
-    return max(shape.ends_p_values)
-  if shape.name == 'undecided':
-    return shape.curve_p_value
-  return shape.trend_p_value
+  return dataclasses.asdict(shape)
 
 
 def shape_text(shape: Mapping[str, Any]) -> str:
-  """'inverted U (p = 0.012, turns at 4.0)'."""
+  """What was found and, once there were tests, what could have been.
+
+  'inverted U (p = 0.012, turns at 4.0); found if of this height: U 91%, ...':
+  how often shapes as high as this course would be named with as much noise.
+  """
   p, name = shape['p_value'], shape['name']
-  words = [] if p is None else [f'p = {p:.2g}']
-  if name in ('U', 'inverted U', 'bifurcated'):
+  if p is None:
+    return name
+  words = [f'p = {p:.2g}']
+  if shape['turning_point'] is not None:
     words.append(f'turns at {shape["turning_point"]:.1f}')
-  return f'{name} ({", ".join(words)})' if words else name
+  power = ', '.join(f'{x} {share:.0%}' for x, share in shape['power'].items())
+  return f'{name} ({", ".join(words)}); found if of this height: {power}'

@@ -37,6 +37,7 @@ from ooc_jax.measures._decision import vote
 from ooc_jax.measures._depth_shape import SHAPES
 from ooc_jax.measures._depth_shape import DepthShape
 from ooc_jax.measures._depth_shape import depth_shape
+from ooc_jax.measures._depth_shape import depth_shapes
 from ooc_jax.measures._depth_shape import share_errors
 from ooc_jax.measures._measure import Measure
 from ooc_jax.measures._null import NULL_SIZE
@@ -126,6 +127,7 @@ __all__ = (
     'coherence',
     'crossing',
     'depth_shape',
+    'depth_shapes',
     'excess_interval',
     'fixed_thresholds',
     'found_by_measures',

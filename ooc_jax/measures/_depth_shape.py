@@ -1,19 +1,17 @@
 """The shape of a number over depth: tested, not eyeballed."""
 
+from collections.abc import Mapping
 import dataclasses
+import functools
 
 from jaxtyping import Float, Int, Shaped
 import numpy as np
 from scipy import special
 
 from ooc_jax._errors import InputError
-from ooc_jax.measures._regression import LINE
-from ooc_jax.measures._regression import Curve
-from ooc_jax.measures._regression import Fit
-from ooc_jax.measures._regression import Profile
-from ooc_jax.measures._regression import neighbour_inflation
-from ooc_jax.measures._regression import smooth_curve
-from ooc_jax.measures._regression import two_lines
+from ooc_jax.measures._shape_tests import LINE
+from ooc_jax.measures._shape_tests import Reading
+from ooc_jax.measures._shape_tests import ShapeTests
 
 SHAPES = (
     'U',
@@ -24,13 +22,17 @@ SHAPES = (
     'flat',
     'undecided',
 )
-# What the tests that part flat from not flat may take of alpha. They are
-# stricter than the two lines, which must both pass: together they leave a flat
-# profile flat in 98 of 100 cases at alpha = 0.05.
-_ENDS_SHARE = 0.5
-_TREND_SHARE = 0.2
-_REST_SHARE = 0.1
+# A height of 1 over depth from 0 to 1, by the names they should be given.
+_PLANTED = {
+    'U': lambda x: (2 * x - 1) ** 2,
+    'inverted U': lambda x: -((2 * x - 1) ** 2),
+    'bifurcated': lambda x: np.abs(2 * x - 1) > 0.5,
+    'rising': lambda x: x,
+}
+_DRAWS = 100  # Of each planted shape: their share is good to 5 points.
+_REST_SHARE = 0.1  # Of alpha, for layers that differ without a shape.
 _FLAT_SPREAD = 0.25  # Of the mean.
+_DIGITS = 4  # Of errors, relative to each other.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,53 +43,41 @@ class DepthShape:
 
   Attributes:
     name: One of `SHAPES`.
-    slopes: Per layer, of the lines before and after the break.
-    slope_p_values: Two-sided, of each slope.
-    break_point: Where the lines part, a layer.
-    turning_point: The layer at which the smooth curve is lowest or highest
-      away from the ends; it means something only where the name is U,
-      inverted U or bifurcated.
-    turning_range: The layers between which that could be, within one standard
-      error of the curve.
+    p_value: Of the test that the name rests on; of 'flat', that of the shape
+      it is nearest to. Never under 0.001, the resolution of what was drawn.
+    turning_point: The layer at which the best two-armed model turns, or the
+      middle of the middle plateau; None where the name is of no such shape.
     change: From the first layer to the last, by a straight line.
-    change_interval: Its 95 % interval: how large a trend `flat` could hide.
-    trend_p_value: That there is no trend.
-    ends_over_middle: Mean of the first third less that of the middle, and of
-      the last third less that of the middle.
-    ends_p_values: Two-sided, of each.
-    bifurcated: Both ends are over the middle by more than chance; so is many a
-      U, where the name says the stronger thing.
-    curve_p_value: That the smooth curve is a constant.
+    trend_p_value: That nothing rises or falls.
     spread: Standard deviation between layers past the known errors.
-    inflation: Of all variances, for neighbours that are alike.
+    correlation: Of the roughness of neighbouring layers that was reckoned
+      with: of those on a grid up to 0.8 that the layers do not speak against,
+      the one that makes shapes most likely by chance.
+    power: 'U', 'inverted U', 'bifurcated', 'monotone' -> how often such one,
+      as high as this profile goes from its lowest layer to its highest, would
+      be given its name with these layers, errors and roughness.
   """
 
   name: str
-  slopes: tuple[float, float] | None = None
-  slope_p_values: tuple[float, float] | None = None
-  break_point: float | None = None
+  p_value: float | None = None
   turning_point: float | None = None
-  turning_range: tuple[float, float] | None = None
   change: float | None = None
-  change_interval: tuple[float, float] | None = None
   trend_p_value: float | None = None
-  ends_over_middle: tuple[float, float] | None = None
-  ends_p_values: tuple[float, float] | None = None
-  bifurcated: bool | None = None
-  curve_p_value: float | None = None
   spread: float | None = None
-  inflation: float | None = None
+  correlation: float | None = None
+  power: Mapping[str, float] | None = None
 
 
 def share_errors(
     shares: Float[np.ndarray, 'L'], counts: Int[np.ndarray, 'L']
 ) -> Float[np.ndarray, 'L']:
-  """Standard errors of shares of so many features each.
+  """Standard errors of shares of so many features each, were they one share.
 
-  The root of q (1 - q) / n with q = (n share + 1/2) / (n + 1), so that a share
-  of none or of all is not without error.
+  The root of q (1 - q) / n with q the share of all layers together, (sum n
+  share + 1/2) / (sum n + 1): so that none of all, or all, is not without error,
+  and so that what a shape is tested against, one share, has one error.
   """
-  q = (counts * shares + 0.5) / (counts + 1)
+  q = (counts @ shares + 0.5) / (counts.sum() + 1)
   return np.sqrt(q * (1 - q) / counts)
 
 
@@ -101,32 +91,27 @@ def depth_shape(
 ) -> DepthShape:
   """Names the shape of a number over depth. The first that holds:
 
-    U, inverted U: two lines, before and after a break, both with a slope of
-      p <= alpha and of opposite signs (`two_lines`, Simonsohn 2018).
-    bifurcated: the first and the last third of the layers both over the middle
-      third, each with p <= alpha / 2. P is twice the smaller of two: of three
-      levels, for plateaus, and of the means of the smooth curve, for slopes.
-    rising, falling: on the whole, p <= alpha / 5. P is twice the smaller of
-      two: of the slope of a straight line, and of the slope of the line
-      through the smooth curve, which keeps its power where a monotone profile
-      is bent.
-    undecided: a smooth curve that is not a constant (p <= alpha / 10), or
-      layers that differ by more than `flat_spread`, and not by chance
-      (Cochran's Q, p <= alpha / 10).
-    flat: none of these. Not a proof: `change_interval` says what may hide.
+    U, inverted U, bifurcated: from one level both ends go up (or both down),
+      the weaker end with p <= alpha; over all places of the turn, as straight
+      and bent arms and as plateaus. Bifurcated where both go up and plateaus
+      fit best.
+    rising, falling: a line, a line that begins or ends level, or a step has
+      p <= alpha.
+    undecided: a smooth curve that is not a constant (p <= alpha), or layers
+      that differ by more than `flat_spread`, and not by chance (Cochran's Q,
+      p <= alpha / 10).
+    flat: none of these. Not a proof: `power` says what might have been found.
 
-  In every test layers may differ for no reason of depth, by a variance that is
-  estimated (`meta_regression`): otherwise the roughness of any real profile is
-  significant once there are features enough. From 16 layers on, neighbours may
-  be alike in that (`neighbour_inflation`). Roughness that runs over many layers
-  still looks like a shape: with a correlation of neighbours of 0.5, about 15
-  of 100 flat profiles are given one.
+  Layers may differ for no reason of depth, and neighbours may be alike in
+  that: `_shape_tests` says how that is reckoned with, and one level, alpha,
+  holds for all shapes together. Of flat profiles with a correlation of
+  neighbours from 0 to 0.8, at most 7 of 100 are given a shape.
 
   Args:
     layers: Their numbers, rising; some may be missing.
     values: One a layer.
     errors: Their standard errors; of shares, `share_errors`.
-    alpha: See above; at 0.05 about 98 of 100 flat profiles are called flat.
+    alpha: See above.
     flat_spread: The standard deviation between layers up to which they are
       called flat; a quarter of the mean size of the values if None.
 
@@ -137,98 +122,140 @@ def depth_shape(
     InputError: The arrays do not fit, the layers do not rise, a value is not
       finite, an error is not above 0, or alpha is not between 0 and 1.
   """
-  _check(layers, values, errors, alpha)
-  if layers.size < 2 * LINE:
-    return DepthShape(name='undecided')
-  profile = Profile(
-      x=layers.astype(np.float64),
-      y=values.astype(np.float64),
-      errors=errors.astype(np.float64),
+  (shape,) = depth_shapes(
+      layers,
+      values[None],
+      errors[None],
+      alpha=alpha,
+      flat_spread=flat_spread,
+      power=True,
   )
-  x, y = profile.x, profile.y
-  alike = neighbour_inflation(profile, smooth_curve(profile))
-  profile = profile._replace(inflation=alike)
-  curve = smooth_curve(profile)
-  lines = two_lines(profile, curve)
-  line = profile.fit(np.stack([np.ones_like(x), x], axis=1))
-  slope = np.array([0.0, 1.0])
-  _, curved_p = curve.contrast(x, x - x.mean())
-  trend_p = _either(line.p_value(slope), curved_p)
-  ends, ends_p = _ends(profile, curve)
-  level = profile.fit(np.ones((x.size, 1)))
-  spread = float(np.sqrt(level.variance))
-  bifurcated = min(ends) > 0 and max(ends_p) <= _ENDS_SHARE * alpha
+  return shape
+
+
+def depth_shapes(
+    layers: Shaped[np.ndarray, 'L'],
+    values: Float[np.ndarray, 'n L'],
+    errors: Float[np.ndarray, 'n L'],
+    *,
+    alpha: float = 0.05,
+    flat_spread: float | None = None,
+    power: bool = False,
+) -> list[DepthShape]:
+  """`depth_shape` of many numbers over the same layers.
+
+  Numbers whose errors differ by a factor alone are tested together.
+
+  Args:
+    layers: As of `depth_shape`.
+    values: A row for each number.
+    errors: Of all.
+    alpha: As of `depth_shape`.
+    flat_spread: As of `depth_shape`.
+    power: Whether to find it, which takes longer than the tests.
+
+  Raises:
+    InputError: As `depth_shape`.
+  """
+  for own, own_errors in zip(values, errors, strict=True):
+    _check(layers, own, own_errors, alpha)
+  if layers.size < 2 * LINE:
+    return [DepthShape(name='undecided') for _ in values]
+  x, y = layers.astype(np.float64), values.astype(np.float64)
+  units = np.sqrt((errors.astype(np.float64) ** 2).mean(axis=1))
+  relative = (errors / units[:, None]).round(_DIGITS)
+  shapes: dict[int, DepthShape] = {}
+  for pattern in np.unique(relative, axis=0):
+    tests = _tests(tuple(x.tolist()), tuple(pattern.tolist()))
+    rows = np.flatnonzero((relative == pattern).all(axis=1))
+    reading = tests.read((y[rows] / units[rows, None]).T)
+    for i, row in enumerate(rows.tolist()):
+      shape = _shape(x, y[row], errors[row], reading.of(i), alpha, flat_spread)
+      if power:
+        height = float(np.ptp(y[row]) / units[row])
+        noise = tests.root(reading, i)
+        found = _power(tests, noise, x, height, alpha)
+        shape = dataclasses.replace(shape, power=found)
+      shapes[row] = shape
+  return [shapes[i] for i in range(len(values))]
+
+
+@functools.lru_cache(maxsize=16)
+def _tests(layers: tuple[float, ...], errors: tuple[float, ...]) -> ShapeTests:
+  return ShapeTests(np.asarray(layers), np.asarray(errors))
+
+
+def _shape(x, y, errors, reading: Reading, alpha, flat_spread) -> DepthShape:
+  """Of the one profile y, without its power."""
+  (name,) = _names(reading, alpha)
+  two_armed, monotone, curved = (float(p) for p in reading.p_values[:, 0])
+  spread = np.sqrt(max(y.var(ddof=1) - (errors**2).mean(), 0.0))
   if flat_spread is None:
     flat_spread = _FLAT_SPREAD * float(np.abs(y).mean())
-  before, after = lines.slopes
-  if max(lines.p_values) <= alpha and before * after < 0:
-    name = 'U' if before < 0 else 'inverted U'
-  elif bifurcated:
-    name = 'bifurcated'
-  elif trend_p <= _TREND_SHARE * alpha:
-    name = 'rising' if line.coefficients[1] > 0 else 'falling'
-  elif curve.p_value() <= _REST_SHARE * alpha:
-    name = 'undecided'
-  elif spread > flat_spread and _differ_p_value(profile) <= _REST_SHARE * alpha:
-    name = 'undecided'
-  else:
-    name = 'flat'
-  change, interval = _change(line, x)
+  p_value = {'rising': monotone, 'falling': monotone, 'undecided': curved}.get(
+      name, two_armed
+  )
+  if name == 'flat':
+    p_value = min(two_armed, monotone, curved)
+    differ = _differ_p_value(y, errors)
+    if spread > flat_spread and differ <= _REST_SHARE * alpha:
+      name, p_value = 'undecided', differ
+  turns = name in ('U', 'inverted U', 'bifurcated')
+  slope, _ = np.polyfit(x, y, 1)
   return DepthShape(
       name=name,
-      slopes=lines.slopes,
-      slope_p_values=lines.p_values,
-      break_point=lines.break_point,
-      turning_point=lines.turning_point,
-      turning_range=lines.turning_range,
-      change=change,
-      change_interval=interval,
-      trend_p_value=trend_p,
-      ends_over_middle=ends,
-      ends_p_values=ends_p,
-      bifurcated=bifurcated,
-      curve_p_value=curve.p_value(),
-      spread=spread,
-      inflation=alike,
+      p_value=p_value,
+      turning_point=float(reading.turn[0]) if turns else None,
+      change=float(slope * (x[-1] - x[0])),
+      trend_p_value=monotone,
+      spread=float(spread),
+      correlation=float(reading.correlation[0]),
   )
 
 
-def _ends(
-    profile: Profile, curve: Curve
-) -> tuple[tuple[float, float], tuple[float, float]]:
-  """How far the outer thirds are over the middle one, and the p of each."""
-  x = profile.x
-  third, place = x.size // 3, np.arange(x.size)
-  part = np.where(place < third, 0, np.where(place < x.size - third, 1, 2))
-  member = np.eye(3)[part]
-  fit = profile.fit(member)
-  weights = member / member.sum(axis=0)
-  over, p_values = [], []
-  for end in (0, 2):
-    contrast = np.eye(3)[end] - np.eye(3)[1]
-    over.append(float(contrast @ fit.coefficients))
-    _, curved_p = curve.contrast(x, weights @ contrast)
-    p_values.append(_either(fit.p_value(contrast), curved_p))
-  return (over[0], over[1]), (p_values[0], p_values[1])
+def _names(reading: Reading, alpha: float) -> list[str]:
+  """The name of each of n profiles by the tests of shapes."""
+  two_armed, monotone, curved = reading.p_values <= alpha
+  bowl = np.where(reading.plateaus, 'bifurcated', 'U')
+  return np.select(
+      [two_armed & reading.up, two_armed, monotone & reading.rising, monotone],
+      [bowl, 'inverted U', 'rising', 'falling'],
+      np.where(curved, 'undecided', 'flat'),
+  ).tolist()
 
 
-def _either(p: float, q: float) -> float:
-  """Bonferroni's p of two tests of one thing."""
-  return min(1.0, 2 * min(p, q))
+def _power(
+    tests: ShapeTests,
+    root: np.ndarray,
+    x: np.ndarray,
+    height: float,
+    alpha: float,
+) -> dict[str, float]:
+  """How often each planted shape of this height is given its name.
+
+  Args:
+    tests: Of these layers and errors.
+    root: [L, L] of the covariance of the noise.
+    x: Layers.
+    height: In the unit of the tests, as is the noise.
+    alpha: Level of the names.
+  """
+  depth = (x - x[0]) / (x[-1] - x[0])
+  rng = np.random.default_rng(1)
+  noise = root @ rng.normal(size=(x.size, _DRAWS))
+  drawn = [height * way(depth)[:, None] + noise for way in _PLANTED.values()]
+  names = _names(tests.read(np.concatenate(drawn, axis=1)), alpha)
+  return {
+      'monotone'
+      if shape == 'rising'
+      else shape: names[i * _DRAWS : (i + 1) * _DRAWS].count(shape) / _DRAWS
+      for i, shape in enumerate(_PLANTED)
+  }
 
 
-def _change(line: Fit, x) -> tuple[float, tuple[float, float]]:
-  """From the first layer to the last, with its 95 % interval."""
-  length = x[-1] - x[0]
-  change = float(length * line.coefficients[1])
-  half = length * np.sqrt(line.covariance[1, 1])
-  half = float(half * special.stdtrit(line.dof, 0.975))
-  return change, (change - half, change + half)
-
-
-def _differ_p_value(profile: Profile) -> float:
+def _differ_p_value(y: np.ndarray, errors: np.ndarray) -> float:
   """P that layers differ by their known errors only: Cochran's Q."""
-  y, weight = profile.y, 1 / profile.errors**2
+  weight = 1 / errors**2
   mean = weight @ y / weight.sum()
   return float(special.chdtrc(y.size - 1, weight @ (y - mean) ** 2))
 

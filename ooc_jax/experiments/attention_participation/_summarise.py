@@ -274,14 +274,16 @@ def sweep_shapes(
     if row['layer'] != measures.WHOLE_MODEL:
       key = tuple(row[name] for name in keys)
       courses.setdefault(key, {})[row['layer']] = row['share']
-  shapes = []
-  for key, course in courses.items():
-    shape = share_shape(
-        list(course), list(course.values()), [features[x] for x in course]
-    )
-    kept = {x: shape[x] for x in ('name', 'p_value', 'turning_point')}
-    shapes.append(dict(zip(keys, key, strict=True)) | kept)
-  return shapes
+  layers = list(features)
+  sizes = np.asarray(list(features.values()))
+  shares = np.asarray([[x[i] for i in layers] for x in courses.values()])
+  errors = np.asarray([measures.share_errors(x, sizes) for x in shares])
+  shapes = measures.depth_shapes(np.asarray(layers), shares, errors)
+  return [
+      dict(zip(keys, key, strict=True))
+      | {x: getattr(shape, x) for x in ('name', 'p_value', 'turning_point')}
+      for key, shape in zip(courses, shapes, strict=True)
+  ]
 
 
 def _participation(

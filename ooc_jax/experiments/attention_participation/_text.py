@@ -81,10 +81,11 @@ def _findings(
           f'{null} {total["nulls"][null]:.1%}' for null in config.null_kinds
       )
       line += f' (chance: {others})'
-    lines.append(
-        f'{line}; over depth {shape_text(own["shape"])}, mean heads'
-        f' {shape_text(own["shape_of_mean_heads"])}.'
-    )
+    lines += [
+        f'{line}.',
+        f'  Over depth: {shape_text(own["shape"])}.',
+        f'  Mean heads: {shape_text(own["shape_of_mean_heads"])}.',
+    ]
   if 'mean_stream' in summary:
     lines.append(_mean_stream(summary['mean_stream']))
   top = summary['top_key']

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ooc_jax import measures
+from ooc_jax.experiments._summary import shape_text
 from ooc_jax.experiments.output_prediction._config import OutputPrediction
 
 
@@ -30,8 +31,7 @@ def _findings(
   limits, total = summary['thresholds'], summary['total']
   known = [m for m in measures.ALL_MEASURES if m.name in total['measures']]
   conditions = ', '.join(m.condition(limits[m.name]) for m in known)
-  shape, found = summary['shape'], total['found']
-  p = '' if shape['p_value'] is None else f' (p = {shape["p_value"]:.2g})'
+  found = total['found']
   lines = [
       f'Semantic: {config.rule} of {conditions} ({config.thresholds}).',
       (
@@ -67,7 +67,7 @@ def _findings(
           if stability
           else []
       ),
-      f'Over depth: {shape["name"]}{p}.',
+      f'Over depth: {shape_text(summary["shape"])}.',
   ]
   for name, readout in summary['sides'].items():
     row, agreement = readout['total'], readout['agreement']
@@ -77,4 +77,5 @@ def _findings(
         f' {agreement["both"]:.1%} on both sides,'
         f' {agreement["shared_tokens"]:.1%} of top tokens shared.'
     )
+    lines.append(f'  Over depth: {shape_text(readout["shape"])}.')
   return lines

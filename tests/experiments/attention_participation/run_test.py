@@ -390,7 +390,7 @@ class RunTest(parameterized.TestCase):
         [line.split()[0] for line in lines[:4]], ['layer', '1', '2', 'all']
     )
     text = '\n'.join(lines)
-    for word in ('random', 'permuted', 'tokens', 'over depth', 'selectivity'):
+    for word in ('random', 'permuted', 'tokens', 'Over depth', 'selectivity'):
       self.assertIn(word, text)
     self.assertLen(lines[lines.index('Most selective heads:') :], 5)
 

@@ -106,7 +106,7 @@ class PlantedTest(parameterized.TestCase):
 
   def test_reversed_for_input_labels(self):
     # Labels are drawn apart, so each labelling sees its own shift.
-    t, none = np.linspace(-2, 2, 9), np.zeros(9)
+    t, none = np.linspace(-2, 2, 24), np.zeros(24)
     shifts = {'output': (t, -t), 'input': (-t, t)}
     found = self._verdicts(shifts)['reversed']
     self.assertEqual(found['readings']['sides']['verdict'], 'supported')
