@@ -1,8 +1,12 @@
 """Predictions from weights beside the model's own forward pass.
 
 Text becomes windows of tokens (`read_windows`), and one pass over them says
-what the features of dictionaries do there (`collect_activations`). `cost` says
-by formula what that takes, and what reading them from weights takes.
+what the features of dictionaries do there (`collect_activations`). `Steering`
+adds directions to the stream and says which tokens rise. Lists of tokens that
+were read from weights are scored against both: `share_in` those at which a
+feature is largest, `share_of` those that rise; `permuted` is their null.
+`cost` says by formula what activations take, and what reading features from
+weights takes.
 """
 
 from ooc_jax.validation._activations import PEAKS
@@ -26,6 +30,17 @@ from ooc_jax.validation._cost import CostCase
 from ooc_jax.validation._cost import case_costs
 from ooc_jax.validation._cost import cost
 from ooc_jax.validation._cost import layer_parameters
+from ooc_jax.validation._scores import NO_TOKEN
+from ooc_jax.validation._scores import permuted
+from ooc_jax.validation._scores import share_in
+from ooc_jax.validation._scores import share_of
+from ooc_jax.validation._scores import steering_score
+from ooc_jax.validation._steering import TARGETS
+from ooc_jax.validation._steering import Effect
+from ooc_jax.validation._steering import Prefixes
+from ooc_jax.validation._steering import Steering
+from ooc_jax.validation._steering import addition
+from ooc_jax.validation._steering import make_prefixes
 
 __all__ = (
     'ATTENTION_PREDICTORS',
@@ -37,16 +52,27 @@ __all__ = (
     'CostCase',
     'DEFAULT_CORPUS',
     'FLOPS_PER_SECOND',
+    'Effect',
     'FeatureActivations',
     'HeadCorrelations',
     'Health',
+    'NO_TOKEN',
     'PEAKS',
     'Peaks',
     'attention_agreement',
     'case_costs',
+    'Prefixes',
+    'Steering',
+    'TARGETS',
+    'addition',
     'collect_activations',
     'cost',
     'is_signed',
     'layer_parameters',
+    'make_prefixes',
+    'permuted',
     'read_windows',
+    'share_in',
+    'share_of',
+    'steering_score',
 )

@@ -1,0 +1,430 @@
+"""What a direction does to predictions when it is added to the stream.
+
+Only the layers above the place of the addition are run again: one compiled
+program serves every layer of a model. A strength is found for each direction,
+so that features whose decoders differ in length, and layers whose streams do,
+are moved equally far in what is predicted.
+"""
+
+from collections.abc import Iterator, Sequence
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+import numpy as np
+
+from ooc_jax.dictionaries import DictionarySite
+from ooc_jax.model import Model
+from ooc_jax.model import ModelConfig
+from ooc_jax.model import Site
+from ooc_jax.model import Tap
+from ooc_jax.model import Tokenizer
+from ooc_jax.model import no_tap
+from ooc_jax.model import run_layers
+from ooc_jax.model import stream_logits
+from ooc_jax.validation._activations import make_tapped
+
+# Mean Kullback-Leibler divergences, nats, at which an effect is read.
+TARGETS = (0.25, 0.5)
+# Twenty beginnings that could go on in many ways.
+SENTENCES = (
+    'The people in the house were',
+    'She said that it was very',
+    'There is no reason to believe',
+    'He went back to the old',
+    'In the end they had all',
+    'It was a long time before',
+    'When the day was over we',
+    'My friend and I have been',
+    'Some of them did not know',
+    'This is one of the most',
+    'They came to a small place',
+    'You can see that he has',
+    'After that she began to look',
+    'We do not want any more',
+    'At first I thought it might',
+    'Many of these are still here',
+    'If you ask me about that',
+    'His name was known to every',
+    'For a while nothing could be',
+    'Our plan is to start with',
+)
+_WORDS = range(2, 7)
+_TOLERANCE = 0.01  # Of the logarithm of the divergence.
+_STEPS, _SECANT_STEPS = 24, 12
+_LOG_LIMITS = (-20.0, 30.0)  # Of a length: squares stay within float32.
+_BLOCK = 8  # Directions that go through the model at once.
+
+
+class Prefixes(NamedTuple):
+  """Beginnings of texts; those that begin others share a row with them.
+
+  Attributes:
+    tokens: [R, T] ids, whatever they are after the end of a row.
+    rows: [n] where each prefix is.
+    positions: [n] of its last token.
+  """
+
+  tokens: Int[np.ndarray, 'R T']
+  rows: Int[np.ndarray, 'n']
+  positions: Int[np.ndarray, 'n']
+
+
+@dataclasses.dataclass(frozen=True)
+class Effect:
+  """What one direction does.
+
+  Attributes:
+    strengths: [2] length of what was added, for each of `TARGETS`.
+    divergences: [2] mean KL(clean || steered) there, nats; NaN where no length
+      gives the target.
+    rise: [V] mean over prefixes and strengths of the places by which a token
+      rises among those that count, over their number; NaN where it does not
+      count, and everywhere where no length gives a target.
+  """
+
+  strengths: Float[np.ndarray, '2']
+  divergences: Float[np.ndarray, '2']
+  rise: Float[np.ndarray, 'V']
+
+  def raised(self, k: int) -> Int[np.ndarray, 'k']:
+    """The k tokens that rise most; -1 where no length gives a target."""
+    if np.isnan(self.rise).all():
+      return np.full(k, -1)
+    order = np.argsort(-self.rise, kind='stable')  # NaN goes last.
+    return order[:k]
+
+
+def make_prefixes(
+    tokenizer: Tokenizer,
+    sentences: Sequence[str] = SENTENCES,
+    words: Sequence[int] = _WORDS,
+) -> Prefixes:
+  """Each sentence read after so many words."""
+  texts = [
+      tuple(tokenizer.encode(' '.join(sentence.split()[:n])))
+      for sentence in sentences
+      for n in words
+  ]
+  whole = [
+      x
+      for x in dict.fromkeys(texts)
+      if not any(len(y) > len(x) and y[: len(x)] == x for y in texts)
+  ]
+  tokens = np.zeros((len(whole), max(map(len, whole))), np.int32)
+  for row, ids in zip(tokens, whole, strict=True):
+    row[: len(ids)] = ids
+  rows = [
+      next(i for i, y in enumerate(whole) if y[: len(x)] == x) for x in texts
+  ]
+  positions = [len(x) - 1 for x in texts]
+  return Prefixes(tokens, np.asarray(rows), np.asarray(positions))
+
+
+class Steering:
+  """One site of a model, where directions are added at every position."""
+
+  def __init__(self, model: Model, site: DictionarySite, prefixes: Prefixes):
+    """Runs the model once.
+
+    Args:
+      model: With all its parts.
+      site: Of the dictionary; the addition is where it writes.
+      prefixes: To be read at their ends.
+    """
+    self._model = model
+    config = model.config
+    self._middle, self._first = entry(site, config)
+    key = (Site.RESID_PRE, self._first)
+    if self._first == config.num_layers:
+      key = (Site.RESID_POST, self._first - 1)
+    saved_of = make_tapped(config, (key,))
+    self._x = saved_of(model.params, prefixes.tokens)[key]
+    self._at = (jnp.asarray(prefixes.rows), jnp.asarray(prefixes.positions))
+    width = (1, config.embed_dim)
+    clean = self._finals(np.zeros(width, np.float32))[0]
+    self._clean = _logits(model.params, clean, config=config)
+    norms = jnp.linalg.norm(self._x[self._at].astype(jnp.float32), axis=-1)
+    self._guess = float(jnp.log(0.3 * jnp.median(norms)))
+
+  def _finals(self, added: Float[np.ndarray, 'b D']) -> Float[Array, 'b n D']:
+    return _final_streams(
+        self._model.params,
+        added,
+        self._x,
+        self._at,
+        self._first,
+        config=self._model.config,
+        middle=self._middle,
+    )
+
+  @property
+  def clean(self) -> Float[Array, 'n V']:
+    """Logits at the prefixes without an addition."""
+    return self._clean
+
+  def logits(
+      self, added: Float[Array | np.ndarray, 'F D'], block: int = _BLOCK
+  ) -> Iterator[Float[np.ndarray, 'n V']]:
+    """Logits at the prefixes with each of the vectors added."""
+    for count, rows in _blocks(added, block):
+      for final in self._finals(rows)[:count]:
+        yield np.asarray(
+            _logits(self._model.params, final, config=self._model.config)
+        )
+
+  def effects(
+      self,
+      directions: Float[Array | np.ndarray, 'F D'],
+      mask: Bool[np.ndarray, 'V'],
+      block: int = _BLOCK,
+  ) -> Iterator[Effect]:
+    """Finds the strengths of each direction, and what rises there.
+
+    Args:
+      directions: One a row; only where they point counts.
+      mask: Tokens that count. The divergence is over all of them.
+      block: Directions at once: [block · R, T, M] is held.
+    """
+    kept = np.flatnonzero(mask)
+    clean = _mean_ranks(np.asarray(self._clean)[:, kept])
+    params, config = self._model.params, self._model.config
+    guess = self._guess
+    for count, rows in _blocks(directions, block):
+      solved = _solve(
+          params,
+          rows,
+          guess,
+          self._clean,
+          self._x,
+          self._at,
+          self._first,
+          config=config,
+          middle=self._middle,
+      )
+      lengths, divergences = (np.asarray(x, np.float64) for x in solved[:2])
+      found = lengths[0, ~np.isnan(divergences[0])]
+      if found.size:
+        guess = float(np.log(np.median(found)))
+      for i in range(count):
+        rise = np.full(len(mask), np.nan, np.float32)
+        if not np.isnan(divergences[:, i]).any():
+          ranks = [
+              _mean_ranks(
+                  np.asarray(_logits(params, final, config=config))[:, kept]
+              )
+              for final in solved[2][:, i]
+          ]
+          rise[kept] = (clean - np.mean(ranks, axis=0)) / kept.size
+        yield Effect(lengths[:, i], divergences[:, i], rise)
+
+
+def entry(site: DictionarySite, config: ModelConfig) -> tuple[bool, int]:
+  """Whether a dictionary writes into the middle of a layer, and which.
+
+  Where not, the layer is the one whose input it writes to; L after the last.
+  """
+  hook, layer = site.writes
+  if hook in (Site.RESID_PRE, Site.EMBEDDING):
+    return False, layer
+  if hook in (Site.ATTN_OUT, Site.RESID_MID) and not config.parallel:
+    return True, layer
+  return False, layer + 1
+
+
+def addition(
+    site: DictionarySite, config: ModelConfig, vector: Float[Array, 'D']
+) -> Tap:
+  """The tap that adds a vector where a dictionary writes, at all positions."""
+  middle, first = entry(site, config)
+  key = (Site.RESID_MID, first) if middle else (Site.RESID_PRE, first)
+  if first == config.num_layers:
+    key = (Site.RESID_POST, first - 1)
+
+  def tap(place: Site, layer: int, x: Array) -> Array:
+    if (place, layer) != key:
+      return x
+    return x + vector.astype(x.dtype)[None, None]
+
+  return tap
+
+
+def _blocks(
+    directions: Float[Array | np.ndarray, 'F D'], size: int
+) -> Iterator[tuple[int, Float[np.ndarray, 'b D']]]:
+  """So many at a time, the last filled up with its first; how many count."""
+  directions = np.asarray(directions, np.float32)
+  for start in range(0, len(directions), size):
+    rows = directions[start : start + size]
+    filling = np.repeat(rows[:1], size - len(rows), axis=0)
+    yield len(rows), np.concatenate([rows, filling])
+
+
+def _mean_ranks(logits: Float[np.ndarray, 'n V']) -> Float[np.ndarray, 'V']:
+  """Mean over the rows of the place of each column, from 0 at the largest."""
+  # In NumPy: on a processor its sort is 30 times as fast as XLA's.
+  total = np.zeros(logits.shape[1])
+  places = np.arange(logits.shape[1], dtype=np.float64)
+  for row in -logits:
+    total[np.argsort(row)] += places
+  return total / len(logits)
+
+
+@functools.partial(jax.jit, static_argnames=('config', 'middle'))
+def _final_streams(
+    params: Any,
+    added: Float[Array, 'b D'],
+    x: Float[Array, 'R T D'],
+    at: tuple[Array, Array],
+    first: Int[Array, ''] | int,
+    *,
+    config: ModelConfig,
+    middle: bool,
+) -> Float[Array, 'b n D']:
+  """The last stream at the ends of the prefixes, with each vector added."""
+  R, T, D = x.shape
+  vectors = jnp.repeat(added, R, axis=0)[:, None].astype(x.dtype)
+  streams = jnp.tile(x, (len(added), 1, 1))
+  tap = no_tap
+  if middle:
+
+    def tap(site: Site, layer: int, y: Array) -> Array:
+      if site != Site.RESID_MID:
+        return y
+      return y + jnp.where(first == layer, vectors, 0)
+
+  else:
+    streams += vectors
+  last = run_layers(config, params, streams, first, tap=tap)
+  rows, positions = at
+  return last.reshape(len(added), R, T, D)[:, rows, positions]
+
+
+@functools.partial(jax.jit, static_argnames='config')
+def _logits(
+    params: Any, final: Float[Array, 'n D'], *, config: ModelConfig
+) -> Float[Array, 'n V']:
+  return stream_logits(config, params, final[None])[0]
+
+
+class _Search(NamedTuple):
+  """Where the search for each length is: x log length, y log KL there.
+
+  A root lies between `low` and `high`, as far as these are finite.
+  """
+
+  x: Float[Array, 'b']
+  y: Float[Array, 'b']
+  last_x: Float[Array, 'b']
+  last_y: Float[Array, 'b']
+  low: Float[Array, 'b']
+  high: Float[Array, 'b']
+  done: Bool[Array, 'b']
+  finals: Float[Array, 'b n D']
+  steps: Int[Array, '']
+
+
+@functools.partial(jax.jit, static_argnames=('config', 'middle'))
+def _solve(
+    params: Any,
+    directions: Float[Array, 'b D'],
+    guess: Float[Array, ''] | float,
+    clean: Float[Array, 'n V'],
+    x: Float[Array, 'R T D'],
+    at: tuple[Array, Array],
+    first: Int[Array, ''] | int,
+    *,
+    config: ModelConfig,
+    middle: bool,
+) -> tuple[
+    Float[Array, 'targets b'],
+    Float[Array, 'targets b'],
+    Float[Array, 'targets b n D'],
+]:
+  """Lengths, divergences (NaN where not on target) and last streams.
+
+  By secants of log KL against log length, whose slope is two for a small
+  addition, so that few passes are needed; by halving where a secant leaves the
+  bracket, or they take too long.
+  """
+  norms = jnp.linalg.norm(directions, axis=1, keepdims=True)
+  units = directions / jnp.maximum(norms, jnp.finfo(jnp.float32).tiny)
+  clean_log = jax.nn.log_softmax(clean)
+  clean_p = jnp.exp(clean_log)
+
+  def log_divergence(final: Float[Array, 'n D']) -> Float[Array, '']:
+    logits = _logits(params, final, config=config)
+    terms = clean_p * (clean_log - jax.nn.log_softmax(logits))
+    return jnp.log(jnp.maximum(terms.sum(axis=1).mean(), 1e-9))
+
+  def step(s: _Search, goal: Float[Array, '']) -> _Search:
+    run = s.x - s.last_x
+    slope = jnp.where(jnp.abs(run) > 1e-6, (s.y - s.last_y) / run, 2.0)
+    jump = (goal - s.y) / jnp.clip(slope, 0.5, 4.0)
+    new = jnp.clip(s.x + jnp.clip(jump, -3.0, 3.0), *_LOG_LIMITS)
+    halve = (new <= s.low) | (new >= s.high) | (s.steps >= _SECANT_STEPS)
+    halve &= jnp.isfinite(s.low) & jnp.isfinite(s.high)
+    new = jnp.where(halve, (s.low + s.high) / 2, new)
+    new = jnp.where(s.done, s.x, new)
+    finals = _final_streams(
+        params,
+        jnp.exp(new)[:, None] * units,
+        x,
+        at,
+        first,
+        config=config,
+        middle=middle,
+    )
+    y = jax.lax.map(log_divergence, finals)
+    under = y < goal
+    return _Search(
+        x=new,
+        y=y,
+        # Those that are found stay as they are, with what led to them.
+        last_x=jnp.where(s.done, s.last_x, s.x),
+        last_y=jnp.where(s.done, s.last_y, s.y),
+        low=jnp.where(under, new, jnp.where(s.low < new, s.low, -jnp.inf)),
+        high=jnp.where(under, jnp.where(s.high > new, s.high, jnp.inf), new),
+        done=jnp.abs(y - goal) < _TOLERANCE,
+        finals=finals,
+        steps=s.steps + 1,
+    )
+
+  b = len(directions)
+  none = jnp.full(b, jnp.inf, jnp.float32)
+  goals = jnp.log(jnp.asarray(TARGETS, jnp.float32))
+
+  def find(s: _Search, goal: Float[Array, '']) -> tuple[_Search, Any]:
+    # The last two points serve the next target too; brackets do not.
+    s = s._replace(
+        low=-none, high=none, done=jnp.zeros(b, bool), steps=jnp.int32(0)
+    )
+    s = jax.lax.while_loop(
+        lambda s: ~s.done.all() & (s.steps < _STEPS),
+        lambda s: step(s, goal),
+        s,
+    )
+    divergences = jnp.where(s.done, jnp.exp(s.y), jnp.nan)
+    return s, (jnp.exp(s.x), divergences, s.finals)
+
+  x0, y0 = jnp.full(b, guess, jnp.float32), jnp.full(b, goals[0])
+  shape = (b, at[0].size, x.shape[-1])
+  _, found = jax.lax.scan(
+      find,
+      _Search(
+          x=x0,
+          y=y0,
+          last_x=x0,
+          last_y=y0,
+          low=-none,
+          high=none,
+          done=jnp.zeros(b, bool),
+          finals=jnp.zeros(shape, x.dtype),
+          steps=jnp.int32(0),
+      ),
+      goals,
+  )
+  return found
