@@ -147,6 +147,9 @@ class Steering:
     width = (1, config.embed_dim)
     clean = self._finals(np.zeros(width, np.float32))[0]
     self._clean = _logits(model.params, clean, config=config)
+    log_p = jax.nn.log_softmax(self._clean)
+    p = jnp.exp(log_p)
+    self._distribution = (p, (p * log_p).sum(axis=1))  # Minus its entropy.
     norms = jnp.linalg.norm(self._x[self._at].astype(jnp.float32), axis=-1)
     self._guess = float(jnp.log(0.3 * jnp.median(norms)))
 
@@ -198,7 +201,7 @@ class Steering:
           params,
           rows,
           guess,
-          self._clean,
+          self._distribution,
           self._x,
           self._at,
           self._first,
@@ -332,7 +335,7 @@ def _solve(
     params: Any,
     directions: Float[Array, 'b D'],
     guess: Float[Array, ''] | float,
-    clean: Float[Array, 'n V'],
+    clean: tuple[Float[Array, 'n V'], Float[Array, 'n']],
     x: Float[Array, 'R T D'],
     at: tuple[Array, Array],
     first: Int[Array, ''] | int,
@@ -352,13 +355,12 @@ def _solve(
   """
   norms = jnp.linalg.norm(directions, axis=1, keepdims=True)
   units = directions / jnp.maximum(norms, jnp.finfo(jnp.float32).tiny)
-  clean_log = jax.nn.log_softmax(clean)
-  clean_p = jnp.exp(clean_log)
+  p, minus_entropy = clean
 
   def log_divergence(final: Float[Array, 'n D']) -> Float[Array, '']:
     logits = _logits(params, final, config=config)
-    terms = clean_p * (clean_log - jax.nn.log_softmax(logits))
-    return jnp.log(jnp.maximum(terms.sum(axis=1).mean(), 1e-9))
+    cross = jax.nn.logsumexp(logits, axis=1) - (p * logits).sum(axis=1)
+    return jnp.log(jnp.maximum((minus_entropy + cross).mean(), 1e-7))
 
   def step(s: _Search, goal: Float[Array, '']) -> _Search:
     run = s.x - s.last_x
@@ -378,7 +380,12 @@ def _solve(
         config=config,
         middle=middle,
     )
-    y = jax.lax.map(log_divergence, finals)
+    y = jax.lax.map(
+        lambda z: jax.lax.cond(
+            z[0], lambda z: z[1], lambda z: log_divergence(z[2]), z
+        ),
+        (s.done, s.y, finals),
+    )
     under = y < goal
     return _Search(
         x=new,
