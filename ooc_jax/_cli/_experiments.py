@@ -59,8 +59,12 @@ class _RunSettings:
   )
   figures: bool = setting(True, help='Draw them.')
   quiet: bool = setting(False, help='Say nothing on the way but warnings.')
-  mesh: str | None = setting(
-      None, help="Devices to spread over: 'feature:4,vocab:2'."
+  mesh: str = setting(
+      'auto',
+      help=(
+          "Devices to spread over, 'feature:4,vocab:2'; auto is features over"
+          ' all accelerators, and over all devices of several processes.'
+      ),
   )
   coordinator: str | None = setting(
       None,

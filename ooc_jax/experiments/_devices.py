@@ -19,7 +19,10 @@ def make_mesh(
 ) -> Mesh | None:
   """'feature:4,vocab:2' as a mesh of these two axes.
 
-  An axis that is left out has one device. None and a mesh stay as they are.
+  An axis that is left out has one device. 'auto' spreads features over all
+  accelerators, and over all devices of several processes; a CPU by itself needs
+  no mesh, as its cores share the work already. None and a mesh stay as they
+  are.
 
   Args:
     mesh: As above.
@@ -32,13 +35,18 @@ def make_mesh(
   if isinstance(mesh, Mesh):
     return mesh
   shared = devices is None and jax.process_count() > 1
+  available = jax.devices() if devices is None else devices
+  if mesh == 'auto':
+    if len(available) == 1 or not shared and jax.default_backend() == 'cpu':
+      return None
+    mesh = f'feature:{len(available)}'
   if mesh is None:
     if shared:
       raise _leaves_devices_out('no mesh')
     return None
   if not re.fullmatch(r'[a-z]+:\d{1,6}(,[a-z]+:\d{1,6})*', mesh):
     raise InputError(
-        f"mesh={mesh!r} is not understood; write 'feature:4,vocab:2'."
+        f"mesh={mesh!r} is not understood; write 'auto' or 'feature:4,vocab:2'."
     )
   axes = [item.split(':') for item in mesh.split(',')]
   names, sizes = zip(*[(name, int(size)) for name, size in axes], strict=True)
@@ -46,7 +54,6 @@ def make_mesh(
     raise InputError(
         f"mesh={mesh!r} has axes {names}; known are 'feature' and 'vocab'."
     )
-  available = jax.devices() if devices is None else devices
   count = math.prod(sizes)
   if not 0 < count <= len(available):
     raise InputError(

@@ -1,5 +1,7 @@
 """Devices, as a text names them."""
 
+from unittest import mock
+
 from absl.testing import absltest
 from absl.testing import parameterized
 import jax
@@ -25,6 +27,15 @@ class MeshTest(parameterized.TestCase):
     self.assertIsNone(make_mesh(None))
     mesh = jax.make_mesh((2, 2), ('feature', 'vocab'))
     self.assertIs(make_mesh(mesh), mesh)
+
+  def test_auto_leaves_a_cpu_as_it_is(self):
+    self.assertLen(jax.devices(), 8)
+    self.assertIsNone(make_mesh('auto'))
+
+  def test_auto_spreads_features_over_accelerators(self):
+    with mock.patch.object(jax, 'default_backend', lambda: 'gpu'):
+      mesh = make_mesh('auto')
+    self.assertEqual(dict(mesh.shape), {'feature': 8, 'vocab': 1})
 
 
 if __name__ == '__main__':

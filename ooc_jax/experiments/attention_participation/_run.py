@@ -34,7 +34,7 @@ def run(
     out: str | os.PathLike[str],
     model: str | os.PathLike[str] | Model | None = None,
     dictionaries: Mapping[int, Dictionary] | None = None,
-    mesh: str | Mesh | None = None,
+    mesh: str | Mesh | None = 'auto',
     figures: bool = True,
 ) -> _runtime.Run:
   """The experiment in a folder. Stopped at any moment, the same call resumes.
@@ -46,8 +46,8 @@ def run(
     model: What `load_model` takes, or a loaded model, instead of the one that
       `config` names.
     dictionaries: As of `compute`, instead of the one that `config` names.
-    mesh: 'feature:4,vocab:2', or a mesh: the devices to spread over; the
-      results are the same without.
+    mesh: What `make_mesh` takes, the devices to spread over; the results are
+      the same without.
     figures: Whether `report.draw` draws them at the end.
 
   Returns:

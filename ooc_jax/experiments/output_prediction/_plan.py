@@ -101,7 +101,7 @@ def topology_plan(
     topology: str,
     *,
     model: str | os.PathLike[str] | None = None,
-    mesh: str | None = None,
+    mesh: str = 'auto',
 ) -> list[str]:
   """Lines that say what each chip of a topology would hold and send.
 
@@ -109,15 +109,17 @@ def topology_plan(
     config: The settings.
     topology: 'v5e:2x4': a chip, and how many along each side.
     model: A copy of the model, instead of what the settings name.
-    mesh: How they are used, 'feature:4,vocab:2'; None spreads features alone.
+    mesh: How they are used, 'feature:4,vocab:2'; 'auto' spreads features alone.
 
   Raises:
     InputError: The topology is unknown, libtpu is missing, or as the run
       itself does.
   """
   devices = tpu_devices(topology)
-  devices_mesh = make_mesh(mesh or f'feature:{len(devices)}', devices)
-  assert devices_mesh is not None  # The text is not None.
+  if mesh == 'auto':
+    mesh = f'feature:{len(devices)}'
+  devices_mesh = make_mesh(mesh, devices)
+  assert devices_mesh is not None  # The text names axes.
   planned = plan_model(config, config.parts, model)
   c, item = planned.config, planned.item_bytes
   layers = parse_layers(config.layers, c.num_layers)

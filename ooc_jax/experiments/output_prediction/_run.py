@@ -31,7 +31,7 @@ def run(
     model: str | os.PathLike[str] | Model | None = None,
     dictionaries: Mapping[int, Dictionary] | None = None,
     out: str | os.PathLike[str],
-    mesh: str | Mesh | None = None,
+    mesh: str | Mesh | None = 'auto',
     figures: bool = True,
 ) -> _runtime.Run:
   """The whole experiment.
@@ -42,8 +42,8 @@ def run(
     dictionaries: By layer, instead of those that the settings name.
     out: Results folder, new or of the same run. Of several processes only the
       first one writes.
-    mesh: 'feature:4,vocab:2', or a mesh of these axes, to spread over; the
-      results are the same without.
+    mesh: What `make_mesh` takes, the devices to spread over; the results are
+      the same without.
     figures: Whether to draw them.
 
   Returns:

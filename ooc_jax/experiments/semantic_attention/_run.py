@@ -44,7 +44,7 @@ def run(
     attention: AttentionParticipation | _Folder | None = None,
     model: str | os.PathLike[str] | Model | None = None,
     dictionaries: Mapping[int, Dictionary] | None = None,
-    mesh: str | Mesh | None = None,
+    mesh: str | Mesh | None = 'auto',
     figures: bool = True,
 ) -> _runtime.Run:
   """The experiment in a folder. Stopped at any moment, the same call resumes.
