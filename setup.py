@@ -24,6 +24,7 @@ setuptools.setup(
         'ooc_jax': [
             'bundled/**/*',
             'dictionaries/*.xz',
+            'experiments/intrusion/page.html',
             'validation/default_corpus/*',
         ]
     },
@@ -67,6 +68,8 @@ setuptools.setup(
             'setuptools>=70.1',
             *_GGUF,
         ],
+        # Beside Chromium and its driver.
+        'test-web': ['selenium>=4.30'],
         'tpu': ['jax[tpu]>=0.10'],
     },
 )

@@ -108,15 +108,19 @@ def sync_folder(folder: str | os.PathLike[str]) -> None:
     os.close(descriptor)
 
 
-def make_folder(path: pathlib.Path) -> None:
+def make_folder(path: pathlib.Path, *, parents: bool = False) -> None:
   """Makes a folder in one that exists, its name on the disk; or finds it.
+
+  Args:
+    path: The folder.
+    parents: Whether those that it is in are made too.
 
   Raises:
     InputError: It cannot be made.
   """
   try:
     if not path.is_dir():
-      path.mkdir()
+      path.mkdir(parents=parents)
       sync_folder(path.parent)
   except OSError as error:
     raise InputError(refusal('create', path, error)) from error

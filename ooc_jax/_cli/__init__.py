@@ -20,6 +20,7 @@ COMMANDS = {
     'attention_participation': '_experiments',
     'semantic_attention': '_experiments',
     'compare': '_experiments',
+    'intrusion': '_experiments',
     'convert_weights': '_convert_weights',
     'train_sae': '_train_sae',
 }

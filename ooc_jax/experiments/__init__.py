@@ -43,6 +43,7 @@ __all__ = (
     'compare',
     'config_names',
     'cost',
+    'intrusion',
     'is_first_process',
     'join',
     'load_config',
@@ -57,6 +58,6 @@ __all__ = (
 
 def __getattr__(name: str) -> Any:
   """What draws, once it is asked for: Matplotlib is slow to import."""
-  if name in ('compare', 'cost'):
+  if name in ('compare', 'cost', 'intrusion'):
     return importlib.import_module(f'ooc_jax.experiments.{name}')
   raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -150,7 +150,7 @@ def run(
     InputError: The folder cannot be written.
   """
   folder = pathlib.Path(out)
-  make_folder(folder)
+  make_folder(folder, parents=True)
   costs = validation.case_costs(tokens)
   csv = report.csv_table(numbers(costs))
   atomic_write(folder / 'cost.csv', csv.encode())
