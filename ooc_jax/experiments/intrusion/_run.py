@@ -91,7 +91,7 @@ def _by_weights(folder: ResultsFolder) -> _Lists:
       labels[x].to_numpy(zero_copy_only=False)
       for x in ('layer', 'feature', 'semantic')
   )
-  found = {}
+  found: dict[int | None, Sequence[TokenList]] = {}
   for number in folder.layers():
     own = layer == number
     label = dict(
