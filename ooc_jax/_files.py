@@ -205,7 +205,12 @@ def read_json(
     InputError: It is missing, unreadable or not JSON.
   """
   try:
-    return json.loads(pathlib.Path(path).read_bytes())
+    content = pathlib.Path(path).read_bytes()
+    if not content.strip():
+      raise InputError(f'{printable(str(path))} is empty: {remedy}.')
+    return json.loads(content)
+  except InputError:
+    raise
   except OSError as error:
     raise InputError(refusal('read', path, error)) from error
   except (ValueError, RecursionError) as error:

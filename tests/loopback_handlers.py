@@ -153,14 +153,17 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     """The content, from where the client asks for it."""
     hub, name = self.hub, self.asked.file
     start, status = 0, 200
-    if asked := re.fullmatch(r'bytes=(\d+)-', self.headers.get('Range', '')):
+    end = file.size
+    span = self.headers.get('Range', '')
+    if asked := re.fullmatch(r'bytes=(\d+)-(\d*)', span):
       start, status = int(asked[1]), 206
       if start >= file.size:
         return self.answer(416, {'Content-Range': f'bytes */{file.size}'})
-      headers['Content-Range'] = f'bytes {start}-{file.size - 1}/{file.size}'
+      end = min(end, int(asked[2] or end) + 1)
+      headers['Content-Range'] = f'bytes {start}-{end - 1}/{file.size}'
     headers['Accept-Ranges'] = 'bytes'
     if self.command == 'HEAD':
-      return self.head(status, headers, file.size - start)
+      return self.head(status, headers, end - start)
     if fault := hub.fault(name, 'status'):
       settings = fault.settings
       return self.answer(settings['code'], settings.get('headers', {}), PAGE)
@@ -171,7 +174,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     )
     kind = fault.kind if fault else None
     by = fault.settings.get('by', 7) if fault else 0
-    left = file.size - start - (by if kind == 'short' else 0)
+    left = end - start - (by if kind == 'short' else 0)
     self.head(status, headers, left + (by if kind == 'long' else 0))
     if kind in ('cut', 'reset', 'stall'):
       self.copy(file, start, min(left, fault.settings.get('after', left // 2)))

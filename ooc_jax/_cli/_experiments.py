@@ -7,6 +7,8 @@ import pathlib
 import time
 from typing import Any, TypeVar
 
+from absl import logging
+
 from ooc_jax import experiments
 from ooc_jax import measures
 from ooc_jax._cli._flags import Given
@@ -83,9 +85,19 @@ class _RunSettings:
 
 def _config_of(given: Given, kind: type[_C]) -> _C:
   """The settings of one experiment: of its config file, and of flags."""
+  name = given['model']
+  if given['weights'] is None and pathlib.Path(name).exists():
+    logging.log_first_n(
+        logging.WARNING,
+        '--model=%s is a file of configs/, and not what is here under that'
+        ' name; --weights=%s reads that.',
+        1,
+        name,
+        name,
+    )
   overrides = given.of(kind)
   overrides.pop('model', None)  # As a flag, the name of a file of configs/.
-  return experiments.load_config(given['model'], overrides, kind)
+  return experiments.load_config(name, overrides, kind)
 
 
 def _out_folder(given: Given, experiment: str, dictionary: str) -> pathlib.Path:

@@ -4,11 +4,12 @@ from ooc_jax.checkpoints._convert_model import convert_model
 from ooc_jax.checkpoints._folder import restore_model
 from ooc_jax.checkpoints._folder import save_model
 from ooc_jax.checkpoints._hub import HubOrigin
-from ooc_jax.checkpoints._hub import PlannedFile
 from ooc_jax.checkpoints._hub import fetch_file
 from ooc_jax.checkpoints._hub import hub_origin
-from ooc_jax.checkpoints._hub import plan_file
 from ooc_jax.checkpoints._hub_errors import MissingFile
+from ooc_jax.checkpoints._hub_plan import PlannedFile
+from ooc_jax.checkpoints._hub_plan import plan_file
+from ooc_jax.checkpoints._hub_plan import plan_shapes
 from ooc_jax.checkpoints._load import ModelPlan
 from ooc_jax.checkpoints._load import load_model
 from ooc_jax.checkpoints._load import plan_model
@@ -38,6 +39,7 @@ __all__ = (
     'origin_of',
     'plan_file',
     'plan_model',
+    'plan_shapes',
     'read_json',
     'restore_model',
     'save_arrays',

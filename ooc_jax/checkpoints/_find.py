@@ -11,10 +11,10 @@ import pathlib
 from typing import TypeVar
 
 from ooc_jax._errors import InputError
-from ooc_jax.checkpoints._hub import PlannedFile
 from ooc_jax.checkpoints._hub import fetch_file
-from ooc_jax.checkpoints._hub import plan_file
 from ooc_jax.checkpoints._hub_errors import MissingFile
+from ooc_jax.checkpoints._hub_plan import PlannedFile
+from ooc_jax.checkpoints._hub_plan import plan_file
 from ooc_jax.checkpoints._locate import cached_copy
 from ooc_jax.checkpoints._locate import locate
 from ooc_jax.checkpoints._manifest import MANIFEST

@@ -109,44 +109,6 @@ def fetch_file(
   raise AssertionError('unreachable')
 
 
-@dataclasses.dataclass(frozen=True)
-class PlannedFile:
-  """A file that a load will read.
-
-  Attributes:
-    name: Path in the repository.
-    size: Bytes.
-    cached: Whether it is on this machine already.
-  """
-
-  name: str
-  size: int
-  cached: bool
-
-
-def plan_file(repo: str, name: str, revision: str | None) -> PlannedFile:
-  """Size of a file, and whether it is here; nothing is downloaded.
-
-  Args:
-    repo: 'owner/name'.
-    name: Path of the file in the repository.
-    revision: Branch, tag or commit; None is the default branch.
-
-  Raises:
-    MissingFile: The repository has no such file.
-    InputError: The hub cannot be reached.
-  """
-  here = huggingface_hub.try_to_load_from_cache(repo, name, revision=revision)
-  if isinstance(here, str):
-    return PlannedFile(name, pathlib.Path(here).stat().st_size, True)
-  url = huggingface_hub.hf_hub_url(repo, name, revision=revision)
-  try:
-    size = huggingface_hub.get_hf_file_metadata(url).size
-  except Exception as error:  # The network's libraries raise many types.
-    raise refusal(error, repo, name, revision) from None
-  return PlannedFile(name, size or 0, False)
-
-
 class _WrongContent(Exception):
   """What was downloaded is not what the hub announced."""
 

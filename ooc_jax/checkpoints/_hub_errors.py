@@ -1,5 +1,9 @@
 """What went wrong with a hub, in one sentence a user can act on."""
 
+import os
+import socket
+import ssl
+
 import huggingface_hub
 from huggingface_hub import constants
 from huggingface_hub import errors
@@ -57,6 +61,12 @@ _STATUSES = {
 }
 
 
+# Kinds of `OSError` that say nothing of a disk.
+_NETWORK = (ssl.SSLError, socket.gaierror, ConnectionError, TimeoutError)
+# Where the HTTP libraries of the hub's client look for authorities to trust.
+_CERTIFICATES = ('SSL_CERT_FILE', 'REQUESTS_CA_BUNDLE', 'CURL_CA_BUNDLE')
+
+
 class MissingFile(InputError):
   """The repository exists and has no such file."""
 
@@ -101,6 +111,13 @@ def refusal(
           ' answers is not what a hub answers; check HF_ENDPOINT, the proxy'
           f' and the firewall, {_LOCAL_COPY}'
       )
+    if 'CERTIFICATE_VERIFY_FAILED' in str(cause):
+      return InputError(
+          f'{name} of {at} cannot be downloaded: the certificate of'
+          f' {constants.ENDPOINT} is not trusted here ({_shown(cause)}); set'
+          ' SSL_CERT_FILE to the certificates of your network,'
+          f' {_LOCAL_COPY}'
+      )
     if not isinstance(cause, errors.HfHubHTTPError):
       return InputError(
           f'{name} of {at} is not in the local cache and the hub cannot be'
@@ -130,10 +147,38 @@ def _reason(error: Exception) -> tuple[str, str]:
       return f'the hub is out of order ({status})', 'try again later'
     if status in _STATUSES:
       return _STATUSES[status]
-  if isinstance(error, OSError) and error.errno is not None:
+  if isinstance(error, OSError) and (problem := _certificates()):
+    return problem, 'correct or unset it'
+  if (
+      isinstance(error, OSError)
+      and error.errno is not None
+      and not isinstance(error, _NETWORK)
+  ):
     return (
         f'{constants.HF_HUB_CACHE} cannot be written ({error.strerror})',
         'make room there or set HF_HOME to another folder',
     )
+  return _shown(error), 'try again'
+
+
+def _shown(error: BaseException | None) -> str:
   text = printable(' '.join(str(error).split()), 300).rstrip('.')
-  return text or type(error).__name__, 'try again'
+  return text or type(error).__name__
+
+
+def _certificates() -> str:
+  """What is wrong with the user's file of certificates, or ''."""
+  for variable in _CERTIFICATES:
+    if path := os.environ.get(variable):
+      try:
+        folder = os.path.isdir(path) and variable != _CERTIFICATES[0]
+        ssl.create_default_context(
+            cafile=None if folder else path, capath=path if folder else None
+        )
+      except OSError as error:
+        reason = error.strerror or str(error)
+        return (
+            f'{variable}={printable(path, 200)} is no file of certificates'
+            f' ({printable(reason, 100)})'
+        )
+  return ''

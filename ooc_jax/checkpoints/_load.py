@@ -14,7 +14,7 @@ from ooc_jax.checkpoints._find import fetch_config
 from ooc_jax.checkpoints._find import find_model
 from ooc_jax.checkpoints._find import plan_weights
 from ooc_jax.checkpoints._folder import restore_model
-from ooc_jax.checkpoints._hub import PlannedFile
+from ooc_jax.checkpoints._hub_plan import PlannedFile
 from ooc_jax.checkpoints._locate import cached_copy
 from ooc_jax.checkpoints._locate import locate
 from ooc_jax.checkpoints._manifest import read_manifest

@@ -9,6 +9,8 @@ import os
 import pathlib
 import re
 
+from absl import logging
+
 from ooc_jax._errors import InputError
 from ooc_jax._text import nearest
 from ooc_jax.checkpoints._manifest import MANIFEST
@@ -66,6 +68,15 @@ def locate(
     ) from None
   if found:
     _without_revision(path, name, revision)
+    if name in MODELS:
+      repo = MODELS[name].repo
+      instead = f'; for the model of that name give {repo}' if repo else ''
+      logging.warning(
+          '%s is read from here: a file or folder of that name comes before the'
+          ' registry%s.',
+          path.absolute(),
+          instead,
+      )
     if path.is_file() and path.suffix in _PICKLES:
       raise InputError(
           f'{path} is opened by a pickle reader only, which could run code;'

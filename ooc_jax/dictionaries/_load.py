@@ -7,6 +7,7 @@ import pathlib
 import re
 from typing import Any, SupportsIndex, TypeVar
 
+from absl import logging
 from jax.sharding import Mesh
 
 from ooc_jax._errors import InputError
@@ -25,6 +26,7 @@ from ooc_jax.dictionaries._registry import BUILTIN
 from ooc_jax.dictionaries._registry import check_loads
 from ooc_jax.dictionaries._registry import check_nothing_given
 from ooc_jax.dictionaries._registry import find_entry
+from ooc_jax.dictionaries._registry import is_release
 from ooc_jax.dictionaries._registry import list_dictionaries
 from ooc_jax.dictionaries._registry import pasted_name
 from ooc_jax.dictionaries._to_device import checked_dtype
@@ -106,6 +108,13 @@ def load_dictionary(
         )
     )
   if name in BUILTIN:
+    if _existing(name) is not None:
+      logging.warning(
+          '%r is made of the model, and not what is here under that name; give'
+          ' ./%s for that.',
+          name,
+          name,
+      )
     given = {'revision': revision, 'hook': hook, **options}
     dictionary = _builtin(name, model, number, given)
   else:
@@ -160,6 +169,12 @@ def _read(
   if (path := _existing(name)) is not None:
     _no_revision(name, revision)
     path = path.absolute()
+    if is_release(name):
+      logging.warning(
+          '%s is read from here: a file or folder of that name comes before a'
+          ' release; start elsewhere to read the release.',
+          path,
+      )
     folder, file = (path, None) if path.is_dir() else _split(path)
     location = LocalLocation(folder, chosen=file)
   elif name.startswith(('/', '.', '~')) or (

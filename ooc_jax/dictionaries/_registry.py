@@ -6,6 +6,7 @@ Any hub id, folder or file works without an entry here.
 from collections.abc import Mapping
 import dataclasses
 import difflib
+import math
 import os
 import pathlib
 import re
@@ -15,7 +16,9 @@ from ooc_jax._errors import InputError
 from ooc_jax._text import printable
 from ooc_jax.checkpoints import MissingFile
 from ooc_jax.checkpoints import PlannedFile
+from ooc_jax.checkpoints import fetch_file
 from ooc_jax.checkpoints import plan_file
+from ooc_jax.checkpoints import plan_shapes
 from ooc_jax.dictionaries._builtin import RANDOM_SIZE
 from ooc_jax.dictionaries._releases import neuronpedia_ids
 from ooc_jax.dictionaries._releases import releases
@@ -24,6 +27,7 @@ from ooc_jax.dictionaries.formats import OWN
 from ooc_jax.dictionaries.formats import Entry
 from ooc_jax.dictionaries.formats import Format
 from ooc_jax.dictionaries.formats import Release
+from ooc_jax.dictionaries.formats import open_archive
 from ooc_jax.dictionaries.formats import options_of
 from ooc_jax.model import ModelConfig
 
@@ -32,6 +36,8 @@ BUILTIN = {'mlp': ('mlp', 'norms'), 'tokens': ('embedding',), 'random': ()}
 # Hook -> parts that map a dictionary of it to the stream: outputs of heads are
 # written through W_O, and transcoders may read through a norm.
 _PARTS = {'attn_z': ('attention', 'norms'), 'mlp_in': ('norms',)}
+
+_ENCODER = re.compile(r'(W_enc|encoder)(_\d{1,4}|\.weight)?')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,10 +64,12 @@ class DictionaryPlan:
   Attributes:
     files: Of its weights, on the hub; none if they come with ooc_jax.
     size: F, how many features.
+    exact: Whether that is known; else it follows from the bytes of the file.
   """
 
   files: tuple[PlannedFile, ...]
   size: int
+  exact: bool = True
 
 
 def list_dictionaries() -> tuple[Release, ...]:
@@ -71,6 +79,11 @@ def list_dictionaries() -> tuple[Release, ...]:
   id, folder or file works too.
   """
   return tuple(release for _, release in releases().values())
+
+
+def is_release(source: str) -> bool:
+  """Whether a name begins with that of a release, as `find_entry` reads it."""
+  return _resolved(source).partition('/')[0] in releases()
 
 
 def find_entry(source: str, layer: int | None) -> Named | None:
@@ -167,21 +180,48 @@ def plan_dictionary(
     )
   entry, f = named.entry, check_loads(named)
   options_of(f, options or {}, named.name)
-  if entry.size is None:
+  repo = named.release.repo
+  if repo is None:
+    assert entry.size is not None  # Of those that come with ooc_jax.
+    return DictionaryPlan((), entry.size)
+  weights = entry.file or f.weights[0]
+  names = [weights]
+  if f.beside is not None:
+    names.append(f.beside.replace('{layer}', str(f.layer_of(weights))))
+  inside = f'{entry.folder}/' if entry.folder else ''
+  try:
+    files = tuple(plan_file(repo, inside + x, revision) for x in names)
+  except MissingFile:
+    raise InputError(f'{repo} has no weights in {entry.folder}.') from None
+  if entry.size is not None:
+    return DictionaryPlan(files, entry.size)
+  return _measured(repo, files, revision, config.embed_dim, named.name)
+
+
+def _measured(
+    repo: str,
+    files: tuple[PlannedFile, ...],
+    revision: str | None,
+    embed_dim: int,
+    name: str,
+) -> DictionaryPlan:
+  """The plan of a dictionary whose size only its first file says."""
+  weights = files[0]
+  if weights.cached:
+    path = fetch_file(repo, weights.name, revision)
+    shapes = open_archive(path).shapes
+  elif weights.name.endswith('.safetensors'):
+    shapes = plan_shapes(repo, weights.name, revision)
+  else:  # Encoder, decoder and a bias, in float32 as all that are listed so.
+    size = weights.size // (4 * (2 * embed_dim + 1))
+    return DictionaryPlan(files, size, exact=False)
+  encoder = next((x for n, x in shapes.items() if _ENCODER.fullmatch(n)), ())
+  if len(encoder) != 2 or embed_dim not in encoder:
     raise InputError(
-        f'{named.name}: how many features it has is not known before it is'
-        ' read; leave --dry_run out.'
+        f'{name} has the encoder {list(encoder)}, and the model a residual'
+        f' stream of {embed_dim}; take a dictionary of this model.'
     )
-  files: tuple[PlannedFile, ...] = ()
-  repo, folder = named.release.repo, entry.folder
-  if repo is not None:
-    inside = f'{folder}/' if folder else ''
-    try:
-      weights = entry.file or f.weights[0]
-      files = (plan_file(repo, f'{inside}{weights}', revision),)
-    except MissingFile:
-      raise InputError(f'{repo} has no weights in {folder}.') from None
-  return DictionaryPlan(files, entry.size)
+  return DictionaryPlan(files, math.prod(encoder) // embed_dim)
 
 
 def check_loads(named: Named) -> Format:

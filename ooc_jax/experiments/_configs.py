@@ -6,6 +6,7 @@ the package `ooc_jax.experiments.configs`.
 
 from collections.abc import Mapping
 import importlib
+import pathlib
 import pkgutil
 from typing import Any, TypeVar
 
@@ -45,9 +46,10 @@ def load_config(name: str, overrides: Mapping[str, Any], kind: type[_C]) -> _C:
   known = config_names()
   stem = _ALIASES.get(name, name)
   if stem not in known:
-    raise InputError(
-        f'There is no config {name!r} in configs/{nearest(name, known)}'
-    )
+    hint = nearest(name, known)
+    if pathlib.Path(name).exists():
+      hint = f'; a model that is here is given as --weights={name}.'
+    raise InputError(f'There is no config {name!r} in configs/{hint}')
   module = importlib.import_module(f'{_PACKAGE}.{stem}')
   settings = module.get_config()
   entries = {k: v for k, v in settings.items() if isinstance(v, Mapping)}

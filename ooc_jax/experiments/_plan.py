@@ -22,8 +22,10 @@ def plan_model(
 
 def plan_dictionaries(
     config: SharedSettings, layers: Sequence[int], model: ModelConfig
-) -> tuple[Sequence[checkpoints.PlannedFile], int]:
+) -> tuple[Sequence[checkpoints.PlannedFile], int, str]:
   """Files of the dictionaries of a run, and the features of the largest.
+
+  Those as a number, and as a text for `plan_lines`.
 
   Raises:
     InputError: One is not there, or not known before it is read.
@@ -35,7 +37,10 @@ def plan_dictionaries(
       for layer in layers
   ]
   files = [file for plan in plans for file in plan.files]
-  return files, max(plan.size for plan in plans)
+  largest = max(plans, key=lambda plan: plan.size)
+  about = '' if largest.exact else 'about '
+  shown = f'F {about}{largest.size} at {len(layers)} layers'
+  return files, largest.size, shown
 
 
 def plan_lines(

@@ -60,7 +60,13 @@ def read_config(folder: pathlib.Path) -> dict[str, Any]:
     InputError: It is missing, is no config of ours, or has another schema.
   """
   path = folder / CONFIG
-  config = read_json(path)
+  config = read_json(
+      path,
+      remedy=(
+          'which run the folder is of is lost, so give another one, or delete'
+          ' it and run again'
+      ),
+  )
   if not isinstance(config, dict) or config.get('format') != _FORMAT:
     raise InputError(
         f'{printable(str(path))} is not the config of an ooc_jax results'

@@ -1,10 +1,14 @@
 """What a hub and a network do wrong: recovery, or one clear sentence."""
 
+import os
+import ssl
 from unittest import mock
 
 from absl.testing import absltest
 from absl.testing import parameterized
+import huggingface_hub
 from huggingface_hub import constants
+from huggingface_hub.errors import LocalEntryNotFoundError
 import numpy as np
 
 from ooc_jax.checkpoints import fetch_file
@@ -211,6 +215,62 @@ class LastingFaultTest(FaultCase):
     self.assertRegex(
         self.refused(_SMALL), 'cache cannot be written .*set HF_HOME to another'
     )
+
+
+class CertificateTest(FaultCase):
+
+  @parameterized.product(
+      variable=('SSL_CERT_FILE', 'REQUESTS_CA_BUNDLE'),
+      bad=('nowhere', 'empty.pem'),
+  )
+  def test_a_wrong_file_is_named(self, variable, bad):
+    """What `ssl` says of it has a number, as what a full disk says."""
+    (self.folder / 'empty.pem').write_text('no certificate')
+    path = str(self.folder / bad)
+    with mock.patch.dict(os.environ, {variable: path}):
+      with self.assertRaises(OSError) as raised:
+        ssl.create_default_context(cafile=path)
+      with mock.patch.object(
+          huggingface_hub, 'hf_hub_download', side_effect=raised.exception
+      ):
+        message = self.refused(_SMALL)
+    self.assertIn(f'{variable}={path} is no file of certificates', message)
+    self.assertIn('correct or unset it', message)
+    self.assertNotIn('cannot be written', message)
+    self.assert_recovers(_SMALL)
+
+  def test_the_client_reads_the_file(self):
+    path = str(self.folder / 'nowhere')
+    with mock.patch.dict(os.environ, SSL_CERT_FILE=path):
+      huggingface_hub.close_session()
+      message = self.refused(_SMALL)
+    self.assertIn(f'SSL_CERT_FILE={path} is no file', message)
+    self.assert_recovers(_SMALL)
+
+  def test_an_authority_that_is_not_trusted(self):
+    error = LocalEntryNotFoundError('An error happened while trying to locate')
+    error.__cause__ = ConnectionError(
+        '[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: unable to'
+        ' get local issuer certificate (_ssl.c:1000)'
+    )
+    with mock.patch.object(
+        huggingface_hub, 'hf_hub_download', side_effect=error
+    ):
+      message = self.refused(_SMALL)
+    self.assertRegex(message, 'certificate of http.* is not trusted here')
+    self.assertIn('set SSL_CERT_FILE', message)
+
+  def test_a_line_that_breaks_is_no_full_disk(self):
+    for error in (
+        ssl.SSLEOFError(8, 'EOF occurred in violation of protocol'),
+        ConnectionResetError(104, 'Connection reset by peer'),
+    ):
+      with mock.patch.object(
+          huggingface_hub, 'hf_hub_download', side_effect=error
+      ):
+        message = self.refused(_SMALL)
+      self.assertNotIn('cannot be written', message)
+      self.assertIn('try again', message)
 
 
 class KilledTest(FaultCase):

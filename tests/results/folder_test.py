@@ -177,6 +177,16 @@ class ResumeTest(FolderTestCase):
     self.assertEqual((self.path / 'config.json').read_bytes(), before)
     _open(self.path).close()  # The refusal kept no lock.
 
+  @parameterized.parameters(b'', b' \n')
+  def test_an_empty_config_is_named_with_what_to_do(self, content):
+    _open(self.path).close()
+    (self.path / 'config.json').write_bytes(content)
+    for read in (_open, results.ResultsFolder.view):
+      with self.assertRaisesRegex(
+          InputError, 'config.json is empty: .*give another one, or delete it'
+      ):
+        read(self.path)
+
   def test_the_same_settings_in_other_types_are_the_same(self):
     _open(self.path).close()
     same = {

@@ -7,6 +7,7 @@ layer and hook and compares them with what the caller says, and then has it
 read the arrays.
 """
 
+from ooc_jax.dictionaries.formats._arrays import open_archive
 from ooc_jax.dictionaries.formats._dictionary_learning import (
     DICTIONARY_LEARNING,
 )
@@ -68,6 +69,7 @@ __all__ = (
     'Option',
     'RawDictionary',
     'Release',
+    'open_archive',
     'options_of',
     'read_dictionary',
     'save_dictionary',

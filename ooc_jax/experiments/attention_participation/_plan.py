@@ -33,7 +33,7 @@ def plan(
   c = planned.config
   layers = list(layer_inputs(config, None, c.num_layers))
   # What layer 0 reads has another name, and is no larger.
-  files, F = plan_dictionaries(config, [x - 1 for x in layers if x], c)
+  files, F, shown = plan_dictionaries(config, [x - 1 for x in layers if x], c)
   heads, H, D = c.num_heads * len(layers), c.head_dim, c.embed_dim
   # Scores of features and nulls, the dictionary on itself, and W_U W_O.
   flops = 2.0 * heads * F * F * H * (2 + len(config.null_kinds))
@@ -45,7 +45,7 @@ def plan(
       config,
       config.parts,
       (*planned.files, *files),
-      f'F {F} at {len(layers)} layers',
+      shown,
       {'L': c.num_layers, 'N': c.num_heads, 'H': H, 'D': D},
       {
           'compute': f'{flops / 1e12:.1f} TFLOP',

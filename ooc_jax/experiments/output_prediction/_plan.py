@@ -65,7 +65,7 @@ def plan(
   planned = plan_model(config, config.parts, model)
   c = planned.config
   layers = parse_layers(config.layers, c.num_layers)
-  files, F = plan_dictionaries(config, layers, c)
+  files, F, shown = plan_dictionaries(config, layers, c)
   V, D = c.vocab_size, c.embed_dim
   flops = 2.0 * F * V * D * len(layers) + 4.0 * V * D * D
   table, directions = 4.0 * V * D, 8.0 * F * D
@@ -75,7 +75,7 @@ def plan(
       config,
       config.parts,
       (*planned.files, *files),
-      f'F {F} at {len(layers)} layers',
+      shown,
       {'L': c.num_layers, 'D': D, 'V': V},
       {
           'compute': f'{flops / 1e12:.1f} TFLOP',
@@ -123,7 +123,7 @@ def topology_plan(
   planned = plan_model(config, config.parts, model)
   c, item = planned.config, planned.item_bytes
   layers = parse_layers(config.layers, c.num_layers)
-  _, F = plan_dictionaries(config, layers, c)
+  _, F, _ = plan_dictionaries(config, layers, c)
   compiled = circuits.lower_lens(
       c,
       F,
