@@ -62,7 +62,7 @@ def depth_figure(
 
   Args:
     curves: One for each run; up to 6 have a colour and a marker of their own.
-    title: Replaces the title.
+    title: Replaces the first line of the title.
     subject: What the share is of, the adjective first.
 
   Returns:
@@ -112,9 +112,7 @@ def depth_figure(
         columnspacing=1.2,
     )
     axes.set_title(
-        figure_text(title)
-        if title is not None
-        else _title(curves, subject, relative),
+        _title(curves, subject, relative, title),
         fontsize=_style.TITLE,
         color=INK,
         loc='left',
@@ -268,12 +266,19 @@ def _turning_point(curve: DepthCurve) -> float | None:
   return None if curve.shape is None else curve.shape.turning_point
 
 
-def _title(curves: Sequence[DepthCurve], subject: str, relative: bool) -> str:
+def _title(
+    curves: Sequence[DepthCurve],
+    subject: str,
+    relative: bool,
+    given: str | None,
+) -> str:
   text = f'{subject} by {"relative depth" if relative else "layer"}'
   room = 72 * _WIDTH - 46  # Left of the axes.
   about = {curve.about for curve in curves}
   (shared,) = about if len(about) == 1 else ('',)
-  if len(curves) == 1:
+  if given is not None:
+    text = figure_text(given)
+  elif len(curves) == 1:
     text += ': '
     left = room - _style.text_width(text, _style.TITLE)
     text += _style.fitted(curves[0].label, left, _style.TITLE)

@@ -88,6 +88,8 @@ class Run:
       level = f'{100 * number(settings.get("alpha")):g}%'
       how = f'at {level} of {settings.get("null", "random")} directions'
       words.append(f'{settings["rule"]} {how if kind == "null" else kind}')
+    if 'participation' in settings:
+      words += _participation(settings)
     return ', '.join(words)
 
   @functools.cached_property
@@ -122,6 +124,22 @@ class Run:
 
   def table_name(self, stem: str) -> str:
     return tables.name_of(stem, self.readout)
+
+
+def _participation(settings: Mapping[str, Any]) -> list[str]:
+  """How a run of experiment 2 decided."""
+  kind, _, value = str(settings['participation']).partition(':')
+  if kind == 'quantile':
+    over = f'over quantile {value or 0.75}'
+  else:
+    level = f'{100 * number(settings.get("alpha")):g}%'
+    over = f'over {level} of {value or "random"} null'
+  words = [f'{over} in {settings.get("at_least", 1)}+ heads']
+  if settings.get('stream', 'alone') != 'alone':
+    words.append('on the mean stream')
+  if settings.get('offset'):
+    words.append(f'offset {settings["offset"]}')
+  return words
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Heads, curves and sweeps of experiment 2: drawn is what was written."""
 
+import dataclasses
 import pathlib
 
 from absl.testing import absltest
@@ -62,10 +63,47 @@ class ParticipationTest(absltest.TestCase):
     np.testing.assert_allclose(drawn, 100 * read.shares['key_pre'])
     # The first layer is at the top.
     self.assertGreater(*panels[2].get_ylim())
-    shown = [x.get_text() for x in panels[2].get_yticklabels()]
+    # Where the axes of a row are one.
+    shown = [x.get_text() for x in panels[0].get_yticklabels()]
     self.assertEqual(shown, ['1', '2', '4'])
+    self.assertEqual(
+        titles[4:],
+        [
+            'selectivity',
+            'weight on itself',
+            'OV copy score',
+            'preferred distance (pairs)',
+        ],
+    )
+    self.assertEqual(read.even, 1 / 50)
+    marks = [
+        x.get_text() for axes in figure.axes for x in axes.get_yticklabels()
+    ]
+    self.assertIn('1/F', marks)
+    self.assertEqual(read.about, 'over 5% of tokens null in 2+ heads')
+    self.assertIn(read.about, figure._suptitle.get_text())
     copies = panels[6].collections[0].get_array()
     np.testing.assert_array_equal(copies.mask[:, 1], True)
+
+  def test_by_chance_and_the_mean_of_the_stream_where_they_are_known(self):
+    read = report.head_map(self.path)
+    names = ['relative_selectivity', *list(read.numbers)[1:3], 'bias_offset']
+    ratios = np.array([[0.8, 1.0, 4.0]] * 3)
+    grids = [ratios, *list(read.numbers.values())[1:3], 10 * ratios]
+    figure = report.heads_figure(
+        dataclasses.replace(read, numbers=dict(zip(names, grids, strict=True)))
+    )
+    titles = [axes.get_title() for axes in figure.axes[4:8]]
+    self.assertEqual(titles[0], 'selectivity ÷ chance')
+    self.assertEqual(titles[3], 'preferred distance (mean)')
+    # As far below chance as above.
+    norm = figure.axes[4].collections[0].norm
+    self.assertAlmostEqual(norm.vmin * norm.vmax, 1)
+    bars = [axes for axes in figure.axes if axes.get_label() == '<colorbar>']
+    for axes in bars:
+      shown = [x.get_text() for x in axes.get_yticklabels()]
+      self.assertGreaterEqual(len(set(shown)), 2, shown)
+    self.assertIn('1', [x.get_text() for x in bars[0].get_yticklabels()])
 
   def test_numbers_that_are_all_alike(self):
     read = report.head_map(self.path)

@@ -49,6 +49,7 @@ def write(path):
       {
           'layer': layer,
           'head': head,
+          'features': 50,
           **{f'{x}_share': share(i, head) for x in measures.CONTEXTS},
           'selectivity': 10.0 ** (i + 1),
           'diagonal_mass': 0.1 * head,

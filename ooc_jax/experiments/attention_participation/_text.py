@@ -129,7 +129,7 @@ def _heads(examples: Sequence[Mapping[str, Any]]) -> list[str]:
   by_chance = 'relative_selectivity' in examples[0]
   # From the mean of the stream, which says better what a head prefers.
   of_mean = any(row.get('bias_offset') is not None for row in examples)
-  head = ['head', 'F', 'selectivity'] + ['by chance'] * by_chance
+  head = ['head', 'F', 'selectivity'] + ['÷ chance'] * by_chance
   head += ['diagonal', 'copy', 'distance' if of_mean else 'distance (pairs)']
   rows = [[*head, 'writes']]
   for row in examples:

@@ -183,7 +183,7 @@ class StreamTest(parameterized.TestCase):
     self.assertIn('on the mean of the stream, with a length of 0.5', text)
     self.assertIn('Mean of the stream (estimated): of 6 heads', text)
     self.assertRegex(text, 'One key takes at most .*% of the weight in a head')
-    self.assertRegex(text, 'F +selectivity +by chance')
+    self.assertRegex(text, 'F +selectivity +÷ chance')
 
   def test_selectivity_by_that_of_as_many_random_directions(self):
     config = dataclasses.replace(_CONFIG, nulls='random,tokens')
