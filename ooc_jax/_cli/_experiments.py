@@ -300,8 +300,8 @@ def _intrusion(given: Given) -> None:
     return
   if len(given.words) != 1:
     raise InputError(
-        f'{len(given.words)} folders are given; give one results folder of'
-        ' output_prediction, or --score and saved answers.'
+        f'{len(given.words)} folders are given; give one results folder, of'
+        ' validation or output_prediction, or --score and saved answers.'
     )
   items = intrusion.make(
       given.words[0],

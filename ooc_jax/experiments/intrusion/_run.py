@@ -24,6 +24,7 @@ from ooc_jax.experiments.intrusion import _page
 from ooc_jax.experiments.intrusion import _score
 from ooc_jax.experiments.intrusion._items import Item
 from ooc_jax.experiments.intrusion._items import TokenList
+from ooc_jax.experiments.intrusion._items import by_frequency
 from ooc_jax.experiments.intrusion._items import draw_items
 from ooc_jax.experiments.intrusion._items import to_json
 from ooc_jax.experiments.output_prediction import OutputPrediction
@@ -32,7 +33,7 @@ from ooc_jax.results import ResultsFolder
 from ooc_jax.results import tables
 
 KINDS = ('weights', 'activations', 'random')
-_EXPERIMENT = 'output_prediction'
+_EXPERIMENTS = ('output_prediction', 'validation')
 _Folder = str | os.PathLike[str]
 _Lists = Mapping[int | None, Sequence[TokenList]]
 
@@ -48,7 +49,8 @@ def make(
   """Writes intrusion.html and key.json.
 
   Args:
-    folder: Of a finished run of experiment 1.
+    folder: Of a finished run of the validation, or of experiment 1, which has
+      no lists by activations.
     out: Where to write.
     model: A name, a path or a loaded model, instead of what the run names: its
       unembedding reads the random directions.
@@ -62,13 +64,18 @@ def make(
     InputError: The folder is of another experiment or not finished, the model
       cannot be read, or there are too few tokens to ask about.
   """
-  if (found := report.experiment_of(folder)) != _EXPERIMENT:
+  experiment = report.experiment_of(folder)
+  if experiment not in _EXPERIMENTS:
     raise InputError(
-        f'{printable(str(folder))} is of experiment {printable(found)}; give a'
-        f' folder of {_EXPERIMENT}.'
+        f'{printable(str(folder))} is of experiment {printable(experiment)};'
+        f' give a folder of {" or ".join(_EXPERIMENTS)}.'
     )
   opened = ResultsFolder.view(folder)
-  lists: dict[str, _Lists] = {'weights': _by_weights(opened)}
+  lists: dict[str, _Lists]
+  if experiment == 'validation':
+    lists = _by_validation(opened)
+  else:
+    lists = {'weights': _by_weights(opened)}
   lists['random'] = _random(opened, model, max(8 * items, 64), seed)
   drawn = draw_items(lists, items, seed)
   if not drawn:
@@ -99,6 +106,28 @@ def _by_weights(folder: ResultsFolder) -> _Lists:
     )
     found[number] = _token_lists(folder.read_layer(number), label)
   return found
+
+
+def _by_validation(folder: ResultsFolder) -> dict[str, _Lists]:
+  """Top tokens of the lens, and the tokens at which a feature peaks."""
+  weights: dict[int | None, Sequence[TokenList]] = {}
+  activations: dict[int | None, Sequence[TokenList]] = {}
+  for layer in folder.layers():
+    table = folder.read_layer(layer)
+    columns = ('feature', 'semantic_weights', 'lens_tokens', 'peak_tokens')
+    rows = list(
+        zip(*(table[name].to_pylist() for name in columns), strict=True)
+    )
+    weights[layer] = [
+        TokenList(feature, label, tuple(lens))
+        for feature, label, lens, _ in rows
+    ]
+    activations[layer] = [
+        # Where it fires in few windows, the last have no token.
+        TokenList(feature, label, by_frequency(x for x in peaks if x))
+        for feature, label, _, peaks in rows
+    ]
+  return {'weights': weights, 'activations': activations}
 
 
 def _token_lists(table: Any, label: Mapping[int, bool]) -> list[TokenList]:

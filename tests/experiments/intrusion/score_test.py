@@ -7,9 +7,11 @@ import pathlib
 from absl.testing import absltest
 from absl.testing import parameterized
 import numpy as np
+import pyarrow as pa
 
 import ooc_jax
 from ooc_jax import measures
+from ooc_jax import results
 from ooc_jax.experiments import intrusion
 from tests import finished
 
@@ -164,6 +166,41 @@ class RunTest(parameterized.TestCase):
       intrusion.score_files([], self.out)
     with self.assertRaisesRegex(ooc_jax.InputError, 'no key.json'):
       intrusion.score_files([good], self.out / 'elsewhere')
+
+  def test_a_validation_has_lists_by_activations_of_the_same_features(self):
+    folder = self.out.parent / 'validation'
+    settings = {'experiment': 'validation', 'model': 'tiny', 'k': 6}
+    with results.ResultsFolder.open(folder, settings, provenance={}) as own:
+      for layer in (0, 2):
+        lens = [[f'w{f}.{i}' for i in range(6)] for f in range(20)]
+        # The last fires in few windows.
+        peaks = [[f'a{f}.{i // 2}' for i in range(8)] for f in range(19)]
+        own.write_layer(
+            layer,
+            pa.table({
+                'feature': list(range(20)),
+                'semantic_weights': [f % 2 == 0 for f in range(20)],
+                'lens_tokens': lens,
+                'peak_tokens': [*peaks, ['x', 'y', *([''] * 6)]],
+            }),
+        )
+      own.write_summary({'experiment': 'validation'})
+    items = intrusion.make(
+        folder, out=self.out, model=finished.checkpoint(), items=10
+    )
+    asked = {
+        kind: {(x.layer, x.feature) for x in items if x.kind == kind}
+        for kind in intrusion.KINDS
+    }
+    self.assertEqual([len(x) for x in asked.values()], [10, 10, 10])
+    self.assertGreaterEqual(len(asked['weights'] & asked['activations']), 8)
+    for item in items:
+      if item.kind == 'activations':
+        self.assertNotEqual(item.feature, 19)
+        self.assertEqual(item.semantic, item.feature % 2 == 0)
+        mine = {f'a{item.feature}.{i}' for i in range(4)}
+        self.assertLen(mine & set(item.tokens), 4)
+    self.assertIn('10 of activations', intrusion.text(items)[0])
 
   def test_a_run_of_another_experiment_is_refused(self):
     folder = finished.run('attention_participation')
