@@ -19,6 +19,7 @@ COMMANDS = {
     'output_prediction': '_experiments',
     'attention_participation': '_experiments',
     'semantic_attention': '_experiments',
+    'validate': '_experiments',
     'compare': '_experiments',
     'intrusion': '_experiments',
     'convert_weights': '_convert_weights',

@@ -17,11 +17,13 @@ from ooc_jax._errors import InputError
 from ooc_jax.experiments import AttentionParticipation
 from ooc_jax.experiments import OutputPrediction
 from ooc_jax.experiments import SemanticAttention
+from ooc_jax.experiments import Validation
 from ooc_jax.experiments import attention_participation
 from ooc_jax.experiments import output_prediction
 from ooc_jax.experiments import semantic_attention
 from ooc_jax.experiments import setting
 from ooc_jax.experiments import settings_of
+from ooc_jax.experiments import validation
 
 _C = TypeVar('_C')
 # Else libtpu asks a server for the TPU of this machine, for minutes, complains
@@ -244,6 +246,40 @@ def _semantic_attention(given: Given) -> None:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class _CostSettings:
+  """What needs no model."""
+
+  cost: bool = setting(
+      False,
+      help=(
+          'Only say what either side costs by formula, of eight models; no'
+          ' weights are read.'
+      ),
+  )
+
+
+def _validate(given: Given) -> None:
+  start = time.monotonic()
+  if given['cost']:
+    from ooc_jax.experiments import cost  # Matplotlib is slow to import.
+
+    out = pathlib.Path(given['out'] or 'results/cost').expanduser()
+    costs = cost.run(out, figures=given['figures'])
+    print('\n'.join([*cost.text(costs), f'\n{out}: cost.csv, cost.md']))
+    return
+  config = _config_of(given, Validation)
+  if given['dry_run']:
+    raise InputError(
+        '--dry_run is of the other experiments; leave it out, or ask for'
+        ' --cost.'
+    )
+  run = validation.run(config, **_where(given, 'validation', config.dictionary))
+  if experiments.is_first_process():
+    files = 'features/, validation_*.parquet, summary.json, figures/'
+    _say(validation.text(run.summary, config), run, files, start)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class _CompareSettings:
   """What is compared, beside the folders."""
 
@@ -342,6 +378,15 @@ COMMANDS = {
             'semantic_attention': SemanticAttention,
         },
         main=_semantic_attention,
+    ),
+    'validate': Command(
+        doc=validation.__doc__ or '',
+        settings={
+            'this run': _RunSettings,
+            'cost': _CostSettings,
+            'validation': Validation,
+        },
+        main=_validate,
     ),
     'compare': Command(
         doc=(

@@ -13,6 +13,7 @@ from typing import Any
 from ooc_jax.experiments import attention_participation
 from ooc_jax.experiments import output_prediction
 from ooc_jax.experiments import semantic_attention
+from ooc_jax.experiments import validation
 from ooc_jax.experiments._configs import DEFAULT_MODEL
 from ooc_jax.experiments._configs import config_names
 from ooc_jax.experiments._configs import load_config
@@ -29,6 +30,7 @@ from ooc_jax.experiments._settings import settings_of
 from ooc_jax.experiments.attention_participation import AttentionParticipation
 from ooc_jax.experiments.output_prediction import OutputPrediction
 from ooc_jax.experiments.semantic_attention import SemanticAttention
+from ooc_jax.experiments.validation import Validation
 
 __all__ = (
     'AttentionParticipation',
@@ -38,6 +40,7 @@ __all__ = (
     'Run',
     'SemanticAttention',
     'Setting',
+    'Validation',
     'attention_participation',
     'check_devices',
     'compare',
@@ -53,6 +56,7 @@ __all__ = (
     'semantic_attention',
     'setting',
     'settings_of',
+    'validation',
 )
 
 

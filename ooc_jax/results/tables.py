@@ -14,6 +14,9 @@ shape or the order of columns stands here and nowhere else:
   shapes              `SHAPES`: a row a decision and a context
   populations         `POPULATIONS`: a row a context, layer and population
   effects             `EFFECTS`: a row a context and layer
+  features/layer=NN   of the validation: `VALIDATION_FEATURES`
+  validation_null_NN  `VALIDATION_NULL`: a row a random direction
+  validation_map_NN   `VALIDATION_MAP`: a row a cell of lens and effect
   validation_heads_NN `VALIDATION_HEADS`: a row a predictor and head
 
 Arrays have the shape of `Column.shape` in memory, with heads first; in a file a
@@ -55,6 +58,7 @@ ALL_HEADS = -1  # The head of a row that stands for the mean of all.
 
 _WEIGHTS = b'ooc_jax.weights'
 _ORIGIN = b'ooc_jax.dictionary_layer'
+_HEALTH = b'ooc_jax.health'
 
 
 def prefix_of(readout: str) -> str:
@@ -83,6 +87,16 @@ def heads_name(layer: int) -> str:
   return f'{HEADS_NAME}_{layer:02d}'
 
 
+def validation_null_name(layer: int) -> str:
+  """Of the table of a layer's random directions."""
+  return f'validation_null_{layer:02d}'
+
+
+def validation_map_name(layer: int) -> str:
+  """Of the table of what a lens says and what steering does."""
+  return f'validation_map_{layer:02d}'
+
+
 def validation_heads_name(layer: int) -> str:
   """Of the table of how well a layer's heads are predicted."""
   return f'{VALIDATION_HEADS_NAME}_{layer:02d}'
@@ -101,6 +115,18 @@ def with_weights(table: pa.Table, weights: Mapping[str, str]) -> pa.Table:
 def weights_of(table: Columns) -> dict[str, str]:
   """File -> SHA-256, as `with_weights` put them."""
   return json.loads(table.schema.metadata[_WEIGHTS])
+
+
+def with_health(
+    table: pa.Table, health: Mapping[str, float | None]
+) -> pa.Table:
+  """The table with how its dictionary does on the corpus, and its seconds."""
+  return _with(table, _HEALTH, json.dumps(dict(health), sort_keys=True))
+
+
+def health_of(table: Columns) -> dict[str, float | None]:
+  """As `with_health` put it."""
+  return json.loads(table.schema.metadata[_HEALTH])
 
 
 def with_dictionary_layer(table: pa.Table, layer: int | None) -> pa.Table:
@@ -514,6 +540,95 @@ EFFECTS = TableSchema((
         chance_spread='its quartile range',
     ),
 ))
+
+# Share of the tokens that rise, or at which a feature peaks, that a readout
+# names; of these readouts.
+SCORES = {
+    'output_decoder': 'of the tokens that rise, in the lens of the decoder',
+    'output_encoder': 'of the tokens that rise, in the lens of the encoder',
+    'output_peaks': 'of the tokens that rise, among the peak tokens',
+    'input_decoder': 'of the peak tokens, in the lens of the decoder',
+    'input_encoder': 'of the peak tokens, in the lens of the encoder',
+    'steering': '(1 - min rank / V) max p over the lens of the decoder',
+}
+
+
+def permuted_name(score: str) -> str:
+  """Column of the same with the readouts of the other features."""
+  return f'{score}_permuted'
+
+
+_SCORED = (
+    *(
+        Column(name, _DOUBLE, text)
+        for score, about in SCORES.items()
+        for name, text in (
+            (score, about),
+            (permuted_name(score), 'mean of the same over all other readouts'),
+        )
+    ),
+    *_columns(
+        _DOUBLE,
+        lens_correlation=(
+            "Spearman's, of the lens of the decoder and the rise, over tokens"
+        ),
+        strength_low='length of the addition at the smaller divergence',
+        strength_high='at the larger one',
+        divergence_low='mean KL(clean || steered) there, nats',
+        divergence_high='mean KL there, nats',
+    ),
+)
+_ACTIVE = (
+    Column('fires', _LONG, 'positions at which it does', optional=True),
+    *_columns(
+        _DOUBLE,
+        mean_activation='where it fires; of neurons everywhere',
+        max_activation='over the corpus',
+    ),
+    *_columns(
+        _INT, 'F k', peak_ids='tokens of the windows with the largest; -1: none'
+    ),
+    *_columns(_TEXT, 'F k', peak_tokens='their text'),
+)
+VALIDATION_FEATURES = TableSchema(
+    (
+        _FEATURE,
+        *_ACTIVE,
+        *_columns(
+            _BOOL,
+            semantic_weights='by how the top tokens of its lens go together',
+            semantic_activations='by how its peak tokens go together',
+            judged='it peaks often enough to be judged by activations',
+            sampled='one of the features that scores are means of',
+            steered='it has scores; more than the sampled',
+        ),
+        *_columns(_INT, 'F k', lens_ids='top tokens of the decoder'),
+        *_columns(_TEXT, 'F k', lens_tokens='their text'),
+        *_columns(_INT, 'F k', raised_ids='tokens that rise most; -1: unknown'),
+        *_columns(_TEXT, 'F k', raised_tokens='their text'),
+        *_SCORED,
+        *_columns(
+            _TEXT,
+            prompt="a text; '' where the feature is no example",
+            plain='how the model goes on',
+            steered_low='the same with the addition of `strength_low`',
+            steered_high='with that of `strength_high`',
+        ),
+    ),
+    described=True,
+)
+VALIDATION_NULL = TableSchema((
+    Column('direction', _INT, 'its number'),
+    *_SCORED,
+))
+VALIDATION_MAP = TableSchema(
+    _columns(
+        _INT,
+        lens='bin of the lens logit',
+        rise='bin of the rise',
+        tokens='so many',
+    )
+)
 
 VALIDATION_HEADS = TableSchema((
     *_columns(_TEXT, predictor='one of `validation.ATTENTION_PREDICTORS`'),

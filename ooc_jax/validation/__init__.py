@@ -34,12 +34,14 @@ from ooc_jax.validation._scores import NO_TOKEN
 from ooc_jax.validation._scores import permuted
 from ooc_jax.validation._scores import share_in
 from ooc_jax.validation._scores import share_of
-from ooc_jax.validation._scores import steering_score
+from ooc_jax.validation._scores import steering_scores
+from ooc_jax.validation._steering import SENTENCES
 from ooc_jax.validation._steering import TARGETS
 from ooc_jax.validation._steering import Effect
 from ooc_jax.validation._steering import Prefixes
 from ooc_jax.validation._steering import Steering
 from ooc_jax.validation._steering import addition
+from ooc_jax.validation._steering import continuations
 from ooc_jax.validation._steering import make_prefixes
 
 __all__ = (
@@ -60,12 +62,14 @@ __all__ = (
     'PEAKS',
     'Peaks',
     'Prefixes',
+    'SENTENCES',
     'Steering',
     'TARGETS',
     'addition',
     'attention_agreement',
     'case_costs',
     'collect_activations',
+    'continuations',
     'cost',
     'is_signed',
     'layer_parameters',
@@ -74,5 +78,5 @@ __all__ = (
     'read_windows',
     'share_in',
     'share_of',
-    'steering_score',
+    'steering_scores',
 )

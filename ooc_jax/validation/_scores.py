@@ -75,22 +75,24 @@ def permuted(
   return scores
 
 
-def steering_score(
-    logits: Float[np.ndarray, 'V'], readout: Int[np.ndarray, 'k']
-) -> float:
-  """(1 - min rank / V) · max p over the tokens of a lens, after steering.
+def steering_scores(
+    logits: Float[np.ndarray, 'V'], readouts: Int[np.ndarray, 'G k']
+) -> Float[np.ndarray, 'G']:
+  """(1 - min rank / V) · max p over the tokens of each lens, after steering.
 
   Of Arad et al. (2025, arXiv 2505.20063); a rank is the number of tokens with
   a larger logit.
 
   Args:
     logits: Of the next token.
-    readout: Tokens of the lens.
+    readouts: Tokens of each of G lenses.
   """
-  best = logits[readout].max()
-  top = logits.max()
-  p = np.exp(best - top) / np.exp(logits - top).sum(dtype=np.float64)
-  return float((1 - (logits > best).sum() / logits.size) * p)
+  best = logits[readouts].max(axis=1)
+  order = np.sort(logits)
+  ranks = logits.size - np.searchsorted(order, best, side='right')
+  total = np.exp(logits - order[-1]).sum(dtype=np.float64)
+  p = np.exp((best - order[-1]).astype(np.float64)) / total
+  return (1 - ranks / logits.size) * p
 
 
 def _ratio(

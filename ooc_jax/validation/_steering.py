@@ -22,6 +22,7 @@ from ooc_jax.model import ModelConfig
 from ooc_jax.model import Site
 from ooc_jax.model import Tap
 from ooc_jax.model import Tokenizer
+from ooc_jax.model import generate
 from ooc_jax.model import no_tap
 from ooc_jax.model import run_layers
 from ooc_jax.model import stream_logits
@@ -239,20 +240,83 @@ def entry(site: DictionarySite, config: ModelConfig) -> tuple[bool, int]:
 
 
 def addition(
-    site: DictionarySite, config: ModelConfig, vector: Float[Array, 'D']
+    site: DictionarySite,
+    config: ModelConfig,
+    vectors: Float[Array, '*B D'],
 ) -> Tap:
-  """The tap that adds a vector where a dictionary writes, at all positions."""
-  middle, first = entry(site, config)
-  key = (Site.RESID_MID, first) if middle else (Site.RESID_PRE, first)
-  if first == config.num_layers:
-    key = (Site.RESID_POST, first - 1)
+  """The tap that adds a vector where a dictionary writes, at all positions.
 
-  def tap(place: Site, layer: int, x: Array) -> Array:
-    if (place, layer) != key:
+  Args:
+    site: Of the dictionary.
+    config: Of the model.
+    vectors: One, or one for each text of the batch.
+  """
+  middle, first = entry(site, config)
+  return _adding(vectors, first, middle, config.num_layers)
+
+
+def _adding(
+    vectors: Float[Array, '*B D'],
+    first: Int[Array, ''] | int,
+    middle: bool,
+    num_layers: int,
+) -> Tap:
+  """The same; the layer may be traced."""
+  added = vectors.reshape(-1, 1, vectors.shape[-1])
+
+  def tap(site: Site, layer: int, x: Array) -> Array:
+    if site == (Site.RESID_MID if middle else Site.RESID_PRE):
+      here = first == layer
+    elif site == Site.RESID_POST and layer == num_layers - 1 and not middle:
+      here = first == num_layers
+    else:
       return x
-    return x + vector.astype(x.dtype)[None, None]
+    return x + jnp.where(here, added, 0).astype(x.dtype)
 
   return tap
+
+
+def continuations(
+    model: Model,
+    site: DictionarySite,
+    vectors: Float[Array | np.ndarray, 'B D'],
+    tokens: Int[np.ndarray, 'T'],
+    steps: int,
+) -> Int[np.ndarray, 'B steps']:
+  """What the model goes on with, greedily, with each of the vectors added.
+
+  Args:
+    model: With all its parts.
+    site: Of the dictionary.
+    vectors: To add where it writes, at every position.
+    tokens: Of the text before, BOS included.
+    steps: Tokens to add.
+  """
+  middle, first = entry(site, model.config)
+  texts = np.repeat(tokens[None].astype(np.int32), len(vectors), axis=0)
+  found = _continuations(
+      model,
+      jnp.asarray(vectors, jnp.float32),
+      first,
+      texts,
+      middle=middle,
+      steps=steps,
+  )
+  return np.asarray(found)[:, len(tokens) :]
+
+
+@functools.partial(jax.jit, static_argnames=('middle', 'steps'))
+def _continuations(
+    model: Model,
+    vectors: Float[Array, 'B D'],
+    first: Int[Array, ''] | int,
+    tokens: Int[Array, 'B T'],
+    *,
+    middle: bool,
+    steps: int,
+) -> Int[Array, 'B T_steps']:
+  tap = _adding(vectors, first, middle, model.config.num_layers)
+  return generate(model, tokens, steps, tap=tap)
 
 
 def _blocks(
@@ -293,12 +357,7 @@ def _final_streams(
   streams = jnp.tile(x, (len(added), 1, 1))
   tap = no_tap
   if middle:
-
-    def tap(site: Site, layer: int, y: Array) -> Array:
-      if site != Site.RESID_MID:
-        return y
-      return y + jnp.where(first == layer, vectors, 0)
-
+    tap = _adding(vectors[:, 0], first, middle, config.num_layers)
   else:
     streams += vectors
   last = run_layers(config, params, streams, first, tap=tap)

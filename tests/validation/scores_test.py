@@ -72,10 +72,10 @@ class ScoresTest(absltest.TestCase):
   def test_steering_score(self):
     logits = np.asarray([0.0, 3.0, 1.0, 2.0, -1.0], np.float32)
     p = np.exp(logits) / np.exp(logits).sum()
-    self.assertAlmostEqual(
-        validation.steering_score(logits, np.asarray([0, 3])),
-        (1 - 1 / 5) * p[3],
-        places=6,
+    np.testing.assert_allclose(
+        validation.steering_scores(logits, np.asarray([[0, 3], [4, 2]])),
+        [(1 - 1 / 5) * p[3], (1 - 2 / 5) * p[2]],
+        rtol=1e-6,
     )
 
 

@@ -194,6 +194,22 @@ class SteeringTest(parameterized.TestCase):
     missed = validation.share_of(raised[None], np.asarray(lens.top_ids))
     self.assertLessEqual(missed[0], 0.05)
 
+  @parameterized.parameters('resid_pre', 'attn_out', 'resid_post')
+  def test_continuations_are_those_of_whole_passes(self, hook):
+    model = ooc_jax.load_model(finished.checkpoint('gemma2'))
+    site = DictionarySite(2, hook)
+    rng = np.random.default_rng(4)
+    vectors = 3 * rng.normal(size=(2, model.config.embed_dim))
+    start = rng.integers(0, model.config.vocab_size, 4)
+    found = validation.continuations(model, site, vectors, start, 5)
+    for vector, own in zip(vectors.astype(np.float32), found, strict=True):
+      text = list(start)
+      tap = validation.addition(site, model.config, jnp.asarray(vector))
+      for _ in range(5):
+        logits = ooc_jax.forward(model, jnp.asarray([text]), tap=tap)
+        text.append(int(logits[0, -1].argmax()))
+      self.assertEqual(text[4:], own.tolist())
+
   def test_prefixes_share_rows_and_lose_nothing(self):
     model = ooc_jax.load_model('tiny-gemma2', parts=('embedding',))
     prefixes = validation.make_prefixes(model.tokenizer)

@@ -1,0 +1,517 @@
+"""The tables of the validation: features on text, and added to the stream."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import dataclasses
+import functools
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+import numpy as np
+import pyarrow as pa
+import scipy.stats
+
+from ooc_jax import circuits
+from ooc_jax import measures
+from ooc_jax import validation
+from ooc_jax._errors import InputError
+from ooc_jax.dictionaries import Dictionary
+from ooc_jax.experiments._settings import parse_layers
+from ooc_jax.experiments.validation._config import SELF
+from ooc_jax.experiments.validation._config import Validation
+from ooc_jax.experiments.validation._labels import Labels
+from ooc_jax.model import Model
+from ooc_jax.model import generate
+from ooc_jax.model import random_weights
+from ooc_jax.model import stream_logits
+from ooc_jax.results import tables
+
+# Of the steering score: how many times its largest activation a feature is
+# raised by, how many tokens of the lens, and after what.
+_RAISED, _NAMED, _PROMPT = 10.0, 20, 'In my opinion, the'
+# Dictionaries that are held for one pass over the text, in bytes.
+_HELD = 2**30
+# Of `VALIDATION_MAP`: standardised logits, and rises.
+LENS_EDGES = np.linspace(-4.0, 8.0, 61)
+RISE_EDGES = np.linspace(-1.0, 1.0, 61)
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerTables:
+  """What is found of one dictionary.
+
+  Attributes:
+    features: A row a feature, `features/layer=NN`; its metadata has the health
+      of the dictionary and what it took.
+    null: A row a random direction.
+    effects: How many tokens a lens and their rise have.
+  """
+
+  features: pa.Table
+  null: pa.Table
+  effects: pa.Table
+
+
+@dataclasses.dataclass(frozen=True)
+class ValidationTables:
+  """What `compute` finds.
+
+  Attributes:
+    num_layers: Of the model, not of the run.
+    layers: Layer -> its tables.
+  """
+
+  num_layers: int
+  layers: Mapping[int, LayerTables]
+
+
+def compute(
+    model: Model,
+    dictionaries: Mapping[int, Dictionary],
+    config: Validation,
+    *,
+    progress: Callable[[Sequence[int]], Iterable[int]] = iter,
+) -> ValidationTables:
+  """Reads the features of dictionaries on text, and steers with some.
+
+  Args:
+    model: With all its parts and a tokenizer. Its own name and that of the
+      dictionary in `config` are not read.
+    dictionaries: By the layer as `load_dictionary` counts; with encoders.
+    config: The settings; its layers choose among the dictionaries.
+    progress: Goes through the layers.
+
+  Raises:
+    InputError: A layer has no dictionary, a dictionary has no encoder, or as
+      `validation.read_windows`.
+  """
+  layers = chosen_layers(config, dictionaries, model.config.num_layers)
+  validator = Validator(model, config)
+  found = validator.layers(layers, dictionaries, progress)
+  return ValidationTables(model.config.num_layers, dict(found))
+
+
+def chosen_layers(
+    config: Validation, dictionaries: Mapping[int, Dictionary], num_layers: int
+) -> list[int]:
+  """The layers of a run.
+
+  Raises:
+    InputError: One has no dictionary, or none is left.
+  """
+  layers = sorted(dictionaries)
+  if config.layers != 'all':
+    layers = parse_layers(config.layers, num_layers)
+  missing = [x for x in layers if x not in dictionaries]
+  if missing or not layers:
+    raise InputError(
+        f'layers={config.layers!r}: there is no dictionary of layer'
+        f' {missing[0] if missing else "any"}; there are those of'
+        f' {sorted(dictionaries)}.'
+    )
+  return layers
+
+
+class Validator:
+  """What is found once a model and corpus, and the tables of a layer."""
+
+  def __init__(self, model: Model, config: Validation):
+    """Reads the corpus.
+
+    Args:
+      model: With all its parts.
+      config: The settings.
+    """
+    if model.tokenizer is None:
+      raise InputError(
+          'The model has no tokenizer, and a text cannot be read without it;'
+          ' give Model(..., tokenizer=).'
+      )
+    self._config, self._tokenizer = config, model.tokenizer
+    # Of the trained model, also where the control draws other weights.
+    self._mask = circuits.readable_mask(
+        model, undertrained_cosine=config.undertrained_cosine
+    )
+    self._kept = np.asarray(self._mask)
+    if config.control == 'random_weights':
+      model = random_weights(model, config.seed)
+    self.model = model
+    self.windows = _windows(model, config)
+    self._labels = Labels(model, self._mask, self.windows, config)
+    self._tokens = np.asarray(
+        [*self._tokenizer.token_strings(), ''], object  # The last is of -1.
+    )
+    self._prefixes = validation.make_prefixes(self._tokenizer)
+    words = [len(_PROMPT.split())]
+    self._prompt = validation.make_prefixes(self._tokenizer, [_PROMPT], words)
+
+  def layers(
+      self,
+      layers: Sequence[int],
+      dictionaries: Mapping[int, Dictionary],
+      progress: Callable[[Sequence[int]], Iterable[int]] = iter,
+      passing: Callable[[Sequence[int]], Iterable[int]] = iter,
+  ) -> Iterator[tuple[int, LayerTables]]:
+    """The tables of one layer after the other.
+
+    The text is read once for as many dictionaries as can be held together.
+
+    Args:
+      layers: Which.
+      dictionaries: By layer.
+      progress: Goes through the layers.
+      passing: Goes through the batches of a pass over the text.
+    """
+    groups = _groups(layers, dictionaries)
+    held: dict[int, Any] = {}
+    for layer in progress(layers):
+      if layer not in held:
+        held = self._read(next(groups), passing)
+      yield layer, self._layer(layer, *held.pop(layer))
+
+  def _read(
+      self,
+      group: Mapping[int, Dictionary],
+      passing: Callable[[Sequence[int]], Iterable[int]],
+  ) -> dict[int, Any]:
+    """Layer -> dictionary and random one, what they do, and how fast."""
+    nulls = {x: self._null(x, own) for x, own in group.items()}
+    start = time.monotonic()
+    # Random directions have the numbers below 0.
+    found = validation.collect_activations(
+        self.model,
+        {**group, **{-1 - x: own for x, own in nulls.items()}},
+        self.windows,
+        progress=passing,
+    )
+    seconds = time.monotonic() - start
+    about = {
+        'text_seconds': seconds / len(group),
+        'tokens_per_second': self.windows.size / seconds,
+    }
+    return {
+        x: (own, found[x], nulls[x], found[-1 - x], about)
+        for x, own in group.items()
+    }
+
+  def _null(self, layer: int, dictionary: Dictionary) -> Dictionary:
+    """Random directions of the norms of a dictionary, at its site."""
+    config = self._config
+    size, seed = config.null_features, config.seed + 2 * layer + 1
+
+    def rows(like: Array, seed: int) -> Float[Array, 'n R']:
+      if config.null == 'matched':
+        return measures.matched_directions(like, size, seed=seed)
+      norms = jnp.linalg.norm(like.astype(jnp.float32), axis=1)
+      return measures.isotropic_directions(
+          size, like.shape[1], seed=seed, norms=norms
+      )
+
+    encoder = dictionary.encoder
+    if encoder is None:
+      dictionary.encode(np.zeros((1, self.model.config.embed_dim)))  # Refuses.
+      raise AssertionError
+    return dataclasses.replace(
+        dictionary,
+        decoder=rows(dictionary.decoder, seed),
+        encoder=rows(encoder, seed + 1),
+        encoder_bias=jnp.zeros(size, jnp.float32),
+        threshold=jnp.zeros(size, jnp.float32),
+        top_k=None,
+        name='null',
+        files=(),
+    )
+
+  def _layer(
+      self,
+      layer: int,
+      dictionary: Dictionary,
+      found: validation.FeatureActivations,
+      null: Dictionary,
+      null_found: validation.FeatureActivations,
+      about: Mapping[str, float],
+  ) -> LayerTables:
+    start = time.monotonic()
+    readouts, lens = self._readouts(dictionary, found)
+    lens_seconds = time.monotonic() - start
+    weights = self._labels.by_weights(
+        lens, validation.is_signed(dictionary, self.model.config)
+    )
+    activations, judged = self._labels.by_activations(found)
+    sampled, steered = self._drawn(layer, found, weights)
+    site = dictionary.site
+    steering = validation.Steering(self.model, site, self._prefixes)
+    prompt = validation.Steering(self.model, site, self._prompt)
+    rows = np.flatnonzero(steered)
+    own = {name: x[rows] for name, x in readouts.items()}
+    scores, counts = self._scores(
+        steering,
+        prompt,
+        circuits.to_host(dictionary.decoder)[rows],
+        found.max[rows],
+        own,
+    )
+    null_readouts, _ = self._readouts(null, null_found)
+    null_scores, _ = self._scores(
+        steering,
+        prompt,
+        circuits.to_host(null.decoder),
+        null_found.max,
+        null_readouts,
+    )
+    del null_scores['raised_ids']
+    columns = {
+        name: _spread(x, rows, dictionary.size) for name, x in scores.items()
+    }
+    columns |= {
+        'mean_activation': found.mean,
+        'max_activation': found.max.astype(np.float64),
+        'peak_ids': readouts['peaks'].astype(np.int32),
+        'lens_ids': readouts['decoder'].astype(np.int32),
+        'semantic_weights': weights,
+        'semantic_activations': activations,
+        'judged': judged,
+        'sampled': sampled,
+        'steered': steered,
+        **self._example(dictionary, columns, sampled),
+    }
+    if found.fires is not None:
+      columns['fires'] = found.fires
+    for name in ('peak', 'lens', 'raised'):
+      columns[f'{name}_tokens'] = self._tokens[columns[f'{name}_ids']].tolist()
+    health = {
+        **found.health._asdict(),
+        **about,
+        'lens_seconds': lens_seconds,
+        'steering_seconds': time.monotonic() - start - lens_seconds,
+    }
+    lens_bins, rise_bins = np.nonzero(counts)
+    return LayerTables(
+        tables.with_health(tables.VALIDATION_FEATURES.build(columns), health),
+        tables.VALIDATION_NULL.build(
+            {'direction': np.arange(null.size), **null_scores}
+        ),
+        tables.VALIDATION_MAP.build({
+            'lens': lens_bins.astype(np.int32),
+            'rise': rise_bins.astype(np.int32),
+            'tokens': counts[lens_bins, rise_bins].astype(np.int32),
+        }),
+    )
+
+  def _readouts(
+      self, dictionary: Dictionary, found: validation.FeatureActivations
+  ) -> tuple[dict[str, Int[np.ndarray, 'F n']], circuits.Lens]:
+    """Lists of tokens of each feature, and the lens of the decoder."""
+    settings = {
+        'k': self._config.k,
+        'convention': self._config.convention,
+        'mask': self._mask,
+    }
+    lens = circuits.output_lens(self.model, dictionary, **settings)
+    none = np.full((dictionary.size, 1), validation.NO_TOKEN)
+    readouts = {
+        'decoder': circuits.to_host(lens.top_ids),
+        'encoder': none,
+        'peaks': found.peaks.tokens,
+    }
+    if dictionary.reads_stream:
+      read = circuits.input_lens(self.model, dictionary, **settings)
+      readouts['encoder'] = circuits.to_host(read.top_ids)
+    return readouts, lens
+
+  def _drawn(
+      self,
+      layer: int,
+      found: validation.FeatureActivations,
+      weights: np.ndarray,
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """Which features stand for all, and which are steered.
+
+    Beside the first there are up to half as many that are semantic by weights
+    and rarely fire: those that activations would miss.
+    """
+    config = self._config
+    rng = np.random.default_rng([config.seed, layer])
+    sampled = np.zeros(weights.size, bool)
+    count = min(config.features, weights.size)
+    sampled[rng.choice(weights.size, count, replace=False)] = True
+    steered = sampled.copy()
+    if found.fires is not None:
+      missed = np.flatnonzero(weights & (found.fires < config.rare) & ~sampled)
+      count = min(config.features // 2, missed.size)
+      steered[rng.choice(missed, count, replace=False)] = True
+    return sampled, steered
+
+  def _scores(
+      self,
+      steering: validation.Steering,
+      prompt: validation.Steering,
+      directions: Float[np.ndarray, 'n D'],
+      largest: Float[np.ndarray, 'n'],
+      readouts: Mapping[str, Int[np.ndarray, 'n _']],
+  ) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Columns of `VALIDATION_NULL` and `raised_ids`; lens against rise."""
+    k, n = self._config.k, len(directions)
+    raised = np.full((n, k), validation.NO_TOKEN, np.int32)
+    ends = np.full((4, n), np.nan)
+    correlations = np.full(n, np.nan)
+    counts = np.zeros((LENS_EDGES.size - 1, RISE_EDGES.size - 1), np.int64)
+    for i, effect in enumerate(steering.effects(directions, self._kept)):
+      raised[i] = effect.raised(k)
+      ends[:, i] = *effect.strengths, *effect.divergences
+      if raised[i, 0] == validation.NO_TOKEN:
+        continue
+      z = self._standard_lens(directions[i])
+      rise = effect.rise[self._kept]
+      correlations[i] = scipy.stats.spearmanr(z, rise).statistic
+      counts += np.histogram2d(
+          np.clip(z, LENS_EDGES[0], LENS_EDGES[-1]),
+          rise,
+          (LENS_EDGES, RISE_EDGES),
+      )[0].astype(np.int64)
+    peaks, decoder = readouts['peaks'], readouts['decoder']
+    columns: dict[str, np.ndarray] = {'raised_ids': raised}
+    for name, score, lists in (
+        ('output', validation.share_of, raised),
+        ('input', validation.share_in, peaks),
+    ):
+      for readout, tokens in readouts.items():
+        if name == 'input' and readout == 'peaks':
+          continue  # A list is in itself.
+        column = f'{name}_{readout}'
+        columns[column] = score(lists, tokens)
+        # Without tokens of its own it has no score of others' either.
+        other = validation.permuted(lists, tokens)
+        columns[tables.permuted_name(column)] = np.where(
+            np.isnan(columns[column]), np.nan, other
+        )
+    columns |= _steering_columns(
+        prompt, directions * _RAISED * largest[:, None], decoder[:, :_NAMED]
+    )
+    names = ('strength_low', 'strength_high', 'divergence_low')
+    columns |= dict(zip((*names, 'divergence_high'), ends, strict=True))
+    return columns | {'lens_correlation': correlations}, counts
+
+  def _standard_lens(
+      self, direction: Float[np.ndarray, 'D']
+  ) -> Float[np.ndarray, 'kept']:
+    """Logits of a direction over the tokens that count, in standard units."""
+    z = np.asarray(
+        _lens_logits(self.model.params, direction, config=self.model.config)
+    )[self._kept]
+    return (z - z.mean()) / max(z.std(), np.finfo(np.float32).tiny)
+
+  def _example(
+      self,
+      dictionary: Dictionary,
+      columns: Mapping[str, np.ndarray],
+      sampled: np.ndarray,
+  ) -> dict[str, list[str]]:
+    """Texts with the sampled feature whose lens does best added, or none."""
+    texts = {
+        name: [''] * dictionary.size
+        for name in ('prompt', 'plain', 'steered_low', 'steered_high')
+    }
+    order = np.where(
+        sampled,
+        columns['output_decoder'] + 0.01 * columns['lens_correlation'],
+        np.nan,
+    )
+    if np.isnan(order).all() or not self._config.examples:
+      return texts
+    best = int(np.nanargmax(order))
+    direction = circuits.to_host(dictionary.decoder[best]).astype(np.float32)
+    unit = direction / np.linalg.norm(direction)
+    lengths = np.array(
+        [0.0, columns['strength_low'][best], columns['strength_high'][best]],
+        np.float32,
+    )
+    start = self._prompt.tokens[0]
+    written = validation.continuations(
+        self.model,
+        dictionary.site,
+        lengths[:, None] * unit,
+        start,
+        self._config.continued,
+    )
+    texts['prompt'][best] = _PROMPT
+    for name, ids in zip(list(texts)[1:], written.tolist(), strict=True):
+      texts[name][best] = self._tokenizer.decode(ids)
+    return texts
+
+
+def _steering_columns(
+    prompt: validation.Steering,
+    added: Float[np.ndarray, 'n D'],
+    readouts: Int[np.ndarray, 'n _'],
+) -> dict[str, np.ndarray]:
+  """The steering score, and its mean over the lenses of other features."""
+  n = len(added)
+  own, others = np.full((2, n), np.nan)
+  for i, logits in enumerate(prompt.logits(added.astype(np.float32))):
+    if not added[i].any():
+      continue  # It never fires: there is nothing to raise.
+    scores = validation.steering_scores(logits[0], readouts)
+    own[i] = scores[i]
+    others[i] = (scores.sum() - scores[i]) / (n - 1)
+  return {'steering': own, tables.permuted_name('steering'): others}
+
+
+def _spread(
+    values: np.ndarray, rows: Int[np.ndarray, 'n'], size: int
+) -> np.ndarray:
+  """The values at their rows; elsewhere NaN, or no token."""
+  fill = np.nan if values.dtype.kind == 'f' else validation.NO_TOKEN
+  whole = np.full((size, *values.shape[1:]), fill, values.dtype)
+  whole[rows] = values
+  return whole
+
+
+def _groups(
+    layers: Sequence[int], dictionaries: Mapping[int, Dictionary]
+) -> Iterator[dict[int, Dictionary]]:
+  """Dictionaries one after the other, as many together as can be held."""
+  group: dict[int, Dictionary] = {}
+  held = 0
+  for layer in layers:
+    own = dictionaries[layer]
+    size = sum(x.nbytes for x in jax.tree.leaves(own))
+    if group and held + size > _HELD:
+      yield group
+      group, held = {}, 0
+    group[layer] = own
+    held += size
+  yield group
+
+
+@functools.partial(jax.jit, static_argnames='config')
+def _lens_logits(
+    params: Any, direction: Float[Array, 'D'], *, config: Any
+) -> Float[Array, 'V']:
+  x = direction * jnp.sqrt(float(direction.size)) / jnp.linalg.norm(direction)
+  return stream_logits(config, params, x[None, None])[0, 0]
+
+
+def _windows(model: Model, config: Validation) -> Int[np.ndarray, 'W T']:
+  """The corpus; or texts that the model writes, each from its beginning."""
+  assert model.tokenizer is not None  # As the caller has checked.
+  if config.corpus != SELF:
+    return validation.read_windows(
+        config.corpus,
+        model.tokenizer,
+        length=config.length,
+        limit=config.windows,
+        field=config.field,
+    )
+  # After BOS, or after a word where the tokenizer has none.
+  start = model.tokenizer.encode('') or model.tokenizer.encode('The')[:1]
+  batch = 32
+  written = []
+  for first in range(0, config.windows, batch):
+    key = jax.random.fold_in(jax.random.key(config.seed), first)
+    tokens = jnp.repeat(jnp.asarray([start], jnp.int32), batch, axis=0)
+    steps = config.length - len(start)
+    written.append(np.asarray(generate(model, tokens, steps, key=key)))
+  return np.concatenate(written)[: config.windows]

@@ -1,0 +1,101 @@
+"""The validation into a folder, which the same call resumes."""
+
+from collections.abc import Mapping
+import contextlib
+import dataclasses
+import os
+import pathlib
+from typing import Any
+
+from jax.sharding import Mesh
+
+from ooc_jax import results
+from ooc_jax.dictionaries import Dictionary
+from ooc_jax.experiments import _runtime
+from ooc_jax.experiments._devices import make_mesh
+from ooc_jax.experiments._settings import parse_layers
+from ooc_jax.experiments._stages import progress
+from ooc_jax.experiments._stages import stage
+from ooc_jax.experiments.validation import _compute
+from ooc_jax.experiments.validation._config import Validation
+from ooc_jax.experiments.validation._summarise import summarise
+from ooc_jax.model import Model
+from ooc_jax.results import tables
+
+EXPERIMENT = 'validation'
+
+
+def run(
+    config: Validation,
+    *,
+    model: str | os.PathLike[str] | Model | None = None,
+    dictionaries: Mapping[int, Dictionary] | None = None,
+    out: str | os.PathLike[str],
+    mesh: str | Mesh | None = None,
+    figures: bool = True,
+) -> _runtime.Run:
+  """The whole validation.
+
+  Args:
+    config: The settings; all are written into the folder.
+    model: A name, a path or a loaded model, instead of what the settings name.
+    dictionaries: By layer, instead of those that the settings name.
+    out: Results folder, new or of the same run. Layers that are there are not
+      made again.
+    mesh: As of the other experiments.
+    figures: Whether to draw them.
+
+  Returns:
+    The folder and the summary.
+
+  Raises:
+    InputError: For anything that a user can cause.
+  """
+  devices = make_mesh(mesh)
+  config = _runtime.named(config, model, dictionaries)
+  loaded = _runtime.open_model(model, config, config.parts, devices)
+  num_layers = loaded.config.num_layers
+  settings = {'experiment': EXPERIMENT, **dataclasses.asdict(config)}
+  if dictionaries is None:
+    layers = parse_layers(config.layers, num_layers)
+  else:
+    layers = _compute.chosen_layers(config, dictionaries, num_layers)
+  weights = _runtime.weight_hashes(loaded, dictionaries)
+  with _runtime.open_folder(out, settings, weights, loaded.notes) as folder:
+    missing = [x for x in layers if not folder.has_layer(x)]
+    if missing:
+      with stage('reading the corpus'):
+        validator = _compute.Validator(loaded, config)
+      source = dictionaries
+      if source is None:
+        source = _runtime.StoredDictionaries(
+            config, layers, validator.model, devices
+        )
+      with contextlib.closing(progress(missing)) as steps:
+        for layer, found in validator.layers(
+            missing, source, lambda _, steps=steps: steps
+        ):
+          folder.write_table(tables.validation_null_name(layer), found.null)
+          folder.write_table(tables.validation_map_name(layer), found.effects)
+          # A layer counts as done once this is there, so it is the last.
+          folder.write_layer(layer, found.features)
+      del validator, source
+    del loaded
+
+    def finish(mine: results.ResultsFolder) -> dict[str, Any]:
+      found = _compute.ValidationTables(
+          num_layers,
+          {
+              x: _compute.LayerTables(
+                  mine.read_layer(x),
+                  mine.read_table(tables.validation_null_name(x)),
+                  mine.read_table(tables.validation_map_name(x)),
+              )
+              for x in layers
+          },
+      )
+      with stage('finding scores and intervals'):
+        summary = summarise(found, config)
+      return _runtime.finish(mine, summary, figures)
+
+    return _runtime.Run(pathlib.Path(out), folder.ask(finish))
