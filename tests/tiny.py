@@ -18,7 +18,7 @@ from ooc_jax.model import config_from_hf
 from ooc_jax.model import families
 from ooc_jax.model import parameter_shapes
 
-_PROSE = (
+PROSE = (
     'the king of the north walked to the river and the river was cold',
     'walking and walked, talking and talked, kings and kingdoms of old',
     'a small house by the river, a smaller house by the northern sea',
@@ -81,7 +81,7 @@ def make_tokenizer(size: int = 150) -> tokenizers.Tokenizer:
       special_tokens=['<|end|>', '<|unused|>'],
       show_progress=False,
   )
-  tokenizer.train_from_iterator(_PROSE * 3, trainer)
+  tokenizer.train_from_iterator(PROSE * 3, trainer)
   return tokenizer
 
 
