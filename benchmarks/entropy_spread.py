@@ -9,7 +9,7 @@ Prints one JSON object: for each readout and spread the threshold that 1 % of
 random directions pass, the share of features of each layer under it, the least
 entropy, and the share of planted features: half random, half the direction of
 one token. The default of `OutputPrediction.spread` was chosen from it. With
---figure, the shares as curves too.
+--figure, shares and thresholds as curves too.
 """
 
 import json
@@ -96,30 +96,65 @@ def main(argv: list[str]) -> None:
           'share': {k: float((x < cut).mean()) for k, x in entropy.items()},
           'least': float(min(x.min() for x in entropy.values())),
       })
-  print(json.dumps({'model': _MODEL.value} | found, indent=2))
+  most = float(np.log(np.asarray(keep).sum()))
+  print(json.dumps({'model': _MODEL.value, 'most': most} | found, indent=2))
   if _FIGURE.value:
-    _draw(found).savefig(_FIGURE.value)
+    _draw(found, most).savefig(_FIGURE.value)
 
 
-def _draw(found) -> Figure:
-  figure = Figure(figsize=(7.2, 2.8), dpi=200, layout='constrained')
-  panels = figure.subplots(1, 2, sharey=True)
-  for axes, (side, rows) in zip(panels, found.items(), strict=True):
+def _draw(found, most: float) -> Figure:
+  """Shares above, thresholds below; `most` is the entropy of all alike."""
+  figure = Figure(figsize=(7.2, 4.6), dpi=200, layout='constrained')
+  panels = figure.subplots(
+      2, 2, sharex=True, sharey='row', height_ratios=(3, 2)
+  )
+  default = experiments.OutputPrediction().spread
+  lines = []
+  for i, (side, rows) in enumerate(found.items()):
+    share, nats = panels[:, i]
+    spreads = [row['spread'] for row in rows]
+    look = {'marker': 'o', 'markersize': 3, 'linewidth': 1.2}
+    lines = []
     for name in rows[0]['share']:
-      axes.plot(
-          [row['spread'] for row in rows],
-          [100 * row['share'][name] for row in rows],
-          marker='o',
-          markersize=3,
-          linestyle='--' if name == 'planted' else '-',
-          label=name,
-      )
-    axes.axvline(experiments.OutputPrediction().spread, color='#8A8A8A', lw=0.8)
-    axes.axhline(100 * _ALPHA, color='#262626', lw=0.8, linestyle=':')
-    axes.set_title(f'{_MODEL.value}, {side} side', fontsize=9)
-    axes.set_xlabel('Spread of the logits (nats)')
-  panels[0].set_ylabel('Sharp features (%)')
-  panels[0].legend(fontsize=7, frameon=False)
+      percent = [100 * row['share'][name] for row in rows]
+      dash = '--' if name == 'planted' else '-'
+      lines += share.plot(spreads, percent, linestyle=dash, label=name, **look)
+    lines.append(
+        share.axhline(
+            100 * _ALPHA, color='#262626', lw=0.9, ls=':',
+            label='random directions',
+        )
+    )  # fmt: skip
+    for name, color in (('threshold', '#262626'), ('least', '#8A8A8A')):
+      values = [row[name] for row in rows]
+      label = {'threshold': 'threshold', 'least': 'least of a feature'}[name]
+      nats.plot(spreads, values, color=color, label=label, **look)
+    nats.axhline(
+        most, color='#262626', lw=0.9, ls=':', label='all tokens alike'
+    )
+    nats.set_yscale('symlog', linthresh=0.1)
+    nats.set_yticks([0, 0.1, 1, 10], ['0', '0.1', '1', '10'])
+    nats.set_ylim(-0.02, 20)
+    share.set_title(f'{_MODEL.value}, {side} side', fontsize=9, loc='left')
+    nats.set_xlabel('Spread of the logits (nats; log scale)', fontsize=8)
+    nats.set_xscale('log')
+    nats.set_xticks(_SPREADS, [f'{x:g}' for x in _SPREADS])
+    nats.minorticks_off()
+    for axes in (share, nats):
+      lines_of = axes.axvline(default, color='#D55E00', lw=0.8)
+      axes.tick_params(labelsize=7)
+      axes.spines[['top', 'right']].set_visible(False)
+    lines_of.set_label('default')
+    lines.append(lines_of)
+  panels[0, 0].set_ylabel('Sharp features (%)', fontsize=8)
+  panels[1, 0].set_ylabel('Entropy (nats)', fontsize=8)
+  panels[0, 0].set_ylim(bottom=0)
+  handles, _ = panels[1, 0].get_legend_handles_labels()
+  handles = [*lines, *(x for x in handles if x.get_label() != 'default')]
+  figure.legend(
+      handles=handles, loc='outside lower center', ncols=5, fontsize=7,
+      frameon=False,
+  )  # fmt: skip
   return figure
 
 

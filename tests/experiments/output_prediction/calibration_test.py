@@ -86,6 +86,7 @@ class EntropyTest(parameterized.TestCase):
   def test_of_neurons(self):
     self._check('smollm2', (5, 28), null_size=4_096)
 
+  @pytest.mark.slow
   def test_which_it_would_be_as_the_model_reads_it(self):
     """Logits of s · W_E have a spread of 49 here."""
     model, dictionaries, config = _read('tiny-gemma2', (0,), null_size=1_000)
