@@ -56,9 +56,8 @@ def depth_figure(
   read first. Bands are 95% intervals. The thin line at the bottom, without
   markers, is the share of random directions; 95% of the dictionaries of as many
   random directions would lie in its hatched band. Where features and random
-  directions coincide at every layer of every curve, the excess over chance is
-  drawn instead. An open marker at the top is where a course turns, if the
-  tests say so.
+  directions coincide in every curve, the excess over chance is drawn instead.
+  An open marker at the top is where a course turns, if the tests say so.
 
   Args:
     curves: One for each run; up to 6 have a colour and a marker of their own.
@@ -85,8 +84,9 @@ def depth_figure(
   names += keys
   thin = curves[0].measures if alone else {}
   known = [x for x in measures.ALL_MEASURES if x.name in thin]
+  where = ' at the top' if len({x.end for x in known}) > 1 else ''
   known = [measure for measure in known if measure.end == known[0].end]
-  names += [f'{measure.label} alone' for measure in known]
+  names += [f'{measure.label}{where} alone' for measure in known]
   columns = _legend_columns(names)
   rows = math.ceil(len(names) / columns)
   # Many names must not press the curves flat.
@@ -274,8 +274,9 @@ def _title(
 ) -> str:
   text = f'{subject} by {"relative depth" if relative else "layer"}'
   room = 72 * _WIDTH - 46  # Left of the axes.
-  about = {curve.about for curve in curves}
-  (shared,) = about if len(about) == 1 else ('',)
+  # Of several dictionaries, how all of them were decided.
+  words = [curve.about.split(', ') for curve in curves]
+  shared = ', '.join(x for x in words[0] if all(x in own for own in words))
   if given is not None:
     text = figure_text(given)
   elif len(curves) == 1:

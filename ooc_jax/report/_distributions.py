@@ -153,7 +153,8 @@ def distribution_figure(distributions: MeasureDistributions) -> MplFigure:
     _style.head(
         figure,
         'The measures by layer: ',
-        _style.joined(distributions.label, distributions.about),
+        distributions.label,
+        about=distributions.about,
     )
   return figure
 

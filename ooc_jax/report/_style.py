@@ -71,7 +71,12 @@ def new_figure(
 
 
 def head(
-    figure: Figure, text: str, label: str = '', room: float | int = 0
+    figure: Figure,
+    text: str,
+    label: str = '',
+    room: float | int = 0,
+    *,
+    about: str = '',
 ) -> None:
   """The title, at the left: `text`, and as much of `label` as fits.
 
@@ -80,9 +85,12 @@ def head(
     text: What the figure shows.
     label: Of the run; any text.
     room: Points for both; by default the width of the figure.
+    about: As much as fits of this in a second line.
   """
   room = room or 72 * figure.get_figwidth() - 12
   shown = fitted(label, room - text_width(text, TITLE), TITLE) if label else ''
+  if about:
+    shown += '\n' + fitted(about, room, TITLE)
   figure.suptitle(text + shown, fontsize=TITLE, color=INK, x=0.01, ha='left')
 
 

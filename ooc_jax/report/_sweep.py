@@ -78,6 +78,7 @@ class Sweep:
     null: Fraction of random directions, all layers together, [R].
     used: The index of the decision that the run itself made; None where it is
       not among them.
+    both_ends: Whether either end of the vocabulary is enough for a vote.
   """
 
   label: str
@@ -88,6 +89,7 @@ class Sweep:
   whole: np.ndarray
   null: np.ndarray
   used: int | None = None
+  both_ends: bool = False
 
   def __post_init__(self):
     rows, layers = len(self.decisions), len(self.layers)
@@ -144,7 +146,9 @@ def sweep(
       return few and found.measure in shown
 
     rows = [row for row in rows if is_shown(decision(row))]
-    return _sweep(run, run.label, rows, decision, _order, own)
+    found = _sweep(run, run.label, rows, decision, _order, own)
+    both = any(m.end != end for m in run.measures)
+    return dataclasses.replace(found, both_ends=both)
 
 
 def participation_sweep(
@@ -271,7 +275,7 @@ def sweep_figure(
   """
   groups: dict[str, list[int]] = {}
   for i, decision in enumerate(sweep.decisions):
-    groups.setdefault(_title(decision), []).append(i)
+    groups.setdefault(_title(decision, sweep.both_ends), []).append(i)
   lines = len(sweep.decisions) + len(groups)
   row = min(max(_TALL / lines, _LOW_ROW), _ROW)
   columns = len(sweep.layers)
@@ -348,26 +352,29 @@ def sweep_figure(
     _style.head(
         figure,
         'Rules and thresholds: ',
-        _style.joined(sweep.label, sweep.about),
+        sweep.label,
+        about=sweep.about,
     )
   return figure
 
 
-def _title(decision: Decision) -> str:
+def _title(decision: Decision, both_ends: bool) -> str:
   """What the rows of a group have in common."""
   labels = {measure.name: measure.label for measure in measures.ALL_MEASURES}
   if decision.k is not None:
     return 'The marked decision by other top tokens'
   if decision.measure:
     name = labels.get(decision.measure, decision.measure)
-    return _style.short(f'{name.capitalize()} alone', 40)
+    where = ' at the top' if both_ends else ''
+    return _style.short(f'{name.capitalize()}{where} alone', 40)
   words = ('no', 'one', 'two', 'three', 'four', 'five', 'six', 'seven')
   size = len(measures.MEASURES)
   every, most = words[size], words[size // 2 + 1]
+  where = ' at either end' if both_ends else ''
   titles = {
-      'any': f'Any of the {every} measures',
-      'majority': f'{most.capitalize()} of the {every} measures',
-      'all': f'All {every} measures',
+      'any': f'Any of the {every} measures{where}',
+      'majority': f'{most.capitalize()} of the {every} measures{where}',
+      'all': f'All {every} measures{where}',
   }
   return titles.get(decision.rule) or _style.short(decision.rule, 40)
 

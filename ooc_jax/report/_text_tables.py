@@ -65,10 +65,11 @@ def header(ends: str = 'top') -> str:
     ends: Of the run; of two ends the table has the measures of the top.
   """
   own = measures.measures_at('top' if ends == 'both' else ends)
+  alone = 'alone, at top, %' if ends == 'both' else 'pass alone, %'
   short = [f'{measure.short_label:>6}' for measure in own]
   wide = 6 * len(short)
   return (
-      f'{"":36}{"pass alone, %":>{wide}}{"median":>{wide}}{"under-":>8}\n'
+      f'{"":36}{alone:>{wide}}{"median":>{wide}}{"under-":>8}\n'
       f'{"layer":>5}{"features":>9}{"semantic":>9}{"95% interval":>13}'
       f'{"".join(2 * short)}{"trained":>8}'
   )

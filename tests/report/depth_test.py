@@ -110,9 +110,19 @@ class DepthFigureTest(parameterized.TestCase):
     excess = 100 * (np.array(curve.share) - chance)
     np.testing.assert_allclose(axes.lines[0].get_ydata(), excess)
     self.assertLess(axes.get_ylim()[0], 0)
-    beyond = dataclasses.replace(curve, null=(0.0, *chance[1:]))
-    (axes,) = report.depth_figure([beyond]).axes
-    self.assertNotIn('over chance', axes.get_ylabel())
+    # One interval in 20 misses: one of these may, and two do not by chance.
+    for missed, is_chance in ((1, True), (2, False)):
+      null = (0.0,) * missed + chance[missed:]
+      beyond = dataclasses.replace(curve, null=null)
+      (axes,) = report.depth_figure([beyond]).axes
+      self.assertEqual('over chance' in axes.get_ylabel(), is_chance)
+
+  def test_what_all_runs_have_in_common_is_in_the_title(self):
+    about = ('res, any at 1%', 'mlp, any at 1%')
+    curves = [dataclasses.replace(_curve(x), about=x) for x in about]
+    (axes,) = report.depth_figure(curves).axes
+    title = axes.get_title(loc='left').splitlines()
+    self.assertEqual(title[1:], ['any at 1%'])
 
   def test_curves_of_one_model_are_drawn_by_layer(self):
     (axes,) = report.depth_figure([_curve('a'), _curve('b')]).axes

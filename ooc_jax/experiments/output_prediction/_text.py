@@ -7,14 +7,17 @@ from ooc_jax import measures
 from ooc_jax.experiments._summary import shape_text
 from ooc_jax.experiments.output_prediction._config import OutputPrediction
 
+_ENDS = ('top', 'bottom')  # That of the table and the examples is the first.
+
 
 def text(summary: Mapping[str, Any], config: OutputPrediction) -> list[str]:
   """The table of layers, the findings in sentences, and the examples."""
   from ooc_jax import report  # Matplotlib is slow to import.
 
   rows = (*summary['layers'], summary['total'])
-  end = next(iter(summary['total']['ends']))
-  lines = [report.header(end), *map(report.layer_line, rows), '']
+  end = next(x for x in _ENDS if x in summary['total']['ends'])
+  ends = 'both' if len(summary['total']['ends']) > 1 else end
+  lines = [report.header(ends), *map(report.layer_line, rows), '']
   lines += _findings(summary, config)
   if summary['examples']:
     lines.append(
@@ -41,8 +44,8 @@ def _findings(
       ),
   ]
   if len(total['ends']) > 1:
-    shares = ', '.join(f'{x} {share:.1%}' for x, share in total['ends'].items())
-    lines.append(f'Semantic at either end of the vocabulary: {shares}.')
+    shares = ', '.join(f'{x} {total["ends"][x]:.1%}' for x in _ENDS)
+    lines.append(f'Semantic at one end of the vocabulary: {shares}.')
   low, high = total['excess_low'], total['excess_high']
   chance = '; '.join(
       f'{null["share"]:.1%} of {null["directions"]:,} {name}'
