@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Mapping
 import dataclasses
 import pathlib
+from typing import Any
 
 from absl import logging
 import numpy as np
@@ -105,7 +106,7 @@ def _open_gguf(path: pathlib.Path) -> OpenedModel:
       rope_divisors=divisors,
       where=str(path),
   )
-
+  notes = _about_gguf(path, source.metadata)
   beside = path.parent / TOKENIZER
   files = [*source.files, *([beside] if beside.is_file() else [])]
 
@@ -128,7 +129,25 @@ def _open_gguf(path: pathlib.Path) -> OpenedModel:
       tokenizer=tokenizer,
       files=tuple(files),
       config_file=None,
+      notes=notes,
   )
+
+
+def _about_gguf(
+    path: pathlib.Path, metadata: Mapping[str, Any]
+) -> tuple[str, ...]:
+  """What a file leaves out: llama.cpp writes a Mistral as a Llama."""
+  keys = ('general.name', 'general.basename')
+  names = ' '.join(str(metadata.get(key, '')) for key in keys).lower()
+  if metadata['general.architecture'] != 'llama' or 'mistral' not in names:
+    return ()
+  note = (
+      f'{path} is of a Mistral, and such files do not say whether its attention'
+      ' slides (over 4096 tokens in 7B v0.1): it is read as if it did not. The'
+      ' safetensors of the model say it.'
+  )
+  logging.warning('%s', note)
+  return (note,)
 
 
 def _open_safetensors(

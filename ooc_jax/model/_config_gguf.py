@@ -60,7 +60,7 @@ def config_from_gguf(
   if family is None or family.gguf is None:
     raise InputError(
         f'{where}: architecture {shown(name)} is not supported; supported'
-        f' are {list(_FAMILY_OF)}.'
+        f' are {list(_FAMILY_OF)}, and more as safetensors.'
     )
   prefix = f'{name}.'
   ours = {

@@ -223,6 +223,7 @@ def write_gguf(
     kind: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F32,
     raw: Mapping[str, gguf.GGMLQuantizationType] | None = None,
     vocabulary: bool = False,
+    name: str | None = None,
 ) -> pathlib.Path:
   """Writes a GGUF file as llama.cpp's converter does.
 
@@ -234,11 +235,14 @@ def write_gguf(
     kind: What matrices are quantised to; vectors stay float32.
     raw: Tensors that are quantised bytes already, and their type.
     vocabulary: Whether to write a tokenizer of V byte-level pieces.
+    name: Of the model, `general.name`.
 
   Returns:
     `path`.
   """
   writer = gguf.GGUFWriter(path, family)
+  if name is not None:
+    writer.add_name(name)
   writer.add_block_count(sizes.l)
   writer.add_embedding_length(sizes.d)
   writer.add_feed_forward_length(sizes.m)

@@ -116,6 +116,20 @@ class GGUFTest(parameterized.TestCase):
     self.assertEqual(model.tokenizer.encode('w3 w30'), [3, 30])
     self.assertIn(str(self.folder / 'tokenizer.json'), model.files)
 
+  @parameterized.parameters(('Mistral 7B v0.1', True), ('Llama 3.2 1B', False))
+  def test_a_mistral_without_its_window(self, name, of_mistral):
+    path = tiny.write_gguf(
+        self.folder / 'm.gguf', 'llama', self.stored, name=name
+    )
+    model = load_model(path)
+    self.assertLen(model.notes, of_mistral)
+    for note in model.notes:
+      self.assertIn('do not say whether its attention slides', note)
+    self.assertEqual(set(model.config.windows), {None})
+    np.testing.assert_allclose(
+        forward(model, _TOKENS), self.expected(), rtol=1e-5, atol=1e-5
+    )
+
   def test_parts(self):
     """As llama-gguf-split writes them: the first says all, each its number."""
     names = sorted(self.stored)

@@ -225,6 +225,10 @@ class RefusalTest(parameterized.TestCase):
 
   @parameterized.parameters(
       ({'general.architecture': 'mamba'}, "'mamba' is not supported"),
+      (
+          {'general.architecture': 'gptneox'},
+          "'gptneox' is not supported; .* and more as safetensors",
+      ),
       ({'general.architecture': ['llama']}, 'is not supported'),
       ({'llama.expert_count': 8}, 'llama.expert_count'),
       ({'llama.attention.sliding_window': 64}, 'sliding_window'),
