@@ -35,21 +35,25 @@ def heads_table(agreement: validation.AttentionAgreement) -> pa.Table:
     for head, row in enumerate(np.concatenate([values, chance], axis=1), -1):
       known = zip(_COLUMNS, row.tolist(), strict=True)
       rows.append(
-          {'predictor': name, 'head': head}
+          {'layer': agreement.layer, 'windows': agreement.windows}
+          | {'pairs': agreement.pairs, 'predictor': name, 'head': head}
           | {column: x for column, x in known if x == x}
       )
   return tables.VALIDATION_HEADS.build_rows(rows)
 
 
-def heads_summary(
-    agreement: validation.AttentionAgreement,
-) -> dict[str, Any]:
+def heads_summary(table: pa.Table, dictionary_layer: int) -> dict[str, Any]:
   """Of a layer: for each predictor the mean of its heads, and how many are
-  over their null."""
-  table = heads_table(agreement).to_pylist()
-  predictors = {}
-  for name in agreement.predictors:
-    mean, *heads = [row for row in table if row['predictor'] == name]
+  over their null.
+
+  Args:
+    table: `VALIDATION_HEADS`.
+    dictionary_layer: By which the table is named.
+  """
+  rows = table.to_pylist()
+  predictors, heads = {}, []
+  for name in dict.fromkeys(row['predictor'] for row in rows):
+    mean, *heads = [row for row in rows if row['predictor'] == name]
     over = [
         row['low'] > row['null_high']
         for row in heads
@@ -58,11 +62,10 @@ def heads_summary(
     predictors[name] = {column: mean[column] for column in _COLUMNS} | {
         'heads_over_null': sum(over) if mean['null'] is not None else None
     }
-  return {
-      'layer': agreement.layer,
-      'heads': len(next(iter(agreement.predictors.values())).spearman),
-      'windows': agreement.windows,
-      'pairs': agreement.pairs,
+  about = {name: rows[0][name] for name in ('layer', 'windows', 'pairs')}
+  return about | {
+      'dictionary_layer': dictionary_layer,
+      'heads': len(heads),
       'predictors': predictors,
   }
 

@@ -70,10 +70,12 @@ def attention_by_head(
 ) -> AttentionByHead:
   """Reads a run of the validation; the rest as `depth_curve`."""
   with reading(folder, label=label) as run:
-    layers = sorted(row['layer'] for row in run.summary['attention'])
+    found = sorted(run.summary['attention'], key=lambda row: row['layer'])
     rows = [
-        run.folder.read_table(tables.validation_heads_name(layer))
-        for layer in layers
+        run.folder.read_table(
+            tables.validation_heads_name(row['dictionary_layer'])
+        )
+        for row in found
     ]
     predictors = {
         name: _curve(rows, name)
@@ -81,7 +83,7 @@ def attention_by_head(
     }
     return AttentionByHead(
         label=_style.joined(run.label, run.about),
-        layers=tuple(layers),
+        layers=tuple(row['layer'] for row in found),
         num_layers=run.summary['num_layers'],
         predictors=predictors,
     )

@@ -98,7 +98,10 @@ def validation_map_name(layer: int) -> str:
 
 
 def validation_heads_name(layer: int) -> str:
-  """Of the table of how well a layer's heads are predicted."""
+  """Of the table of how well the heads that read a dictionary are predicted.
+
+  By the layer of the dictionary, as `features/layer=NN`.
+  """
   return f'{VALIDATION_HEADS_NAME}_{layer:02d}'
 
 
@@ -631,6 +634,12 @@ VALIDATION_MAP = TableSchema(
 )
 
 VALIDATION_HEADS = TableSchema((
+    *_columns(
+        _INT,
+        layer='of the attention',
+        windows='of the text',
+        pairs='of positions, in all of them',
+    ),
     *_columns(_TEXT, predictor='one of `validation.ATTENTION_PREDICTORS`'),
     *_columns(_INT, head='its number; -1 is the mean of all'),
     *_columns(

@@ -18,7 +18,11 @@ class AgreementTest(absltest.TestCase):
     self.found = [
         written_validation.agreement(x) for x in written_validation.LAYERS
     ]
-    self.rows = [_agreement.heads_summary(x) for x in self.found]
+    self.rows = [self._summary(x) for x in self.found]
+
+  def _summary(self, found):
+    table = _agreement.heads_table(found)
+    return _agreement.heads_summary(table, found.layer - 1)
 
   def test_summary_counts_heads_over_their_null(self):
     own = self.rows[0]['predictors']
@@ -34,7 +38,7 @@ class AgreementTest(absltest.TestCase):
     self.found[0].predictors['sum'] = validation.HeadCorrelations(
         nothing, nothing, nothing, head.null * np.nan, (np.nan,) * 3
     )
-    row = _agreement.heads_summary(self.found[0])
+    row = self._summary(self.found[0])
     self.assertIsNone(row['predictors']['sum']['spearman'])
     self.assertIn('- (-)', _agreement.heads_text([row])[-1])
 

@@ -34,11 +34,15 @@ def write(path: pathlib.Path) -> None:
   settings = {'experiment': 'validation', 'model': 'a$b'}
   found = [agreement(layer) for layer in LAYERS]
   with results.ResultsFolder.open(path, settings, provenance={}) as folder:
+    rows = []
     for own in found:
-      name = tables.validation_heads_name(own.layer)
+      name = tables.validation_heads_name(own.layer - 1)
       folder.write_table(name, _agreement.heads_table(own))
+      rows.append(
+          _agreement.heads_summary(folder.read_table(name), own.layer - 1)
+      )
     folder.write_summary({
         'experiment': 'validation',
         'num_layers': NUM_LAYERS,
-        'attention': [_agreement.heads_summary(own) for own in found],
+        'attention': rows,
     })

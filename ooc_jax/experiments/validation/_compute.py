@@ -18,6 +18,7 @@ from ooc_jax import measures
 from ooc_jax import validation
 from ooc_jax._errors import InputError
 from ooc_jax.dictionaries import Dictionary
+from ooc_jax.experiments._agreement import heads_table
 from ooc_jax.experiments._settings import parse_layers
 from ooc_jax.experiments.validation._config import SELF
 from ooc_jax.experiments.validation._config import Validation
@@ -47,11 +48,14 @@ class LayerTables:
       of the dictionary and what it took.
     null: A row a random direction.
     effects: How many tokens a lens and their rise have.
+    heads: How well its features predict the attention that reads them; None
+      where none does.
   """
 
   features: pa.Table
   null: pa.Table
   effects: pa.Table
+  heads: pa.Table | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -298,6 +302,21 @@ class Validator:
             'rise': rise_bins.astype(np.int32),
             'tokens': counts[lens_bins, rise_bins].astype(np.int32),
         }),
+        self._heads(dictionary),
+    )
+
+  def _heads(self, dictionary: Dictionary) -> pa.Table | None:
+    """How well attention is predicted in the layer that reads a dictionary."""
+    layer = circuits.attention_layer(dictionary.site)
+    windows = self.windows[: self._config.attention_windows]
+    if layer is None or layer >= self.model.config.num_layers:
+      return None
+    if len(windows) < 2:
+      return None
+    return heads_table(
+        validation.attention_agreement(
+            self.model, dictionary, windows, layer, seed=self._config.seed
+        )
     )
 
   def _readouts(

@@ -37,6 +37,14 @@ class Validation(SharedSettings):
   null_features: int = setting(
       24, help='Random directions of a layer that are steered.', least=2
   )
+  attention_windows: int = setting(
+      64,
+      help=(
+          'Most windows on which the attention that reads a dictionary is'
+          ' predicted; 0 leaves it out.'
+      ),
+      least=0,
+  )
   k: int = setting(
       25, help='Tokens of a lens, and tokens that rise most.', least=2
   )

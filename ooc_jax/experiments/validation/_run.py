@@ -77,10 +77,14 @@ def run(
         ):
           folder.write_table(tables.validation_null_name(layer), found.null)
           folder.write_table(tables.validation_map_name(layer), found.effects)
+          if found.heads is not None:
+            folder.write_table(tables.validation_heads_name(layer), found.heads)
           # A layer counts as done once this is there, so it is the last.
           folder.write_layer(layer, found.features)
       del validator, source
     del loaded
+
+    heads = {x: tables.validation_heads_name(x) for x in layers}
 
     def finish(mine: results.ResultsFolder) -> dict[str, Any]:
       found = _compute.ValidationTables(
@@ -90,6 +94,9 @@ def run(
                   mine.read_layer(x),
                   mine.read_table(tables.validation_null_name(x)),
                   mine.read_table(tables.validation_map_name(x)),
+                  mine.read_table(heads[x])
+                  if mine.has_table(heads[x])
+                  else None,
               )
               for x in layers
           },

@@ -10,6 +10,7 @@ import scipy.stats
 
 from ooc_jax import measures
 from ooc_jax import results
+from ooc_jax.experiments._agreement import heads_summary
 from ooc_jax.experiments._summary import Summary
 from ooc_jax.experiments._summary import number_shape
 from ooc_jax.experiments._summary import share_shape
@@ -44,7 +45,11 @@ def summarise(found: ValidationTables, config: Validation) -> Summary:
       'shapes': _shapes(layers),
       'claims': _claims(found, layers),
       'examples': _examples(found, config),
-      'attention': [],
+      'attention': [
+          heads_summary(own.heads, layer)
+          for layer, own in found.layers.items()
+          if own.heads is not None
+      ],
   }
   return Summary({}, results.plain(summary))
 
