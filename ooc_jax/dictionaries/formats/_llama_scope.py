@@ -87,31 +87,66 @@ def _read(source: Source, site: DictionarySite) -> RawDictionary:
         f'{where}: use_glu_encoder is set, and a gated encoder has no single'
         ' direction; take an SAE without it.'
     )
+  if (
+      has_bias
+      and site.hook == 'mlp_in'
+      and config.get('apply_decoder_bias_to_pre_encoder', bool, False)
+  ):
+    raise InputError(
+        f'{where}: apply_decoder_bias_to_pre_encoder is set in a transcoder,'
+        ' whose bias is not of the space that it reads; check the file.'
+    )
   scale_in, scale_out = _scales(source, sizes['D'])
+  level = np.full(sizes['F'], _threshold(source))
+  return in_raw_space(
+      source,
+      site,
+      scales=(scale_in, scale_out),
+      thresholds=(level * scale_in, level * scale_out),
+      norm_by_default=True,
+      has_bias=has_bias,
+  )
+
+
+def in_raw_space(
+    source: Source,
+    site: DictionarySite,
+    *,
+    scales: tuple[float, float],
+    thresholds: tuple[np.ndarray, np.ndarray],
+    norm_by_default: bool,
+    has_bias: bool = True,
+) -> RawDictionary:
+  """The weights of Llama Scope and its kin, of which `sizes` was asked.
+
+  Args:
+    source: The files.
+    site: Of the dictionary.
+    scales: s and t of the module.
+    thresholds: [F] of pre, and [F] of pre · ‖W‖; which one counts, option or
+      file say.
+    norm_by_default: Where neither does, whether it is the second.
+    has_bias: Whether there is a w.
+  """
+  config, (scale_in, scale_out) = source.config, scales
   encoder = source.read('encoder.weight', wide=True)
   decoder = source.read('decoder.weight', transposed=True, wide=True)
   encoder_bias = source.read('encoder.bias', wide=True)
-  decoder_bias = np.zeros(sizes['D'], np.float32)
+  decoder_bias = np.zeros(decoder.shape[1], np.float32)
   if has_bias:
     decoder_bias = source.read('decoder.bias', wide=True)
-  if has_bias and config.get('apply_decoder_bias_to_pre_encoder', bool, False):
-    if site.hook == 'mlp_in':
-      raise InputError(
-          f'{where}: apply_decoder_bias_to_pre_encoder is set in a transcoder,'
-          ' whose bias is not of the space that it reads; check the file.'
-      )
-    encoder_bias -= project(encoder, decoder_bias)
+    if config.get('apply_decoder_bias_to_pre_encoder', bool, False):
+      encoder_bias -= project(encoder, decoder_bias)
   include_norm = source.options.get(DECODER_NORM.name)
   if include_norm is None:
-    include_norm = config.get('sparsity_include_decoder_norm', bool, True)
-  level = _threshold(source)
+    include_norm = config.get(DECODER_NORM.name, bool, norm_by_default)
   with np.errstate(over='ignore'):  # Refused on the device.
-    threshold = np.full(sizes['F'], level * scale_in, np.float32)
+    threshold = thresholds[0].astype(np.float32)
     if include_norm:
       norms = row_norms(decoder)
       # A feature that writes nothing never passes.
-      threshold = np.full(sizes['F'], np.inf, np.float32)
-      np.divide(level * scale_out, norms, out=threshold, where=norms > 0)
+      threshold = np.full_like(threshold, np.inf)
+      np.divide(thresholds[1], norms, out=threshold, where=norms > 0)
     encoder *= np.float32(scale_in)
     decoder /= np.float32(scale_out)
     decoder_bias /= np.float32(scale_out)

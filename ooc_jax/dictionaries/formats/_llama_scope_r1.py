@@ -17,8 +17,7 @@ from ooc_jax.dictionaries.formats._format import Entry
 from ooc_jax.dictionaries.formats._format import Format
 from ooc_jax.dictionaries.formats._hooks import site_of_hook
 from ooc_jax.dictionaries.formats._llama_scope import DECODER_NORM
-from ooc_jax.dictionaries.formats._reparametrise import project
-from ooc_jax.dictionaries.formats._reparametrise import row_norms
+from ooc_jax.dictionaries.formats._llama_scope import in_raw_space
 from ooc_jax.dictionaries.formats._source import NORM_SCALE
 from ooc_jax.dictionaries.formats._source import RawDictionary
 from ooc_jax.dictionaries.formats._source import Source
@@ -60,31 +59,14 @@ def _read(source: Source, site: DictionarySite) -> RawDictionary:
         f' {sizes["F"]} features of width {sizes["D"]}; download both again.'
     )
   scale = _scale(source, sizes['D'])
-  encoder = source.read('encoder.weight', wide=True)
-  decoder = source.read('decoder.weight', transposed=True, wide=True)
-  decoder_bias = source.read('decoder.bias', wide=True)
-  encoder_bias = source.read('encoder.bias', wide=True)
-  if config.get('apply_decoder_bias_to_pre_encoder', bool, False):
-    encoder_bias -= project(encoder, decoder_bias)
-  include_norm = source.options.get(DECODER_NORM.name)
-  if include_norm is None:
-    include_norm = config.get(DECODER_NORM.name, bool, False)
   with np.errstate(over='ignore'):  # Refused on the device.
     threshold = np.exp(source.read(_THRESHOLD, wide=True))
-    if include_norm:
-      norms = row_norms(decoder).astype(np.float32)
-      level, threshold = threshold, np.full_like(threshold, np.inf)
-      np.divide(level, norms, out=threshold, where=norms > 0)
-    encoder *= np.float32(scale)
-    decoder /= np.float32(scale)
-    decoder_bias /= np.float32(scale)
-  return RawDictionary(
-      encoder=encoder,
-      decoder=decoder,
-      encoder_bias=encoder_bias,
-      decoder_bias=decoder_bias,
-      threshold=threshold,
-      site=site,
+  return in_raw_space(
+      source,
+      site,
+      scales=(scale, scale),
+      thresholds=(threshold, threshold),
+      norm_by_default=False,
   )
 
 
