@@ -52,14 +52,18 @@ from ooc_jax.measures._participation import CONTEXTS
 from ooc_jax.measures._participation import KINDS
 from ooc_jax.measures._participation import PARTICIPATION_QUANTILES
 from ooc_jax.measures._participation import ROLES
-from ooc_jax.measures._participation import HeadsInterval
 from ooc_jax.measures._participation import head_counts
 from ooc_jax.measures._participation import heads_errors
 from ooc_jax.measures._participation import null_cutoffs
 from ooc_jax.measures._participation import participates
-from ooc_jax.measures._participation import participation_shares
 from ooc_jax.measures._participation import participation_statistics
 from ooc_jax.measures._participation import pooled_quantile
+from ooc_jax.measures._participation_shares import Cutoffs
+from ooc_jax.measures._participation_shares import HeadsInterval
+from ooc_jax.measures._participation_shares import LayerShares
+from ooc_jax.measures._participation_shares import head_cutoffs
+from ooc_jax.measures._participation_shares import participation_shares
+from ooc_jax.measures._participation_shares import quantile_cutoffs
 from ooc_jax.measures._populations import EffectSize
 from ooc_jax.measures._populations import MannWhitney
 from ooc_jax.measures._populations import Population
@@ -96,12 +100,14 @@ __all__ = (
     'ALL_MEASURES',
     'Coherence',
     'CONTEXTS',
+    'Cutoffs',
     'Correlations',
     'DepthShape',
     'ENDS',
     'EffectSize',
     'HeadsInterval',
     'KINDS',
+    'LayerShares',
     'MEASURES',
     'MannWhitney',
     'Measure',
@@ -133,6 +139,7 @@ __all__ = (
     'found_by_measures',
     'grouped_spearman',
     'head_counts',
+    'head_cutoffs',
     'heads_errors',
     'is_semantic',
     'isotropic_directions',
@@ -156,6 +163,7 @@ __all__ = (
     'pooled_quantile',
     'population',
     'q_values',
+    'quantile_cutoffs',
     'quantile_thresholds',
     'relation_over_depth',
     'resampled_labels',

@@ -49,7 +49,9 @@ def share_interval(
         'There are no labels to take a share of: give at least one feature.'
     )
   share = float(labels.mean())
-  return ShareInterval(share, *_wilson(share, labels.size, error, level))
+  variance = share * (1 - share) / labels.size + error**2
+  size = effective_size(share, variance, labels.size)
+  return ShareInterval(share, *wilson(share, size, level))
 
 
 def excess_interval(
@@ -81,23 +83,50 @@ def excess_interval(
   """
   ours = share_interval(labels, error=error or 0.0, level=level)
   chance = share_interval(null_labels, level=level)
-  excess = ours.share - chance.share
   if error is not None:
-    return ShareInterval(
-        excess, ours.low - chance.share, ours.high - chance.share
-    )
+    return ShareInterval(*(x - chance.share for x in ours))
+  return newcombe(ours, chance)
+
+
+def newcombe(ours: ShareInterval, chance: ShareInterval) -> ShareInterval:
+  """The difference of two shares that vary by themselves, from their intervals.
+
+  Args:
+    ours: With Wilson's interval.
+    chance: With Wilson's interval.
+  """
+  excess = ours.share - chance.share
   below = math.hypot(ours.share - ours.low, chance.high - chance.share)
   above = math.hypot(ours.high - ours.share, chance.share - chance.low)
   return ShareInterval(excess, excess - below, excess + above)
 
 
-def _wilson(
-    share: float, size: int, error: float, level: float
+def effective_size(share: float, variance: float, size: int) -> float:
+  """Of how many features, drawn one by one, a share has this variance.
+
+  Args:
+    share: From 0 to 1.
+    variance: Of it, from all that varies.
+    size: How many features there are, which is the answer where the share is 0
+      or 1 and has no variance to compare with.
+  """
+  own = share * (1 - share)
+  if not own:
+    return float(size)
+  return own / variance if variance > 0 else math.inf
+
+
+def wilson(
+    share: float, size: float, level: float = 0.95
 ) -> tuple[float, float]:
-  variance = share * (1 - share)
-  n = size
-  if variance > 0:
-    n = variance / (variance / size + error**2)
+  """Ends of Wilson's interval of a share of `size` features, also a broken one.
+
+  Args:
+    share: From 0 to 1.
+    size: Over 0; may be infinite.
+    level: How often the interval should cover the truth.
+  """
+  n, variance = size, share * (1 - share)
   z = float(scipy.stats.norm.isf((1 - level) / 2))
   middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
   half = z / (1 + z**2 / n) * math.sqrt(variance / n + (z / (2 * n)) ** 2)

@@ -1,12 +1,11 @@
-"""Which features take part in attention: thresholds, counts of heads, shares.
+"""Which features take part in attention: thresholds and counts of heads.
 
 A feature participates in a head, in a role, where its own statistic passes a
 threshold: its largest score (`pre`, before the softmax) or its largest weight
 (`post`).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
 
 from jaxtyping import Bool, Float, Int, Shaped
 import numpy as np
@@ -14,9 +13,6 @@ import numpy as np
 from ooc_jax._errors import InputError
 from ooc_jax.circuits import HeadStatistics
 from ooc_jax.circuits import to_host
-from ooc_jax.measures._bootstrap import ShareInterval
-from ooc_jax.measures._bootstrap import check_bootstrap
-from ooc_jax.measures._bootstrap import percentile_interval
 from ooc_jax.measures._null import allowed_of_null
 from ooc_jax.measures._null import check_alpha
 
@@ -25,14 +21,6 @@ KINDS = ('pre', 'post')
 # How a context is called: 'query_pre' and so on.
 CONTEXTS = tuple(f'{role}_{kind}' for role in ROLES for kind in KINDS)
 PARTICIPATION_QUANTILES = (0.75, 0.95, 0.99)
-
-
-class HeadsInterval(NamedTuple):
-  """A mean number of heads and the ends of its interval, from 0 to N."""
-
-  mean: float
-  low: float
-  high: float
 
 
 def participation_statistics(
@@ -141,61 +129,6 @@ def head_counts(
 ) -> Int[np.ndarray, 'F']:
   """In how many heads each feature participates."""
   return participating.sum(axis=0, dtype=np.int64)
-
-
-def participation_shares(
-    counts: Int[np.ndarray, 'F'],
-    num_heads: int,
-    at_least: Sequence[int] = (1,),
-    *,
-    level: float = 0.95,
-    draws: int = 10_000,
-    seed: int,
-) -> tuple[dict[int, ShareInterval], HeadsInterval]:
-  """How many features participate in at least m heads, and in how many on mean.
-
-  With percentile bootstrap intervals over the features. How many of F features
-  drawn with replacement are in 0, 1, ... N heads is exactly multinomial, so
-  that is what is drawn, once for all the numbers.
-
-  Args:
-    counts: Heads of each feature.
-    num_heads: N.
-    at_least: The m, each from 1 to N.
-    level: How much of the bootstrap distribution an interval holds.
-    draws: Number of resamples.
-    seed: Of the resamples.
-
-  Returns:
-    m -> share of features in at least m heads; and the mean number of heads.
-
-  Raises:
-    InputError: There is no feature, a count or an m is out of range, or the
-      level or the draws are.
-  """
-  if not counts.size or counts.min() < 0 or counts.max() > num_heads:
-    raise InputError(
-        f'There are {counts.size} counts of heads, not all between 0 and'
-        f' {num_heads}: give one for each of at least one feature.'
-    )
-  if wrong := [m for m in at_least if not 1 <= m <= num_heads]:
-    raise InputError(
-        f'At least {wrong[0]} of {num_heads} heads was asked for: choose from 1'
-        f' to {num_heads}.'
-    )
-  check_bootstrap(level, draws)
-  histogram = np.bincount(counts, minlength=num_heads + 1)
-  rng = np.random.default_rng(seed)
-  drawn = rng.multinomial(counts.size, histogram / counts.size, draws)
-  shares = {}
-  for m in at_least:
-    found = drawn[:, m:].sum(axis=1) / counts.size
-    share = float(histogram[m:].sum() / counts.size)
-    shares[m] = ShareInterval(share, *percentile_interval(found, level))
-  means = drawn @ np.arange(num_heads + 1) / counts.size
-  return shares, HeadsInterval(
-      float(counts.mean()), *percentile_interval(means, level)
-  )
 
 
 def heads_errors(

@@ -88,25 +88,6 @@ class ParticipationTest(parameterized.TestCase):
     np.testing.assert_array_equal(each, [[0, 0, 1], [1, 1, 0]])
     np.testing.assert_array_equal(measures.head_counts(each), [1, 1, 1])
 
-  def test_shares_and_mean_heads(self):
-    counts = self.rng.integers(0, 6, 70)
-    shares, mean = measures.participation_shares(counts, 5, (1, 3, 5), seed=1)
-    for m, found in shares.items():
-      self.assertAlmostEqual(found.share, np.mean(counts >= m), places=12)
-    self.assertAlmostEqual(mean.mean, counts.mean(), places=12)
-    # The bootstrap, as one would write it down.
-    drawn = counts[self.rng.integers(0, 70, (20_000, 70))]
-    for m, found in shares.items():
-      low, high = np.quantile((drawn >= m).mean(axis=1), (0.025, 0.975))
-      # Ends are multiples of 1/70, and vary with the draws.
-      self.assertAlmostEqual(found.low, low, delta=0.015)
-      self.assertAlmostEqual(found.high, high, delta=0.015)
-    low, high = np.quantile(drawn.mean(axis=1), (0.025, 0.975))
-    self.assertAlmostEqual(mean.low, low, delta=0.03)
-    self.assertAlmostEqual(mean.high, high, delta=0.03)
-    again, _ = measures.participation_shares(counts, 5, (1, 3, 5), seed=1)
-    self.assertEqual(shares, again)
-
   def test_errors_of_the_mean_number_of_heads(self):
     counts = {3: self.rng.integers(0, 5, 400), 4: np.full(37, 2)}
     first, second = measures.heads_errors(counts)
@@ -143,16 +124,6 @@ class ParticipationTest(parameterized.TestCase):
       (lambda x: measures.null_cutoffs(x, 0.0), 'alpha'),
       (lambda x: measures.null_cutoffs(x, 0.01), 'less than one'),
       (lambda x: measures.participates(x, np.ones(3)), 'thresholds'),
-      (
-          lambda x: measures.participation_shares(np.arange(4), 2, seed=0),
-          'counts of heads',
-      ),
-      (
-          lambda x: measures.participation_shares(
-              np.arange(3), 2, (3,), seed=0
-          ),
-          'At least 3',
-      ),
   )
   def test_refusals(self, call, message):
     with np.errstate(divide='ignore'):

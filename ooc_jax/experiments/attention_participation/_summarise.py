@@ -117,13 +117,13 @@ class Context:
     name: One of `measures.CONTEXTS`.
     statistics: Layer -> [N, F].
     nulls: Name -> layer -> [N, n].
-    cutoffs: Layer -> threshold of each head, [N].
+    cutoffs: Of each head at each layer.
   """
 
   name: str
   statistics: Layers
   nulls: Mapping[str, Layers]
-  cutoffs: Layers
+  cutoffs: measures.Cutoffs
 
   def counts(self, layer: int, null: str | None = None) -> np.ndarray:
     """Heads in which each feature, or null direction, participates."""
@@ -132,7 +132,7 @@ class Context:
   def participates(self, layer: int, null: str | None = None) -> np.ndarray:
     """[N, F] where each feature, or null direction, participates."""
     own = self.statistics if null is None else self.nulls[null]
-    return measures.participates(own[layer], self.cutoffs[layer])
+    return measures.participates(own[layer], self.cutoffs.at[layer])
 
 
 def context_of(
@@ -144,13 +144,9 @@ def context_of(
   """Settles the thresholds of the run."""
   kind, value = parse_participation(config.participation)
   if kind == 'quantile':
-    cutoff = measures.pooled_quantile(statistics.values(), float(value))
-    cutoffs = {x: np.full(len(own), cutoff) for x, own in statistics.items()}
+    cutoffs = measures.quantile_cutoffs(statistics, float(value))
   else:
-    null = nulls[str(value)]
-    cutoffs = {
-        x: measures.null_cutoffs(null[x], config.alpha) for x in statistics
-    }
+    cutoffs = measures.head_cutoffs(nulls[str(value)], config.alpha)
   return Context(name, statistics, nulls, cutoffs)
 
 
@@ -168,6 +164,14 @@ def context_summary(
   """
   numbers = list(context.statistics)
   heads = max(len(x) for x in context.statistics.values())
+  shares = measures.participation_shares(
+      context.statistics,
+      context.cutoffs,
+      sorted({1, config.at_least, (heads + 1) // 2, heads}),
+      # The first stands beside the features in figures and tables.
+      next(iter(context.nulls.values()), None),
+      whole=schemas.ALL_LAYERS,
+  )
   counts = {x: context.counts(x) for x in numbers}
   nulls = {
       name: {x: context.counts(x, name) for x in numbers}
@@ -180,21 +184,19 @@ def context_summary(
           **_row(
               counts[x],
               {name: own[x] for name, own in nulls.items()},
-              heads,
+              shares[x],
               config,
-              config.seed + x,
           ),
           'median': float(np.median(context.statistics[x])),
-          'thresholds': context.cutoffs[x].tolist(),
+          'thresholds': context.cutoffs.at[x].tolist(),
       }
       for x in numbers
   ]
   total = _row(
       np.concatenate(list(counts.values())),
       {name: np.concatenate(list(own.values())) for name, own in nulls.items()},
-      heads,
+      shares[schemas.ALL_LAYERS],
       config,
-      config.seed,
   )
   kind, value = parse_participation(config.participation)
   pooled = kind == 'quantile'
@@ -205,7 +207,7 @@ def context_summary(
           'kind': kind,
           'level': value if pooled else config.alpha,
           'null': None if pooled else value,
-          'value': float(context.cutoffs[numbers[0]][0]) if pooled else None,
+          'value': float(context.cutoffs.at[numbers[0]][0]) if pooled else None,
       },
       'shape': share_shape(
           numbers,
@@ -223,24 +225,20 @@ def context_summary(
 def _row(
     counts: np.ndarray,
     nulls: Mapping[str, np.ndarray],
-    heads: int,
+    found: measures.LayerShares,
     config: AttentionParticipation,
-    seed: int,
 ) -> dict[str, Any]:
-  at_least = sorted({1, config.at_least, (heads + 1) // 2, heads})
-  shares, mean = measures.participation_shares(
-      counts, heads, at_least, seed=seed
-  )
   row = {
       'features': int(counts.size),
-      'participating': shares[config.at_least]._asdict(),
-      'at_least': {str(m): share._asdict() for m, share in shares.items()},
-      'mean_heads': mean._asdict(),
+      'participating': found.at_least[config.at_least]._asdict(),
+      'at_least': {
+          str(m): share._asdict() for m, share in found.at_least.items()
+      },
+      'mean_heads': found.mean_heads._asdict(),
   }
   if nulls:
-    # The first stands beside the features in figures and tables.
     labels = next(iter(nulls.values())) >= config.at_least
-    excess = measures.excess_interval(counts >= config.at_least, labels)
+    excess = found.excess[config.at_least]
     row |= {
         'nulls': {
             name: float((own >= config.at_least).mean())
