@@ -126,44 +126,27 @@ def make_prefixes(
 
 
 class Steering:
-  """One site of a model, where directions are added at every position."""
+  """Prefixes in a model, to add directions to at every position."""
 
-  def __init__(self, model: Model, site: DictionarySite, prefixes: Prefixes):
+  def __init__(self, model: Model, prefixes: Prefixes):
     """Runs the model once.
 
     Args:
       model: With all its parts.
-      site: Of the dictionary; the addition is where it writes.
       prefixes: To be read at their ends.
     """
     self._model = model
-    config = model.config
-    self._middle, self._first = entry(site, config)
-    key = (Site.RESID_PRE, self._first)
-    if self._first == config.num_layers:
-      key = (Site.RESID_POST, self._first - 1)
-    saved_of = make_tapped(config, (key,))
-    self._x = saved_of(model.params, prefixes.tokens)[key]
+    config, last = model.config, model.config.num_layers - 1
+    keys = [(Site.RESID_PRE, i) for i in range(last + 1)]
+    keys.append((Site.RESID_POST, last))
+    saved = make_tapped(config, tuple(keys))(model.params, prefixes.tokens)
+    self._streams = [saved[key] for key in keys]
     self._at = (jnp.asarray(prefixes.rows), jnp.asarray(prefixes.positions))
-    width = (1, config.embed_dim)
-    clean = self._finals(np.zeros(width, np.float32))[0]
-    self._clean = _logits(model.params, clean, config=config)
+    final = self._streams[-1][self._at]
+    self._clean = _logits(model.params, final, config=config)
     log_p = jax.nn.log_softmax(self._clean)
     p = jnp.exp(log_p)
     self._distribution = (p, (p * log_p).sum(axis=1))  # Minus its entropy.
-    norms = jnp.linalg.norm(self._x[self._at].astype(jnp.float32), axis=-1)
-    self._guess = float(jnp.log(0.3 * jnp.median(norms)))
-
-  def _finals(self, added: Float[np.ndarray, 'b D']) -> Float[Array, 'b n D']:
-    return _final_streams(
-        self._model.params,
-        added,
-        self._x,
-        self._at,
-        self._first,
-        config=self._model.config,
-        middle=self._middle,
-    )
 
   @property
   def clean(self) -> Float[Array, 'n V']:
@@ -171,17 +154,36 @@ class Steering:
     return self._clean
 
   def logits(
-      self, added: Float[Array | np.ndarray, 'F D'], block: int = _BLOCK
+      self,
+      site: DictionarySite,
+      added: Float[Array | np.ndarray, 'F D'],
+      block: int = _BLOCK,
   ) -> Iterator[Float[np.ndarray, 'n V']]:
-    """Logits at the prefixes with each of the vectors added."""
+    """Logits at the prefixes with each of the vectors added.
+
+    Args:
+      site: Of the dictionary; the addition is where it writes.
+      added: Vectors of the residual stream.
+      block: How many at once.
+    """
+    params, config = self._model.params, self._model.config
+    middle, first = entry(site, config)
     for count, rows in _blocks(added, block):
-      for final in self._finals(rows)[:count]:
-        yield np.asarray(
-            _logits(self._model.params, final, config=self._model.config)
-        )
+      finals = _final_streams(
+          params,
+          rows,
+          self._streams[first],
+          self._at,
+          first,
+          config=config,
+          middle=middle,
+      )
+      for final in finals[:count]:
+        yield np.asarray(_logits(params, final, config=config))
 
   def effects(
       self,
+      site: DictionarySite,
       directions: Float[Array | np.ndarray, 'F D'],
       mask: Bool[np.ndarray, 'V'],
       block: int = _BLOCK,
@@ -189,6 +191,7 @@ class Steering:
     """Finds the strengths of each direction, and what rises there.
 
     Args:
+      site: Of the dictionary; the addition is where it writes.
       directions: One a row; only where they point counts.
       mask: Tokens that count. The divergence is over all of them.
       block: Directions at once: [block · R, T, M] is held.
@@ -196,18 +199,21 @@ class Steering:
     kept = np.flatnonzero(mask)
     clean = _mean_ranks(np.asarray(self._clean)[:, kept])
     params, config = self._model.params, self._model.config
-    guess = self._guess
+    middle, first = entry(site, config)
+    stream = self._streams[first]
+    norms = jnp.linalg.norm(stream[self._at].astype(jnp.float32), axis=-1)
+    guess = float(jnp.log(0.3 * jnp.median(norms)))
     for count, rows in _blocks(directions, block):
       solved = _solve(
           params,
           rows,
           guess,
           self._distribution,
-          self._x,
+          stream,
           self._at,
-          self._first,
+          first,
           config=config,
-          middle=self._middle,
+          middle=middle,
       )
       lengths, divergences = (np.asarray(x, np.float64) for x in solved[:2])
       found = lengths[0, ~np.isnan(divergences[0])]

@@ -96,8 +96,8 @@ class SteeringTest(parameterized.TestCase):
     prefixes = _prefixes(model)
     vectors = np.random.default_rng(1).normal(size=(3, model.config.embed_dim))
     vectors = vectors.astype(np.float32)
-    steering = validation.Steering(model, site, prefixes)
-    found = list(steering.logits(vectors, block=2))
+    steering = validation.Steering(model, prefixes)
+    found = list(steering.logits(site, vectors, block=2))
     for vector, logits in zip(vectors, found, strict=True):
       expected = _by_hand(model, site, prefixes, vector)
       logits = logits - logits.max()
@@ -115,8 +115,8 @@ class SteeringTest(parameterized.TestCase):
     directions[5] = 0.0
     mask = rng.random(model.config.vocab_size) < 0.8
     kept = np.flatnonzero(mask)
-    steering = validation.Steering(model, site, prefixes)
-    effects = list(steering.effects(directions, mask, block=4))
+    steering = validation.Steering(model, prefixes)
+    effects = list(steering.effects(site, directions, mask, block=4))
     self.assertLen(effects, 11)
     plain = _by_hand(model, site, prefixes, np.zeros_like(directions[0]))
 
@@ -158,11 +158,9 @@ class SteeringTest(parameterized.TestCase):
     )
     mask = np.ones(_TOKENS, bool)
     lens = ooc_jax.output_lens(model, sae, k=25, mask=jnp.asarray(mask))
-    steering = validation.Steering(
-        model, sae.site, _prefixes(model, rows=12, length=7)
-    )
+    steering = validation.Steering(model, _prefixes(model, rows=12, length=7))
     raised = np.stack(
-        [x.raised(25) for x in steering.effects(sae.decoder, mask)]
+        [x.raised(25) for x in steering.effects(sae.site, sae.decoder, mask)]
     )
     readout = np.asarray(lens.top_ids)
     own = validation.share_of(raised, readout)
@@ -185,10 +183,8 @@ class SteeringTest(parameterized.TestCase):
     self.assertEqual(sae.site.hook, 'resid_post')
     mask = np.ones(_TOKENS, bool)
     lens = ooc_jax.output_lens(model, sae, k=25, mask=jnp.asarray(mask))
-    steering = validation.Steering(
-        model, sae.site, _prefixes(model, rows=12, length=7)
-    )
-    (effect,) = steering.effects(sae.decoder, mask)
+    steering = validation.Steering(model, _prefixes(model, rows=12, length=7))
+    (effect,) = steering.effects(sae.site, sae.decoder, mask)
     raised = effect.raised(25)
     self.assertGreaterEqual(np.isin(raised, ids).mean(), 0.95)
     missed = validation.share_of(raised[None], np.asarray(lens.top_ids))

@@ -18,6 +18,7 @@ from ooc_jax import measures
 from ooc_jax import validation
 from ooc_jax._errors import InputError
 from ooc_jax.dictionaries import Dictionary
+from ooc_jax.dictionaries import DictionarySite
 from ooc_jax.experiments._agreement import heads_table
 from ooc_jax.experiments._settings import parse_layers
 from ooc_jax.experiments.validation._config import SELF
@@ -147,9 +148,13 @@ class Validator:
     self._tokens = np.asarray(
         [*self._tokenizer.token_strings(), ''], object  # The last is of -1.
     )
-    self._prefixes = validation.make_prefixes(self._tokenizer)
-    words = [len(_PROMPT.split())]
-    self._prompt = validation.make_prefixes(self._tokenizer, [_PROMPT], words)
+    self._steering = validation.Steering(
+        model, validation.make_prefixes(self._tokenizer)
+    )
+    self._start = validation.make_prefixes(
+        self._tokenizer, [_PROMPT], [len(_PROMPT.split())]
+    )
+    self._prompt = validation.Steering(model, self._start)
 
   def layers(
       self,
@@ -246,21 +251,17 @@ class Validator:
     activations, judged = self._labels.by_activations(found)
     sampled, steered = self._drawn(layer, found, weights)
     site = dictionary.site
-    steering = validation.Steering(self.model, site, self._prefixes)
-    prompt = validation.Steering(self.model, site, self._prompt)
     rows = np.flatnonzero(steered)
     own = {name: x[rows] for name, x in readouts.items()}
     scores, counts = self._scores(
-        steering,
-        prompt,
+        site,
         circuits.to_host(dictionary.decoder)[rows],
         found.max[rows],
         own,
     )
     null_readouts, _ = self._readouts(null, null_found)
     null_scores, _ = self._scores(
-        steering,
-        prompt,
+        site,
         circuits.to_host(null.decoder),
         null_found.max,
         null_readouts,
@@ -365,8 +366,7 @@ class Validator:
 
   def _scores(
       self,
-      steering: validation.Steering,
-      prompt: validation.Steering,
+      site: DictionarySite,
       directions: Float[np.ndarray, 'n D'],
       largest: Float[np.ndarray, 'n'],
       readouts: Mapping[str, Int[np.ndarray, 'n _']],
@@ -377,7 +377,9 @@ class Validator:
     ends = np.full((4, n), np.nan)
     correlations = np.full(n, np.nan)
     counts = np.zeros((LENS_EDGES.size - 1, RISE_EDGES.size - 1), np.int64)
-    for i, effect in enumerate(steering.effects(directions, self._kept)):
+    for i, effect in enumerate(
+        self._steering.effects(site, directions, self._kept)
+    ):
       raised[i] = effect.raised(k)
       ends[:, i] = *effect.strengths, *effect.divergences
       if raised[i, 0] == validation.NO_TOKEN:
@@ -406,8 +408,9 @@ class Validator:
         columns[tables.permuted_name(column)] = np.where(
             np.isnan(columns[column]), np.nan, other
         )
+    added = (directions * _RAISED * largest[:, None]).astype(np.float32)
     columns |= _steering_columns(
-        prompt, directions * _RAISED * largest[:, None], decoder[:, :_NAMED]
+        added, self._prompt.logits(site, added), decoder[:, :_NAMED]
     )
     names = ('strength_low', 'strength_high', 'divergence_low')
     columns |= dict(zip((*names, 'divergence_high'), ends, strict=True))
@@ -447,7 +450,7 @@ class Validator:
         [0.0, columns['strength_low'][best], columns['strength_high'][best]],
         np.float32,
     )
-    start = self._prompt.tokens[0]
+    start = self._start.tokens[0]
     written = validation.continuations(
         self.model,
         dictionary.site,
@@ -462,14 +465,14 @@ class Validator:
 
 
 def _steering_columns(
-    prompt: validation.Steering,
     added: Float[np.ndarray, 'n D'],
+    found: Iterator[Float[np.ndarray, '1 V']],
     readouts: Int[np.ndarray, 'n _'],
 ) -> dict[str, np.ndarray]:
   """The steering score, and its mean over the lenses of other features."""
   n = len(added)
   own, others = np.full((2, n), np.nan)
-  for i, logits in enumerate(prompt.logits(added.astype(np.float32))):
+  for i, logits in enumerate(found):
     if not added[i].any():
       continue  # It never fires: there is nothing to raise.
     scores = validation.steering_scores(logits[0], readouts)
