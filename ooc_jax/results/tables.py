@@ -121,13 +121,13 @@ def weights_of(table: Columns) -> dict[str, str]:
 
 
 def with_health(
-    table: pa.Table, health: Mapping[str, float | None]
+    table: pa.Table, health: Mapping[str, float | int | None]
 ) -> pa.Table:
   """The table with how its dictionary does on the corpus, and its seconds."""
   return _with(table, _HEALTH, json.dumps(dict(health), sort_keys=True))
 
 
-def health_of(table: Columns) -> dict[str, float | None]:
+def health_of(table: Columns) -> dict[str, float | int | None]:
   """As `with_health` put it."""
   return json.loads(table.schema.metadata[_HEALTH])
 

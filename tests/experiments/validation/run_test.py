@@ -1,0 +1,205 @@
+"""The validation of a small model, from Python and from the command line."""
+
+import dataclasses
+import pathlib
+import tempfile
+
+from absl.testing import absltest
+import numpy as np
+
+import ooc_jax
+from ooc_jax import experiments
+from ooc_jax import validation
+from ooc_jax.dictionaries import from_arrays
+from ooc_jax.experiments.validation import _summarise
+from ooc_jax.results import ResultsFolder
+from ooc_jax.results import tables
+from tests import finished
+
+SETTINGS = {
+    'model': 'tiny',
+    'features': 9,
+    'null_features': 4,
+    'windows': 30,
+    'length': 12,
+    'k': 8,
+    'coherence_k': 6,
+    'null_size': 200,
+    'alpha': 0.1,
+    'continued': 3,
+}
+_SCHEMA = tables.VALIDATION_FEATURES
+
+
+def _sae(model, layer, size=40):
+  """A dictionary whose features fire on some of the positions."""
+  rng = np.random.default_rng(layer)
+  D = model.config.embed_dim
+  rows = rng.normal(size=(2, size, D)).astype(np.float32)
+  threshold = np.linspace(0, 12, size).astype(np.float32)
+  return from_arrays(
+      rows[0], rows[1], layer=layer, threshold=threshold, name=f'own_{layer}'
+  )
+
+
+class RunTest(absltest.TestCase):
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls.model = ooc_jax.load_model(finished.checkpoint('llama'))
+    cls.saes = {layer: _sae(cls.model, layer) for layer in (0, 2)}
+    cls.folder = pathlib.Path(
+        cls.enterClassContext(tempfile.TemporaryDirectory())
+    )
+    corpus = cls.folder / 'text.txt'
+    words = 'the king of the north walked to the river and old kings talk '
+    corpus.write_text(words * 60)
+    cls.config = experiments.Validation(**SETTINGS, corpus=str(corpus))
+    cls.out = cls.folder / 'run'
+    cls.run_ = experiments.validation.run(
+        cls.config, model=cls.model, dictionaries=cls.saes, out=cls.out,
+        figures=False,
+    )
+
+  def _table(self, layer):
+    return ResultsFolder.view(self.out).read_layer(layer)
+
+  def test_scores_are_those_of_the_lists_in_the_table(self):
+    table = self._table(0)
+    steered = _SCHEMA.array(table, 'steered').astype(bool)
+    self.assertGreaterEqual(steered.sum(), 9)
+    self.assertEqual(_SCHEMA.array(table, 'sampled').sum(), 9)
+    raised, lens, peaks = (
+        _SCHEMA.array(table, f'{name}_ids')[steered]
+        for name in ('raised', 'lens', 'peak')
+    )
+    for name, expected in (
+        ('output_decoder', validation.share_of(raised, lens)),
+        ('input_decoder', validation.share_in(peaks, lens)),
+        ('output_peaks', validation.share_of(raised, peaks)),
+    ):
+      found = _SCHEMA.array(table, name)
+      np.testing.assert_allclose(found[steered], expected)
+      self.assertTrue(np.isnan(found[~steered]).all())
+    own = ooc_jax.output_lens(self.model, self.saes[0], k=8)
+    np.testing.assert_array_equal(_SCHEMA.array(table, 'lens_ids'), own.top_ids)
+    low = _SCHEMA.array(table, 'divergence_low')[steered]
+    np.testing.assert_allclose(low[~np.isnan(low)], 0.25, rtol=0.02)
+
+  def test_activations_are_those_of_the_pass(self):
+    table = self._table(2)
+    windows = validation.read_windows(
+        self.config.corpus, self.model.tokenizer, length=12, limit=30
+    )
+    own = validation.collect_activations(
+        self.model, {2: self.saes[2]}, windows
+    )[2]
+    np.testing.assert_array_equal(_SCHEMA.array(table, 'fires'), own.fires)
+    health = tables.health_of(table)
+    self.assertAlmostEqual(health['l0'], own.health.l0)
+    self.assertAlmostEqual(health['fvu'], own.health.fvu, places=5)
+
+  def test_one_feature_a_layer_has_continuations(self):
+    table = self._table(0)
+    prompts = _SCHEMA.array(table, 'prompt')
+    (row,) = [i for i, text in enumerate(prompts) if text]
+    self.assertTrue(_SCHEMA.array(table, 'sampled')[row])
+    self.assertLen(self.run_.summary['examples'], 2)
+
+  def test_a_run_is_resumed_by_layer(self):
+    before = self._table(0)
+    (self.out / 'features' / 'layer=02.parquet').unlink()
+    again = experiments.validation.run(
+        self.config, model=self.model, dictionaries=self.saes, out=self.out,
+        figures=False,
+    )
+    self.assertEqual(before, self._table(0))
+    found = [row['scores'] for row in again.summary['layers']]
+    self.assertEqual(found, [x['scores'] for x in self.run_.summary['layers']])
+
+  def test_the_text_says_what_was_found(self):
+    lines = '\n'.join(
+        experiments.validation.text(self.run_.summary, self.config)
+    )
+    self.assertIn('O lens', lines)
+    self.assertIn('not decided', lines)  # Of two layers there is no course.
+    self.assertIn('0.25 nat', lines)
+    self.assertIn('tokens a second', lines)
+
+  def test_neurons_on_text_that_the_model_writes(self):
+    config = dataclasses.replace(
+        self.config, corpus='self', windows=8, layers='1', dictionary='mlp'
+    )
+    neurons = ooc_jax.load_dictionary('mlp', model=self.model, layer=1)
+    found = experiments.validation.compute(self.model, {1: neurons}, config)
+    table = found.layers[1].features
+    self.assertNotIn('fires', table.column_names)
+    self.assertIsNone(
+        experiments.validation.summarise(found, config).summary['layers'][0][
+            'rare'
+        ]
+    )
+
+  def test_what_cannot_be_validated_is_refused(self):
+    bare = dataclasses.replace(self.saes[0], encoder=None)
+    with self.assertRaisesRegex(ooc_jax.InputError, 'no encoder'):
+      experiments.validation.compute(self.model, {0: bare}, self.config)
+    with self.assertRaisesRegex(ooc_jax.InputError, 'no dictionary of layer 1'):
+      experiments.validation.compute(
+          self.model, self.saes, dataclasses.replace(self.config, layers='1')
+      )
+    with self.assertRaisesRegex(ooc_jax.InputError, 'more than k'):
+      experiments.Validation(k=5, coherence_k=6)
+
+
+class ClaimsTest(absltest.TestCase):
+  """Verdicts on labels that are made up."""
+
+  def _labels(self, weights, activations, both, size=1000):
+    w, a = np.zeros((2, size), bool)
+    w[: int(weights * size)] = True
+    shared = int(both * size)
+    a[:shared] = True
+    extra = int(activations * size) - shared
+    a[size - extra :] = extra > 0
+    return w, a
+
+  def test_other_features(self):
+    apart = [self._labels(0.3, 0.3, 0.05)] * 4
+    self.assertEqual(_summarise._other(apart)['verdict'], 'supported')
+    alike = [self._labels(0.3, 0.3, 0.25)] * 4
+    self.assertEqual(_summarise._other(alike)['verdict'], 'not supported')
+    self.assertEqual(
+        _summarise._other([self._labels(0.3, 0.3, 0.15)])['verdict'],
+        'not decided',
+    )
+
+  def test_other_courses(self):
+    layers = np.arange(12)
+    rising = [self._labels(0.1 + 0.04 * i, 0.2, 0.05) for i in layers]
+    self.assertEqual(_summarise._depth(layers, rising)['verdict'], 'supported')
+    few = _summarise._depth(layers[:3], rising[:3])
+    self.assertEqual(few['verdict'], 'not decided')
+    together = [
+        self._labels(0.1 + 0.04 * i, 0.1 + 0.04 * i, 0.05) for i in layers
+    ]
+    self.assertEqual(
+        _summarise._depth(layers, together)['verdict'], 'not supported'
+    )
+
+  def test_one_sided_tests_hold_their_level(self):
+    """Scores are shares of few tokens, most of them 0."""
+    rng = np.random.default_rng(0)
+    p = []
+    for _ in range(2000):
+      values = rng.binomial(25, 0.04, 64) / 25
+      p.append(_summarise._welch(values, rng.binomial(25, 0.04, 24) / 25))
+    # Few and skewed numbers: a little over the level.
+    self.assertLess(np.mean(np.asarray(p) <= 0.05), 0.08)
+    self.assertEqual(_summarise._one_sided(np.zeros(9)), 1.0)
+    self.assertEqual(_summarise._one_sided(np.ones(9)), 0.0)
+
+
+if __name__ == '__main__':
+  absltest.main()
