@@ -100,7 +100,7 @@ def load_dictionary(
   if (name_of_page := pasted_name(name)) is not None:
     raise InputError(
         f'{printable(name, 200)} is a web address; give'
-        f' {printable(repr(name_of_page), 200)}'
+        f' {printable(repr(name_of_page), 200)}.'
         if name_of_page
         else (
             f'{printable(name, 200)} is a web address; give the id, file or'

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ooc_jax import report
 from ooc_jax import validation
 from ooc_jax.results import tables
 
@@ -78,6 +77,8 @@ def heads_text(layers: Sequence[Mapping[str, Any]]) -> list[str]:
   """
   if not layers:
     return []
+  from ooc_jax import report  # Matplotlib is slow to import.
+
   rows = [['layer', *_SHOWN.values(), 'distance']]
   for row in layers:
     own = row['predictors']
