@@ -108,13 +108,14 @@ class RunTest(absltest.TestCase):
     self.assertLen(self.run_.summary['examples'], 2)
 
   def test_a_run_is_resumed_by_layer(self):
-    before = self._table(0)
+    first = self.out / 'features' / 'layer=00.parquet'
+    before = first.read_bytes()
     (self.out / 'features' / 'layer=02.parquet').unlink()
     again = experiments.validation.run(
         self.config, model=self.model, dictionaries=self.saes, out=self.out,
         figures=False,
     )
-    self.assertEqual(before, self._table(0))
+    self.assertEqual(before, first.read_bytes())
     found = [row['scores'] for row in again.summary['layers']]
     self.assertEqual(found, [x['scores'] for x in self.run_.summary['layers']])
 
