@@ -32,6 +32,12 @@ from ooc_jax.report._distributions import LayerMeasures
 from ooc_jax.report._distributions import MeasureDistributions
 from ooc_jax.report._distributions import distribution_figure
 from ooc_jax.report._distributions import measure_distributions
+from ooc_jax.report._effects import Examples
+from ooc_jax.report._effects import LensEffects
+from ooc_jax.report._effects import examples
+from ooc_jax.report._effects import examples_figure
+from ooc_jax.report._effects import lens_effects
+from ooc_jax.report._effects import lens_effects_figure
 from ooc_jax.report._figures import FIGURES
 from ooc_jax.report._figures import draw
 from ooc_jax.report._heads import HeadMap
@@ -45,6 +51,11 @@ from ooc_jax.report._populations import populations
 from ooc_jax.report._populations import populations_figure
 from ooc_jax.report._reading import Figure
 from ooc_jax.report._reading import experiment_of
+from ooc_jax.report._scores import ScoreCurve
+from ooc_jax.report._scores import ValidationCurves
+from ooc_jax.report._scores import scores_figure
+from ooc_jax.report._scores import validation_curves
+from ooc_jax.report._scores import weights_figure
 from ooc_jax.report._style import CONTEXT_NAMES
 from ooc_jax.report._sweep import Decision
 from ooc_jax.report._sweep import Sweep
@@ -85,6 +96,9 @@ __all__ = (
     'draw',
     'effects_figure',
     'example_lines',
+    'Examples',
+    'examples',
+    'examples_figure',
     'experiment_of',
     'Figure',
     'FIGURES',
@@ -94,6 +108,9 @@ __all__ = (
     'heads_figure',
     'layer_line',
     'LayerMeasures',
+    'lens_effects',
+    'lens_effects_figure',
+    'LensEffects',
     'markdown_table',
     'markdown_text',
     'measure_distributions',
@@ -106,10 +123,15 @@ __all__ = (
     'populations_figure',
     'run_summary',
     'RunSummary',
+    'ScoreCurve',
+    'scores_figure',
     'SheetFeature',
     'statement_cautions',
     'statement_rows',
     'Sweep',
     'sweep',
     'sweep_figure',
+    'validation_curves',
+    'ValidationCurves',
+    'weights_figure',
 )

@@ -13,9 +13,13 @@ from ooc_jax.report._contact_sheet import FEATURES
 from ooc_jax.report._depth import PARTICIPATION
 from ooc_jax.report._depth import SEMANTIC
 from ooc_jax.report._distributions import MEASURES
+from ooc_jax.report._effects import EFFECTS
+from ooc_jax.report._effects import EXAMPLES
 from ooc_jax.report._heads import HEADS
 from ooc_jax.report._populations import POPULATIONS
 from ooc_jax.report._reading import reading
+from ooc_jax.report._scores import SCORES
+from ooc_jax.report._scores import WEIGHTS
 from ooc_jax.report._sweep import ATTENTION_SWEEP
 from ooc_jax.report._sweep import OUTPUT_SWEEP
 
@@ -28,6 +32,10 @@ FIGURES = (
     PARTICIPATION,
     ATTENTION_SWEEP,
     POPULATIONS,
+    SCORES,
+    EFFECTS,
+    WEIGHTS,
+    EXAMPLES,
     ATTENTION_BY_HEAD,
 )
 FORMATS = ('png', 'pdf')

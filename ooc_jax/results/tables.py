@@ -556,6 +556,12 @@ SCORES = {
 }
 
 
+# Of `VALIDATION_MAP`: logits in standard deviations from the mean of a feature,
+# and rises of a rank as a share of the tokens that count.
+LENS_EDGES = np.linspace(-4.0, 8.0, 61)
+RISE_EDGES = np.linspace(-1.0, 1.0, 61)
+
+
 def permuted_name(score: str) -> str:
   """Column of the same with the readouts of the other features."""
   return f'{score}_permuted'
@@ -627,8 +633,8 @@ VALIDATION_NULL = TableSchema((
 VALIDATION_MAP = TableSchema(
     _columns(
         _INT,
-        lens='bin of the lens logit',
-        rise='bin of the rise',
+        lens='bin of `LENS_EDGES`',
+        rise='bin of `RISE_EDGES`',
         tokens='so many',
     )
 )

@@ -35,9 +35,7 @@ from ooc_jax.results import tables
 _RAISED, _NAMED, _PROMPT = 10.0, 20, 'In my opinion, the'
 # Dictionaries that are held for one pass over the text, in bytes.
 _HELD = 2**30
-# Of `VALIDATION_MAP`: standardised logits, and rises.
-LENS_EDGES = np.linspace(-4.0, 8.0, 61)
-RISE_EDGES = np.linspace(-1.0, 1.0, 61)
+_EDGES = (tables.LENS_EDGES, tables.RISE_EDGES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -376,7 +374,7 @@ class Validator:
     raised = np.full((n, k), validation.NO_TOKEN, np.int32)
     ends = np.full((4, n), np.nan)
     correlations = np.full(n, np.nan)
-    counts = np.zeros((LENS_EDGES.size - 1, RISE_EDGES.size - 1), np.int64)
+    counts = np.zeros(tuple(len(x) - 1 for x in _EDGES), np.int64)
     for i, effect in enumerate(
         self._steering.effects(site, directions, self._kept)
     ):
@@ -388,9 +386,9 @@ class Validator:
       rise = effect.rise[self._kept]
       correlations[i] = scipy.stats.spearmanr(z, rise).statistic
       counts += np.histogram2d(
-          np.clip(z, LENS_EDGES[0], LENS_EDGES[-1]),
+          np.clip(z, _EDGES[0][0], _EDGES[0][-1]),
           rise,
-          (LENS_EDGES, RISE_EDGES),
+          _EDGES,
       )[0].astype(np.int64)
     peaks, decoder = readouts['peaks'], readouts['decoder']
     columns: dict[str, np.ndarray] = {'raised_ids': raised}

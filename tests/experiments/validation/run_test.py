@@ -9,6 +9,7 @@ import numpy as np
 
 import ooc_jax
 from ooc_jax import experiments
+from ooc_jax import report
 from ooc_jax import validation
 from ooc_jax.dictionaries import from_arrays
 from ooc_jax.experiments.validation import _summarise
@@ -58,7 +59,10 @@ class RunTest(absltest.TestCase):
     cls.config = experiments.Validation(**SETTINGS, corpus=str(corpus))
     cls.out = cls.folder / 'run'
     cls.run_ = experiments.validation.run(
-        cls.config, model=cls.model, dictionaries=cls.saes, out=cls.out,
+        cls.config,
+        model=cls.model,
+        dictionaries=cls.saes,
+        out=cls.out,
         figures=False,
     )
 
@@ -112,7 +116,10 @@ class RunTest(absltest.TestCase):
     before = first.read_bytes()
     (self.out / 'features' / 'layer=02.parquet').unlink()
     again = experiments.validation.run(
-        self.config, model=self.model, dictionaries=self.saes, out=self.out,
+        self.config,
+        model=self.model,
+        dictionaries=self.saes,
+        out=self.out,
         figures=False,
     )
     self.assertEqual(before, first.read_bytes())
@@ -141,6 +148,29 @@ class RunTest(absltest.TestCase):
             'rare'
         ]
     )
+
+  def test_figures_show_the_numbers_of_the_summary(self):
+    curves = report.validation_curves(self.out)
+    rows = self.run_.summary['layers']
+    self.assertEqual(curves.layers, (0, 2))
+    np.testing.assert_allclose(
+        curves.scores['output_decoder'].random,
+        [row['scores']['output_decoder']['random']['mean'] for row in rows],
+    )
+    np.testing.assert_allclose(curves.cells.sum(axis=1), 1)
+    effects = report.lens_effects(self.out)
+    table = self._table(0)
+    known = ~np.isnan(_SCHEMA.array(table, 'lens_correlation'))
+    kept = np.asarray(self.model.tokenizer.mask()).sum()
+    self.assertLessEqual(effects.counts[0].sum(), known.sum() * kept)
+    self.assertGreater(effects.counts[0].sum(), known.sum() * kept / 2)
+    for figure in (
+        report.scores_figure(curves),
+        report.weights_figure(curves),
+        report.lens_effects_figure(effects),
+        report.examples_figure(report.examples(self.out)),
+    ):
+      self.assertIn('tiny', figure.get_suptitle() or figure.texts[0].get_text())
 
   def test_what_cannot_be_validated_is_refused(self):
     bare = dataclasses.replace(self.saes[0], encoder=None)
