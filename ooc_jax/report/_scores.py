@@ -96,7 +96,7 @@ def validation_curves(
 def _curve(
     rows: Sequence[Mapping[str, Any]],
     name: str,
-    beats: Mapping[str, Sequence[int]],
+    beats: Mapping[str, Any],
 ) -> ScoreCurve:
   own = [row['scores'][name] or {} for row in rows]
   return ScoreCurve(
