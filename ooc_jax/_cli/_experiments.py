@@ -142,6 +142,19 @@ def _say(
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class _CheckSettings:
+  """What the predictions are set beside."""
+
+  validation: str | None = setting(
+      None,
+      help=(
+          'Folder of a validation (validate.py) of the same model and'
+          ' dictionary; by default one beside the results.'
+      ),
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class _PlanSettings:
   """Where a run would be."""
 
@@ -170,7 +183,7 @@ def _output_prediction(given: Given) -> None:
     print('\n'.join(lines))
     return
   where = _where(given, 'output_prediction', config.dictionary)
-  run = output_prediction.run(config, **where)
+  run = output_prediction.run(config, validation=given['validation'], **where)
   if experiments.is_first_process():
     files = 'features/, labels.parquet, summary.json, figures/'
     _say(output_prediction.text(run.summary, config), run, files, start)
@@ -184,7 +197,9 @@ def _attention_participation(given: Given) -> None:
     print('\n'.join(lines))
     return
   where = _where(given, 'attention_participation', config.dictionary)
-  run = attention_participation.run(config, **where)
+  run = attention_participation.run(
+      config, validation=given['validation'], **where
+  )
   if experiments.is_first_process():
     files = (
         'features/, heads.parquet, participation.parquet, sweep.parquet,'
@@ -355,6 +370,7 @@ COMMANDS = {
         doc=output_prediction.__doc__ or '',
         settings={
             'this run': _RunSettings,
+            'validation': _CheckSettings,
             'plan': _PlanSettings,
             'output_prediction': OutputPrediction,
         },
@@ -364,6 +380,7 @@ COMMANDS = {
         doc=attention_participation.__doc__ or '',
         settings={
             'this run': _RunSettings,
+            'validation': _CheckSettings,
             'attention_participation': AttentionParticipation,
         },
         main=_attention_participation,

@@ -15,6 +15,9 @@ import numpy as np
 from ooc_jax import measures
 from ooc_jax._text import figure_text
 from ooc_jax.report import _style
+from ooc_jax.report._check import Check
+from ooc_jax.report._check import check_of
+from ooc_jax.report._check import draw_check
 from ooc_jax.report._depth_curve import DepthCurve
 from ooc_jax.report._depth_curve import depth_curve
 from ooc_jax.report._reading import Figure
@@ -47,6 +50,7 @@ def depth_figure(
     *,
     title: str | None = None,
     subject: str = 'Semantic features',
+    check: Check | None = None,
 ) -> MplFigure:
   """Draws the share of semantic features, or of others, against depth.
 
@@ -63,6 +67,8 @@ def depth_figure(
     curves: One for each run; up to 6 have a colour and a marker of their own.
     title: Replaces the first line of the title.
     subject: What the share is of, the adjective first.
+    check: What a validation says of the predictions, which is drawn below; only
+      where the curves are of one model.
 
   Returns:
     A figure of 5.5 by 3.4 inches (higher for many runs), bound to no window
@@ -90,8 +96,13 @@ def depth_figure(
   columns = _legend_columns(names)
   rows = math.ceil(len(names) / columns)
   # Many names must not press the curves flat.
-  with _style.new_figure(_WIDTH, 3.4 + 0.16 * max(rows - 3, 0)) as figure:
-    axes = figure.add_subplot()
+  height = 3.4 + 0.16 * max(rows - 3, 0)
+  below = None
+  with _style.new_figure(_WIDTH, height + (check is not None) * 1.6) as figure:
+    if check is None:
+      axes = figure.add_subplot()
+    else:
+      axes, below = figure.subplots(2, sharex=True, height_ratios=(1.7, 1))
     lines: list[Any] = [
         _draw(axes, curve, i, alone, relative) for i, curve in enumerate(curves)
     ]
@@ -101,6 +112,9 @@ def depth_figure(
       values = thin[measure.name]
       lines += _line(axes, curves[0].layers, values, *_GREYS[i], 0.9)
     _finish(axes, curves, subject, relative, over_chance)
+    if check is not None and below is not None:
+      draw_check(below, check)
+      axes.set_xlabel('')
     _style.legend(
         figure,
         lines,
@@ -302,22 +316,34 @@ def _name(curve: DepthCurve, name: str | None) -> str:
   return name
 
 
-def _of_role(folder: pathlib.Path, role: str) -> tuple[Any, str]:
-  """The curves of both contexts of a role, and their title."""
+def _of_readout(folder: pathlib.Path, readout: str) -> MplFigure:
+  """The curve of a readout, and its check."""
+  curve = depth_curve(folder, readout=readout)
+  with reading(folder) as run:
+    return depth_figure([curve], check=check_of(run.summary, readout))
+
+
+def _of_role(folder: pathlib.Path, role: str) -> MplFigure:
+  """The curves of both contexts of a role, and their check."""
   curves = [
       depth_curve(folder, _style.CONTEXT_NAMES[context], readout=context)
       for context in measures.CONTEXTS
       if context.startswith(role)
   ]
   with reading(folder) as run:
-    return curves, f'{PARTICIPATING} by layer: {run.label}'
+    return depth_figure(
+        curves,
+        title=f'{PARTICIPATING} by layer: {run.label}',
+        subject=PARTICIPATING,
+        check=check_of(run.summary, 'attention'),
+    )
 
 
 SEMANTIC = Figure(
     experiment='output_prediction',
     files=by_readout('semantic_by_depth'),
-    read=lambda folder, readout: depth_curve(folder, readout=readout),
-    draw=lambda curve: depth_figure([curve]),
+    read=_of_readout,
+    draw=lambda figure: figure,
 )
 PARTICIPATION = Figure(
     experiment='attention_participation',
@@ -325,7 +351,5 @@ PARTICIPATION = Figure(
         f'participation_by_depth_{role}': role for role in measures.ROLES
     },
     read=_of_role,
-    draw=lambda read: depth_figure(
-        read[0], title=read[1], subject=PARTICIPATING
-    ),
+    draw=lambda figure: figure,
 )

@@ -15,6 +15,9 @@ from ooc_jax.experiments import _runtime
 from ooc_jax.experiments._devices import make_mesh
 from ooc_jax.experiments._stages import progress
 from ooc_jax.experiments._stages import stage
+from ooc_jax.experiments._validated import attention_checks
+from ooc_jax.experiments._validated import check_validation
+from ooc_jax.experiments._validated import with_validation
 from ooc_jax.experiments.attention_participation._compute import AttentionTables
 from ooc_jax.experiments.attention_participation._compute import Computation
 from ooc_jax.experiments.attention_participation._compute import about
@@ -36,6 +39,7 @@ def run(
     dictionaries: Mapping[int, Dictionary] | None = None,
     mesh: str | Mesh | None = 'auto',
     figures: bool = True,
+    validation: str | os.PathLike[str] | None = None,
 ) -> _runtime.Run:
   """The experiment in a folder. Stopped at any moment, the same call resumes.
 
@@ -49,6 +53,8 @@ def run(
     mesh: What `make_mesh` takes, the devices to spread over; the results are
       the same without.
     figures: Whether `report.draw` draws them at the end.
+    validation: Folder of a validation of the same model and dictionary; by
+      default one that is in the same folder as `out`.
 
   Returns:
     The folder and the summary.
@@ -68,6 +74,7 @@ def run(
   }
   weights = _runtime.weight_hashes(loaded, dictionaries)
   with _runtime.open_folder(out, settings, weights, loaded.notes) as folder:
+    folder.ask(check_validation(validation))
     missing = [x for x in inputs if not _is_done(folder, config, x)]
     if missing:
       computation = Computation(loaded, config, devices)
@@ -90,7 +97,9 @@ def run(
     def finish(mine: results.ResultsFolder) -> dict[str, Any]:
       tables = _stored(mine, tuple(inputs), about(model_config))
       with stage('finding who takes part'):
-        summary = summarise(tables, config)
+        summary = with_validation(
+            summarise(tables, config), mine, validation, attention_checks
+        )
       return _runtime.finish(mine, summary, figures)
 
     return _runtime.Run(pathlib.Path(out), folder.ask(finish))

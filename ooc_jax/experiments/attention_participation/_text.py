@@ -6,6 +6,7 @@ from typing import Any
 from ooc_jax import measures
 from ooc_jax._text import quoted
 from ooc_jax.experiments._summary import shape_text
+from ooc_jax.experiments._validated import attention_lines
 from ooc_jax.experiments.attention_participation._config import (
     AttentionParticipation,
 )
@@ -25,7 +26,7 @@ def text(
   from ooc_jax import report  # Matplotlib is slow to import.
 
   lines = report.aligned_table(_rows(summary, config))
-  lines += ['', *_findings(summary, config)]
+  lines += ['', *_findings(summary, config), *attention_lines(summary)]
   if summary['examples']:
     lines += ['', 'Most selective heads:', *_heads(summary['examples'])]
   return lines

@@ -16,6 +16,9 @@ from ooc_jax.experiments._devices import make_mesh
 from ooc_jax.experiments._settings import parse_layers
 from ooc_jax.experiments._stages import progress
 from ooc_jax.experiments._stages import stage
+from ooc_jax.experiments._validated import check_validation
+from ooc_jax.experiments._validated import output_checks
+from ooc_jax.experiments._validated import with_validation
 from ooc_jax.experiments.output_prediction import _compute
 from ooc_jax.experiments.output_prediction._config import OutputPrediction
 from ooc_jax.experiments.output_prediction._summarise import summarise
@@ -33,6 +36,7 @@ def run(
     out: str | os.PathLike[str],
     mesh: str | Mesh | None = 'auto',
     figures: bool = True,
+    validation: str | os.PathLike[str] | None = None,
 ) -> _runtime.Run:
   """The whole experiment.
 
@@ -45,6 +49,8 @@ def run(
     mesh: What `make_mesh` takes, the devices to spread over; the results are
       the same without.
     figures: Whether to draw them.
+    validation: Folder of a validation of the same model and dictionary; by
+      default one that is in the same folder as `out`.
 
   Returns:
     The folder and the summary.
@@ -63,6 +69,7 @@ def run(
     layers = _compute.chosen_layers(config, dictionaries, num_layers)
   weights = _runtime.weight_hashes(loaded, dictionaries)
   with _runtime.open_folder(out, settings, weights, loaded.notes) as folder:
+    folder.ask(check_validation(validation))
     nulls = {x: tables.directions_name(x) for x in _compute.null_layers(layers)}
     missing = [x for x in layers if not folder.has_layer(x)]
     unread = [x for x, name in nulls.items() if not folder.has_table(name)]
@@ -99,7 +106,9 @@ def run(
           {x: mine.read_table(name) for x, name in nulls.items()},
       )
       with stage('finding labels and intervals'):
-        summary = summarise(found, config)
+        summary = with_validation(
+            summarise(found, config), mine, validation, output_checks
+        )
       return _runtime.finish(mine, summary, figures)
 
     return _runtime.Run(pathlib.Path(out), folder.ask(finish))

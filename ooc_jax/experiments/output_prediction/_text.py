@@ -5,6 +5,7 @@ from typing import Any
 
 from ooc_jax import measures
 from ooc_jax.experiments._summary import shape_text
+from ooc_jax.experiments._validated import output_lines
 from ooc_jax.experiments.output_prediction._config import OutputPrediction
 
 _ENDS = ('top', 'bottom')  # That of the table and the examples is the first.
@@ -18,7 +19,7 @@ def text(summary: Mapping[str, Any], config: OutputPrediction) -> list[str]:
   end = next(x for x in _ENDS if x in summary['total']['ends'])
   ends = 'both' if len(summary['total']['ends']) > 1 else end
   lines = [report.header(ends), *map(report.layer_line, rows), '']
-  lines += _findings(summary, config)
+  lines += [*_findings(summary, config), *output_lines(summary)]
   if summary['examples']:
     lines.append(
         f'\nMost coherent features (lowest mean rank in the measures, {end}'

@@ -12,12 +12,14 @@ from ooc_jax.experiments.validation._compute import compute
 from ooc_jax.experiments.validation._config import Validation
 from ooc_jax.experiments.validation._run import run
 from ooc_jax.experiments.validation._summarise import summarise
+from ooc_jax.experiments.validation._text import beats_text
 from ooc_jax.experiments.validation._text import text
 
 __all__ = (
     'LayerTables',
     'Validation',
     'ValidationTables',
+    'beats_text',
     'compute',
     'run',
     'summarise',

@@ -50,7 +50,7 @@ def text(summary: Mapping[str, Any], config: Validation) -> list[str]:
       ('input_encoder', 'The lens of the encoder names peak tokens'),
       ('input_decoder', 'The lens of the decoder names peak tokens'),
   ):
-    lines.append(f'{what} {_from(summary["beats"][name])}.')
+    lines.append(f'{what} {beats_text(summary["beats"][name])}.')
   for name, shape in summary['shapes'].items():
     lines.append(f'Over depth, by {name}: {shape_text(shape)}.')
   lines += ['', *_claim_lines(summary['claims'], config)]
@@ -61,7 +61,8 @@ def text(summary: Mapping[str, Any], config: Validation) -> list[str]:
   return lines
 
 
-def _from(beats: Mapping[str, Any]) -> str:
+def beats_text(beats: Mapping[str, Any]) -> str:
+  """Where a score is over chance, in words."""
   if beats['from'] is not None:
     return f'more often than either chance from layer {beats["from"]} on'
   both = sorted(set(beats['permuted']) & set(beats['random']))
