@@ -75,8 +75,6 @@ def heads_text(layers: Sequence[Mapping[str, Any]]) -> list[str]:
   Args:
     layers: Rising; without one there are no lines.
   """
-  from ooc_jax import report  # Matplotlib is slow to import.
-
   if not layers:
     return []
   from ooc_jax import report  # Matplotlib is slow to import.
