@@ -10,16 +10,19 @@ from typing import Any
 from jax.sharding import Mesh
 
 from ooc_jax import results
+from ooc_jax import validation
 from ooc_jax.dictionaries import Dictionary
 from ooc_jax.experiments import _runtime
 from ooc_jax.experiments._devices import make_mesh
 from ooc_jax.experiments._settings import parse_layers
 from ooc_jax.experiments._stages import progress
 from ooc_jax.experiments._stages import stage
+from ooc_jax.experiments._summary import Summary
 from ooc_jax.experiments.validation import _compute
 from ooc_jax.experiments.validation._config import Validation
 from ooc_jax.experiments.validation._summarise import summarise
 from ooc_jax.model import Model
+from ooc_jax.model import ModelConfig
 from ooc_jax.results import tables
 
 EXPERIMENT = 'validation'
@@ -82,6 +85,7 @@ def run(
           # A layer counts as done once this is there, so it is the last.
           folder.write_layer(layer, found.features)
       del validator, source
+    model_config = loaded.config
     del loaded
 
     heads = {x: tables.validation_heads_name(x) for x in layers}
@@ -103,6 +107,34 @@ def run(
       )
       with stage('finding scores and intervals'):
         summary = summarise(found, config)
+      cost = _cost(summary.summary, model_config, config)
+      summary = Summary(summary.tables, {**summary.summary, 'cost': cost})
       return _runtime.finish(mine, summary, figures)
 
     return _runtime.Run(pathlib.Path(out), folder.ask(finish))
+
+
+def _cost(
+    summary: Mapping[str, Any], model_config: ModelConfig, config: Validation
+) -> dict[str, float | int]:
+  """What either side took: FLOPs by formula, and seconds as it was run.
+
+  Seconds are those of whoever made a layer, and count compiling; FLOPs are of
+  one pass over the text, and of both lenses.
+  """
+  rows = summary['layers']
+  own = validation.cost(
+      model_config,
+      [row['features'] for row in rows],
+      # The first of each window is not counted there.
+      tokens=rows[0]['health']['tokens'] * config.length // (config.length - 1),
+      window=config.length,
+      encoded=rows[0]['rare'] is not None,
+  )
+  return {
+      'tokens': own.tokens,
+      'text_flops': own.activations,
+      'text_seconds': sum(row['health']['text_seconds'] for row in rows),
+      'lens_flops': own.output_lens + own.input_lens,
+      'lens_seconds': sum(row['health']['lens_seconds'] for row in rows),
+  }

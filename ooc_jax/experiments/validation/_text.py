@@ -45,6 +45,8 @@ def text(summary: Mapping[str, Any], config: Validation) -> list[str]:
       *report.aligned_table(_label_rows(layers)),
       '',
   ]
+  if 'cost' in summary:
+    lines += [_cost_line(summary['cost']), '']
   for name, what in (
       ('output_decoder', 'The lens of the decoder names what rises'),
       ('input_encoder', 'The lens of the encoder names peak tokens'),
@@ -59,6 +61,16 @@ def text(summary: Mapping[str, Any], config: Validation) -> list[str]:
   for example in summary['examples']:
     lines += ['', *_example_lines(example)]
   return lines
+
+
+def _cost_line(cost: Mapping[str, Any]) -> str:
+  text, lens = cost['text_flops'], cost['lens_flops']
+  return (
+      f'Cost: activations {text:.1e} FLOPs in {cost["text_seconds"]:.1f} s,'
+      f' both lenses {lens:.1e} in {cost["lens_seconds"]:.1f} s; as much by'
+      f' FLOPs at {cost["tokens"] * lens / text:,.0f} tokens of'
+      f' {cost["tokens"]:,}.'
+  )
 
 
 def beats_text(beats: Mapping[str, Any]) -> str:

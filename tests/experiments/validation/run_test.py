@@ -69,6 +69,36 @@ class RunTest(absltest.TestCase):
   def _table(self, layer):
     return ResultsFolder.view(self.out).read_layer(layer)
 
+  def test_cost_is_that_of_the_text_that_was_read(self):
+    cost = self.run_.summary['cost']
+    tokens = self.run_.summary['layers'][0]['health']['tokens']
+    self.assertEqual(cost['tokens'] * 11, tokens * 12)
+    by_formula = validation.cost(
+        self.model.config, [40, 40], tokens=cost['tokens'], window=12
+    )
+    self.assertEqual(cost['text_flops'], by_formula.activations)
+    self.assertEqual(cost['lens_flops'], 2 * by_formula.output_lens)
+    self.assertGreater(cost['text_seconds'], 0)
+
+  def test_attention_of_the_layer_that_reads_is_predicted(self):
+    # The last layer is read by none.
+    (row,) = self.run_.summary['attention']
+    self.assertEqual((row['layer'], row['dictionary_layer']), (1, 0))
+    own = validation.attention_agreement(
+        self.model,
+        self.saes[0],
+        validation.read_windows(
+            self.config.corpus, self.model.tokenizer, length=12, limit=30
+        ),
+        1,
+    ).predictors['sum_turned']
+    found = row['predictors']['sum_turned']
+    self.assertAlmostEqual(found['spearman'], own.mean[0], 12)
+    self.assertAlmostEqual(found['null'], own.null.mean(), 12)
+    lines = experiments.validation.text(self.run_.summary, self.config)
+    self.assertTrue([x for x in lines if x.startswith('Attention: ')])
+    self.assertTrue([x for x in lines if x.startswith('Cost: ')])
+
   def test_scores_are_those_of_the_lists_in_the_table(self):
     table = self._table(0)
     steered = _SCHEMA.array(table, 'steered').astype(bool)
