@@ -5,6 +5,7 @@ import pathlib
 import setuptools
 
 _GGUF = ['gguf>=0.17']
+_WEB = ['duckdb>=1.3', 'jinja2>=3.1', 'starlette>=0.47', 'uvicorn>=0.34']
 # The studied models stand at the top of the repository and nowhere else.
 _CONFIGS = 'ooc_jax.experiments.configs'
 
@@ -25,6 +26,8 @@ setuptools.setup(
             'bundled/**/*',
             'dictionaries/*.xz',
             'experiments/intrusion/page.html',
+            'explore/static/*',
+            'explore/templates/*',
             'validation/default_corpus/*',
         ]
     },
@@ -59,6 +62,7 @@ setuptools.setup(
         ],
         'test': [
             'beartype==0.23.1',
+            'httpx>=0.28',
             'hypothesis>=6.100',
             'pyink==26.5.1',
             'pyrefly==1.4.1',
@@ -67,9 +71,11 @@ setuptools.setup(
             'ruff==0.17.6',
             'setuptools>=70.1',
             *_GGUF,
+            *_WEB,
         ],
         # Beside Chromium and its driver.
         'test-web': ['selenium>=4.30'],
         'tpu': ['jax[tpu]>=0.10'],
+        'web': _WEB,
     },
 )

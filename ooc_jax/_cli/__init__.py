@@ -24,6 +24,7 @@ COMMANDS = {
     'intrusion': '_experiments',
     'convert_weights': '_convert_weights',
     'train_sae': '_train_sae',
+    'explore': '_explore',
 }
 __all__ = ('COMMANDS', 'Command', 'main', 'run', 'start')
 
