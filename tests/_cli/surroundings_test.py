@@ -1,5 +1,6 @@
 """What a command meets where it runs: encodings, notebooks, devices, memory."""
 
+import dataclasses
 import io
 import os
 import pathlib
@@ -151,11 +152,17 @@ class MemoryTest(parameterized.TestCase):
     _memory.check_held('x', 170000000, 11.4)
 
   def test_distances_that_cannot_be_held(self):
-    model = ooc_jax.load_model('tiny-gemma2', parts=['norms'])
-    self.assertEqual(model.config.head_dim, 40)
-    attention.check_model(model, AttentionParticipation(context=8_000_000))
-    with self.assertRaisesRegex(InputError, 'context=9000000 takes 4.3 GB'):
-      attention.check_model(model, AttentionParticipation(context=9_000_000))
+    model = ooc_jax.load_model('tiny-gemma2', parts=['norms']).config
+    self.assertEqual(model.head_dim, 40)
+    slides = [x for x, window in enumerate(model.windows) if window]
+    config = AttentionParticipation(context=6_000_000)
+    with self.assertRaisesRegex(InputError, 'context=6000000 takes 4.4 GB'):
+      attention.check_distances_fit(config, model, range(model.num_layers))
+    attention.check_distances_fit(config, model, slides)
+    learned = dataclasses.replace(model, positions=1024)
+    attention.check_distances_fit(config, learned, range(model.num_layers))
+    fits = AttentionParticipation(context=5_000_000)
+    attention.check_distances_fit(fits, model, range(model.num_layers))
 
   @parameterized.parameters(
       (MemoryError('Unable to allocate 149. GiB'), 'Unable to allocate 149'),

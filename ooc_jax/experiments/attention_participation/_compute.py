@@ -94,6 +94,7 @@ def compute(
   """
   check_model(model, config)
   inputs = layer_inputs(config, dictionaries, model.config.num_layers)
+  check_distances_fit(config, model.config, inputs)
   computation = Computation(model, config, mesh)
   found = {
       layer: computation.tables(layer, inputs[layer](computation.model, mesh))
@@ -122,11 +123,8 @@ def check_model(model: Model, config: AttentionParticipation) -> None:
   """Refuses a model that the settings do not fit.
 
   Raises:
-    InputError: It has no tokenizer, or too few heads, or the distances of a
-      head cannot be held.
+    InputError: It has no tokenizer, or too few heads.
   """
-  # The angle at each distance, its sine and its cosine, in float64.
-  check_held('context', config.context, 12 * model.config.head_dim)
   if model.tokenizer is None:
     raise InputError(
         'The model has no tokenizer, and the tokens that a head writes cannot'
@@ -137,6 +135,25 @@ def check_model(model: Model, config: AttentionParticipation) -> None:
         f'at_least={config.at_least}: {config.model or "the model"} has'
         f' {model.config.num_heads} heads a layer; choose no more.'
     )
+
+
+def check_distances_fit(
+    config: AttentionParticipation, model: ModelConfig, layers: Iterable[int]
+) -> None:
+  """Refuses more distances of a head than there is memory for.
+
+  Args:
+    config: The settings.
+    model: Of the model; a window or its positions are all there are.
+    layers: Of the attention.
+
+  Raises:
+    InputError: Those of some layer cannot be held.
+  """
+  bounds = [model.windows[layer] or config.context for layer in layers]
+  most = min(max(bounds), config.context, model.positions or config.context)
+  # The angle at each, its sine and its cosine in float64, and the scores.
+  check_held('context', most, 12 * model.head_dim + 4 * config.pairs)
 
 
 class Computation:

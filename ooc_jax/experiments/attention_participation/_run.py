@@ -21,6 +21,9 @@ from ooc_jax.experiments._validated import with_validation
 from ooc_jax.experiments.attention_participation._compute import AttentionTables
 from ooc_jax.experiments.attention_participation._compute import Computation
 from ooc_jax.experiments.attention_participation._compute import about
+from ooc_jax.experiments.attention_participation._compute import (
+    check_distances_fit,
+)
 from ooc_jax.experiments.attention_participation._compute import check_model
 from ooc_jax.experiments.attention_participation._config import (
     AttentionParticipation,
@@ -67,6 +70,7 @@ def run(
   loaded = _runtime.open_model(model, config, config.parts, devices)
   inputs = layer_inputs(config, dictionaries, loaded.config.num_layers)
   check_model(loaded, config)
+  check_distances_fit(config, loaded.config, inputs)
   model_config = loaded.config
   settings = {
       'experiment': 'attention_participation',
