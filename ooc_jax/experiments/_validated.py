@@ -94,8 +94,13 @@ def check_validation(
 
 def _beside(folder: ResultsFolder) -> ResultsFolder | None:
   """A finished validation in the folder that a run's folder is in."""
-  for path in sorted(folder.path.absolute().parent.iterdir()):
-    if path == folder.path.absolute() or not (path / 'summary.json').is_file():
+  own = folder.path.absolute()
+  try:
+    names = sorted(os.listdir(own.parent))
+  except OSError:  # Nobody asked to read it.
+    return None
+  for path in (own.parent / name for name in names):
+    if path == own or not os.path.isfile(path / 'summary.json'):
       continue
     try:
       found = ResultsFolder.view(path)

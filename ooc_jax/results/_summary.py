@@ -104,4 +104,8 @@ class Summary(TypedDict):
   thresholds: dict[str, Any]  # Of the first layer.
   shape: NotRequired[dict[str, Any]]  # `measures.DepthShape`, with `p_value`.
   sides: NotRequired[dict[str, SideSummary]]  # But for the output side.
+  # What a validation of the same features found: `folder`, its name, and
+  # `checks`: readout (of experiment 2 'attention') -> `subject`, `layers`, and
+  # at each of them `mean`, `low`, `high` and `chances`, null -> number.
+  validation: NotRequired[dict[str, Any]]
   examples: list[Example]
