@@ -172,7 +172,7 @@ def examples_figure(found: Examples) -> MplFigure:
   return figure
 
 
-def _card(figure: MplFigure, y: float, row: Mapping[str, Any]) -> None:
+def _card(figure: MplFigure, y: float | int, row: Mapping[str, Any]) -> None:
   put = functools.partial(_put, figure)
   x, edge = _MARGIN / _WIDTH, 72 * figure.get_figheight()
   figure.add_artist(
@@ -210,7 +210,7 @@ def _card(figure: MplFigure, y: float, row: Mapping[str, Any]) -> None:
 
 
 def _tokens(
-    figure: MplFigure, y: float, tokens: Sequence[str], both: set[str]
+    figure: MplFigure, y: float | int, tokens: Sequence[str], both: set[str]
 ) -> None:
   """As many as fit in a line."""
   x = _MARGIN + _TAG
@@ -224,7 +224,9 @@ def _tokens(
     x += width + _style.text_width('   ', _SIZE)
 
 
-def _put(figure: MplFigure, x: float, y: float, text: str, **look: Any) -> None:
+def _put(
+    figure: MplFigure, x: float | int, y: float | int, text: str, **look: Any
+) -> None:
   """Text at `x` points from the left and `y` from the top."""
   height = 72 * figure.get_figheight()
   look = dict[str, Any](fontsize=_SIZE, color=_style.INK) | look

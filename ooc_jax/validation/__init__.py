@@ -15,6 +15,8 @@ from ooc_jax.validation._activations import Health
 from ooc_jax.validation._activations import Peaks
 from ooc_jax.validation._activations import collect_activations
 from ooc_jax.validation._activations import is_signed
+from ooc_jax.validation._additions import addition
+from ooc_jax.validation._additions import continuations
 from ooc_jax.validation._attention import ATTENTION_PREDICTORS
 from ooc_jax.validation._attention import AttentionAgreement
 from ooc_jax.validation._attention import HeadCorrelations
@@ -30,19 +32,17 @@ from ooc_jax.validation._cost import CostCase
 from ooc_jax.validation._cost import case_costs
 from ooc_jax.validation._cost import cost
 from ooc_jax.validation._cost import layer_parameters
+from ooc_jax.validation._prefixes import SENTENCES
+from ooc_jax.validation._prefixes import Prefixes
+from ooc_jax.validation._prefixes import make_prefixes
 from ooc_jax.validation._scores import NO_TOKEN
 from ooc_jax.validation._scores import permuted
 from ooc_jax.validation._scores import share_in
 from ooc_jax.validation._scores import share_of
 from ooc_jax.validation._scores import steering_scores
-from ooc_jax.validation._steering import SENTENCES
 from ooc_jax.validation._steering import TARGETS
 from ooc_jax.validation._steering import Effect
-from ooc_jax.validation._steering import Prefixes
 from ooc_jax.validation._steering import Steering
-from ooc_jax.validation._steering import addition
-from ooc_jax.validation._steering import continuations
-from ooc_jax.validation._steering import make_prefixes
 
 __all__ = (
     'ATTENTION_PREDICTORS',

@@ -6,7 +6,7 @@ so that features whose decoders differ in length, and layers whose streams do,
 are moved equally far in what is predicted.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 import dataclasses
 import functools
 from typing import Any, NamedTuple
@@ -20,58 +20,20 @@ from ooc_jax.dictionaries import DictionarySite
 from ooc_jax.model import Model
 from ooc_jax.model import ModelConfig
 from ooc_jax.model import Site
-from ooc_jax.model import Tap
-from ooc_jax.model import Tokenizer
-from ooc_jax.model import generate
 from ooc_jax.model import no_tap
 from ooc_jax.model import run_layers
 from ooc_jax.model import stream_logits
 from ooc_jax.validation._activations import make_tapped
+from ooc_jax.validation._additions import adding
+from ooc_jax.validation._additions import entry
+from ooc_jax.validation._prefixes import Prefixes
 
 # Mean Kullback-Leibler divergences, nats, at which an effect is read.
 TARGETS = (0.25, 0.5)
-# Twenty beginnings that could go on in many ways.
-SENTENCES = (
-    'The people in the house were',
-    'She said that it was very',
-    'There is no reason to believe',
-    'He went back to the old',
-    'In the end they had all',
-    'It was a long time before',
-    'When the day was over we',
-    'My friend and I have been',
-    'Some of them did not know',
-    'This is one of the most',
-    'They came to a small place',
-    'You can see that he has',
-    'After that she began to look',
-    'We do not want any more',
-    'At first I thought it might',
-    'Many of these are still here',
-    'If you ask me about that',
-    'His name was known to every',
-    'For a while nothing could be',
-    'Our plan is to start with',
-)
-_WORDS = range(2, 7)
 _TOLERANCE = 0.01  # Of the logarithm of the divergence.
 _STEPS, _SECANT_STEPS = 24, 12
 _LOG_LIMITS = (-20.0, 30.0)  # Of a length: squares stay within float32.
 _BLOCK = 8  # Directions that go through the model at once.
-
-
-class Prefixes(NamedTuple):
-  """Beginnings of texts; those that begin others share a row with them.
-
-  Attributes:
-    tokens: [R, T] ids, whatever they are after the end of a row.
-    rows: [n] where each prefix is.
-    positions: [n] of its last token.
-  """
-
-  tokens: Int[np.ndarray, 'R T']
-  rows: Int[np.ndarray, 'n']
-  positions: Int[np.ndarray, 'n']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,32 +59,6 @@ class Effect:
       return np.full(k, -1)
     order = np.argsort(-self.rise, kind='stable')  # NaN goes last.
     return order[:k]
-
-
-def make_prefixes(
-    tokenizer: Tokenizer,
-    sentences: Sequence[str] = SENTENCES,
-    words: Sequence[int] = _WORDS,
-) -> Prefixes:
-  """Each sentence read after so many words."""
-  texts = [
-      tuple(tokenizer.encode(' '.join(sentence.split()[:n])))
-      for sentence in sentences
-      for n in words
-  ]
-  whole = [
-      x
-      for x in dict.fromkeys(texts)
-      if not any(len(y) > len(x) and y[: len(x)] == x for y in texts)
-  ]
-  tokens = np.zeros((len(whole), max(map(len, whole))), np.int32)
-  for row, ids in zip(tokens, whole, strict=True):
-    row[: len(ids)] = ids
-  rows = [
-      next(i for i, y in enumerate(whole) if y[: len(x)] == x) for x in texts
-  ]
-  positions = [len(x) - 1 for x in texts]
-  return Prefixes(tokens, np.asarray(rows), np.asarray(positions))
 
 
 class Steering:
@@ -232,99 +168,6 @@ class Steering:
         yield Effect(lengths[:, i], divergences[:, i], rise)
 
 
-def entry(site: DictionarySite, config: ModelConfig) -> tuple[bool, int]:
-  """Whether a dictionary writes into the middle of a layer, and which.
-
-  Where not, the layer is the one whose input it writes to; L after the last.
-  """
-  hook, layer = site.writes
-  if hook in (Site.RESID_PRE, Site.EMBEDDING):
-    return False, layer
-  if hook in (Site.ATTN_OUT, Site.RESID_MID) and not config.parallel:
-    return True, layer
-  return False, layer + 1
-
-
-def addition(
-    site: DictionarySite,
-    config: ModelConfig,
-    vectors: Float[Array, '*B D'],
-) -> Tap:
-  """The tap that adds a vector where a dictionary writes, at all positions.
-
-  Args:
-    site: Of the dictionary.
-    config: Of the model.
-    vectors: One, or one for each text of the batch.
-  """
-  middle, first = entry(site, config)
-  return _adding(vectors, first, middle, config.num_layers)
-
-
-def _adding(
-    vectors: Float[Array, '*B D'],
-    first: Int[Array, ''] | int,
-    middle: bool,
-    num_layers: int,
-) -> Tap:
-  """The same; the layer may be traced."""
-  added = vectors.reshape(-1, 1, vectors.shape[-1])
-
-  def tap(site: Site, layer: int, x: Array) -> Array:
-    if site == (Site.RESID_MID if middle else Site.RESID_PRE):
-      here = first == layer
-    elif site == Site.RESID_POST and layer == num_layers - 1 and not middle:
-      here = first == num_layers
-    else:
-      return x
-    return x + jnp.where(here, added, 0).astype(x.dtype)
-
-  return tap
-
-
-def continuations(
-    model: Model,
-    site: DictionarySite,
-    vectors: Float[Array | np.ndarray, 'B D'],
-    tokens: Int[np.ndarray, 'T'],
-    steps: int,
-) -> Int[np.ndarray, 'B steps']:
-  """What the model goes on with, greedily, with each of the vectors added.
-
-  Args:
-    model: With all its parts.
-    site: Of the dictionary.
-    vectors: To add where it writes, at every position.
-    tokens: Of the text before, BOS included.
-    steps: Tokens to add.
-  """
-  middle, first = entry(site, model.config)
-  texts = np.repeat(tokens[None].astype(np.int32), len(vectors), axis=0)
-  found = _continuations(
-      model,
-      jnp.asarray(vectors, jnp.float32),
-      first,
-      texts,
-      middle=middle,
-      steps=steps,
-  )
-  return np.asarray(found)[:, len(tokens) :]
-
-
-@functools.partial(jax.jit, static_argnames=('middle', 'steps'))
-def _continuations(
-    model: Model,
-    vectors: Float[Array, 'B D'],
-    first: Int[Array, ''] | int,
-    tokens: Int[Array, 'B T'],
-    *,
-    middle: bool,
-    steps: int,
-) -> Int[Array, 'B T_steps']:
-  tap = _adding(vectors, first, middle, model.config.num_layers)
-  return generate(model, tokens, steps, tap=tap)
-
-
 def _blocks(
     directions: Float[Array | np.ndarray, 'F D'], size: int
 ) -> Iterator[tuple[int, Float[np.ndarray, 'b D']]]:
@@ -363,7 +206,7 @@ def _final_streams(
   streams = jnp.tile(x, (len(added), 1, 1))
   tap = no_tap
   if middle:
-    tap = _adding(vectors[:, 0], first, middle, config.num_layers)
+    tap = adding(vectors[:, 0], first, middle, config.num_layers)
   else:
     streams += vectors
   last = run_layers(config, params, streams, first, tap=tap)

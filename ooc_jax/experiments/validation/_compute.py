@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import dataclasses
-import functools
 import time
 from typing import Any
 
@@ -11,31 +10,25 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 import numpy as np
 import pyarrow as pa
-import scipy.stats
 
 from ooc_jax import circuits
 from ooc_jax import measures
 from ooc_jax import validation
 from ooc_jax._errors import InputError
 from ooc_jax.dictionaries import Dictionary
-from ooc_jax.dictionaries import DictionarySite
 from ooc_jax.experiments._agreement import heads_table
 from ooc_jax.experiments._settings import parse_layers
 from ooc_jax.experiments.validation._config import SELF
 from ooc_jax.experiments.validation._config import Validation
 from ooc_jax.experiments.validation._labels import Labels
+from ooc_jax.experiments.validation._scorer import Scorer
 from ooc_jax.model import Model
 from ooc_jax.model import generate
 from ooc_jax.model import random_weights
-from ooc_jax.model import stream_logits
 from ooc_jax.results import tables
 
-# Of the steering score: how many times its largest activation a feature is
-# raised by, how many tokens of the lens, and after what.
-_RAISED, _NAMED, _PROMPT = 10.0, 20, 'In my opinion, the'
 # Dictionaries that are held for one pass over the text, in bytes.
 _HELD = 2**30
-_EDGES = (tables.LENS_EDGES, tables.RISE_EDGES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,32 +120,26 @@ class Validator:
       model: With all its parts.
       config: The settings.
     """
-    if model.tokenizer is None:
+    tokenizer = model.tokenizer
+    if tokenizer is None:
       raise InputError(
           'The model has no tokenizer, and a text cannot be read without it;'
           ' give Model(..., tokenizer=).'
       )
-    self._config, self._tokenizer = config, model.tokenizer
+    self._config = config
     # Of the trained model, also where the control draws other weights.
     self._mask = circuits.readable_mask(
         model, undertrained_cosine=config.undertrained_cosine
     )
-    self._kept = np.asarray(self._mask)
     if config.control == 'random_weights':
       model = random_weights(model, config.seed)
     self.model = model
     self.windows = _windows(model, config)
     self._labels = Labels(model, self._mask, self.windows, config)
     self._tokens = np.asarray(
-        [*self._tokenizer.token_strings(), ''], object  # The last is of -1.
+        [*tokenizer.token_strings(), ''], object  # The last is of -1.
     )
-    self._steering = validation.Steering(
-        model, validation.make_prefixes(self._tokenizer)
-    )
-    self._start = validation.make_prefixes(
-        self._tokenizer, [_PROMPT], [len(_PROMPT.split())]
-    )
-    self._prompt = validation.Steering(model, self._start)
+    self._scorer = Scorer(model, np.asarray(self._mask), config)
 
   def layers(
       self,
@@ -251,14 +238,14 @@ class Validator:
     site = dictionary.site
     rows = np.flatnonzero(steered)
     own = {name: x[rows] for name, x in readouts.items()}
-    scores, counts = self._scores(
+    scores, counts = self._scorer.scores(
         site,
         circuits.to_host(dictionary.decoder)[rows],
         found.max[rows],
         own,
     )
     null_readouts, _ = self._readouts(null, null_found)
-    null_scores, _ = self._scores(
+    null_scores, _ = self._scorer.scores(
         site,
         circuits.to_host(null.decoder),
         null_found.max,
@@ -278,7 +265,7 @@ class Validator:
         'judged': judged,
         'sampled': sampled,
         'steered': steered,
-        **self._example(dictionary, columns, sampled),
+        **self._scorer.example(dictionary, columns, sampled),
     }
     if found.fires is not None:
       columns['fires'] = found.fires
@@ -362,122 +349,6 @@ class Validator:
       steered[rng.choice(missed, count, replace=False)] = True
     return sampled, steered
 
-  def _scores(
-      self,
-      site: DictionarySite,
-      directions: Float[np.ndarray, 'n D'],
-      largest: Float[np.ndarray, 'n'],
-      readouts: Mapping[str, Int[np.ndarray, 'n _']],
-  ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Columns of `VALIDATION_NULL` and `raised_ids`; lens against rise."""
-    k, n = self._config.k, len(directions)
-    raised = np.full((n, k), validation.NO_TOKEN, np.int32)
-    ends = np.full((4, n), np.nan)
-    correlations = np.full(n, np.nan)
-    counts = np.zeros(tuple(len(x) - 1 for x in _EDGES), np.int64)
-    for i, effect in enumerate(
-        self._steering.effects(site, directions, self._kept)
-    ):
-      raised[i] = effect.raised(k)
-      ends[:, i] = *effect.strengths, *effect.divergences
-      if raised[i, 0] == validation.NO_TOKEN:
-        continue
-      z = self._standard_lens(directions[i])
-      rise = effect.rise[self._kept]
-      correlations[i] = scipy.stats.spearmanr(z, rise).statistic
-      counts += np.histogram2d(
-          np.clip(z, _EDGES[0][0], _EDGES[0][-1]),
-          rise,
-          _EDGES,
-      )[0].astype(np.int64)
-    peaks, decoder = readouts['peaks'], readouts['decoder']
-    columns: dict[str, np.ndarray] = {'raised_ids': raised}
-    for name, score, lists in (
-        ('output', validation.share_of, raised),
-        ('input', validation.share_in, peaks),
-    ):
-      for readout, tokens in readouts.items():
-        if name == 'input' and readout == 'peaks':
-          continue  # A list is in itself.
-        column = f'{name}_{readout}'
-        columns[column] = score(lists, tokens)
-        # Without tokens of its own it has no score of others' either.
-        other = validation.permuted(lists, tokens)
-        columns[tables.permuted_name(column)] = np.where(
-            np.isnan(columns[column]), np.nan, other
-        )
-    added = (directions * _RAISED * largest[:, None]).astype(np.float32)
-    columns |= _steering_columns(
-        added, self._prompt.logits(site, added), decoder[:, :_NAMED]
-    )
-    names = ('strength_low', 'strength_high', 'divergence_low')
-    columns |= dict(zip((*names, 'divergence_high'), ends, strict=True))
-    return columns | {'lens_correlation': correlations}, counts
-
-  def _standard_lens(
-      self, direction: Float[np.ndarray, 'D']
-  ) -> Float[np.ndarray, 'kept']:
-    """Logits of a direction over the tokens that count, in standard units."""
-    z = np.asarray(
-        _lens_logits(self.model.params, direction, config=self.model.config)
-    )[self._kept]
-    return (z - z.mean()) / max(z.std(), np.finfo(np.float32).tiny)
-
-  def _example(
-      self,
-      dictionary: Dictionary,
-      columns: Mapping[str, np.ndarray],
-      sampled: np.ndarray,
-  ) -> dict[str, list[str]]:
-    """Texts with the sampled feature whose lens does best added, or none."""
-    texts = {
-        name: [''] * dictionary.size
-        for name in ('prompt', 'plain', 'steered_low', 'steered_high')
-    }
-    order = np.where(
-        sampled,
-        columns['output_decoder'] + 0.01 * columns['lens_correlation'],
-        np.nan,
-    )
-    if np.isnan(order).all() or not self._config.examples:
-      return texts
-    best = int(np.nanargmax(order))
-    direction = circuits.to_host(dictionary.decoder[best]).astype(np.float32)
-    unit = direction / np.linalg.norm(direction)
-    lengths = np.array(
-        [0.0, columns['strength_low'][best], columns['strength_high'][best]],
-        np.float32,
-    )
-    start = self._start.tokens[0]
-    written = validation.continuations(
-        self.model,
-        dictionary.site,
-        lengths[:, None] * unit,
-        start,
-        self._config.continued,
-    )
-    texts['prompt'][best] = _PROMPT
-    for name, ids in zip(list(texts)[1:], written.tolist(), strict=True):
-      texts[name][best] = self._tokenizer.decode(ids)
-    return texts
-
-
-def _steering_columns(
-    added: Float[np.ndarray, 'n D'],
-    found: Iterator[Float[np.ndarray, '1 V']],
-    readouts: Int[np.ndarray, 'n _'],
-) -> dict[str, np.ndarray]:
-  """The steering score, and its mean over the lenses of other features."""
-  n = len(added)
-  own, others = np.full((2, n), np.nan)
-  for i, logits in enumerate(found):
-    if not added[i].any():
-      continue  # It never fires: there is nothing to raise.
-    scores = validation.steering_scores(logits[0], readouts)
-    own[i] = scores[i]
-    others[i] = (scores.sum() - scores[i]) / (n - 1)
-  return {'steering': own, tables.permuted_name('steering'): others}
-
 
 def _spread(
     values: np.ndarray, rows: Int[np.ndarray, 'n'], size: int
@@ -504,14 +375,6 @@ def _groups(
     group[layer] = own
     held += size
   yield group
-
-
-@functools.partial(jax.jit, static_argnames='config')
-def _lens_logits(
-    params: Any, direction: Float[Array, 'D'], *, config: Any
-) -> Float[Array, 'V']:
-  x = direction * jnp.sqrt(float(direction.size)) / jnp.linalg.norm(direction)
-  return stream_logits(config, params, x[None, None])[0, 0]
 
 
 def _windows(model: Model, config: Validation) -> Int[np.ndarray, 'W T']:

@@ -121,7 +121,7 @@ def _score(
   }
   if random.size > 1:
     p = _welch(values, random)
-    low, high = _bootstrap_difference(values, random, rng)
+    low, high = _bootstrap(values, rng, random)
     own['random'] = {
         'mean': float(random.mean()),
         'excess': float(values.mean() - random.mean()),
@@ -149,22 +149,15 @@ def _excess(
 
 
 def _bootstrap(
-    values: Float[np.ndarray, 'n'], rng: np.random.Generator
-) -> tuple[float, float]:
-  drawn = rng.choice(values, (_DRAWS, values.size)).mean(axis=1)
-  low, high = np.quantile(drawn, (0.025, 0.975))
-  return float(low), float(high)
-
-
-def _bootstrap_difference(
-    first: Float[np.ndarray, 'n'],
-    second: Float[np.ndarray, 'm'],
+    values: Float[np.ndarray, 'n'],
     rng: np.random.Generator,
+    less: Float[np.ndarray, 'm'] | None = None,
 ) -> tuple[float, float]:
-  means = [
-      rng.choice(x, (_DRAWS, x.size)).mean(axis=1) for x in (first, second)
-  ]
-  low, high = np.quantile(means[0] - means[1], (0.025, 0.975))
+  """The 95% interval of a mean, or of a mean less another."""
+  drawn = rng.choice(values, (_DRAWS, values.size)).mean(axis=1)
+  if less is not None:
+    drawn -= rng.choice(less, (_DRAWS, less.size)).mean(axis=1)
+  low, high = np.quantile(drawn, (0.025, 0.975))
   return float(low), float(high)
 
 
