@@ -10,8 +10,11 @@ biases (GPT-2, Qwen2) x has them, which a feature alone has not, so there the
 two differ even at b = 0.
 
 Scores on the mean predict those of a text much better than scores alone, but
-most of that is the mean with itself: a course over distance that is the same
-for all features.
+most of that is the mean with itself, a course over distance that is the same
+for all features. On two small models, from layer 1 on and at the true distance,
+the rank correlation with true scores is 0.67 and 0.57 for the mean with itself,
+0.76 and 0.72 with the features on it, and 0.10 and 0.12 for features alone. At
+layer 0, where the mean is little of the stream, features alone are ahead.
 """
 
 import functools

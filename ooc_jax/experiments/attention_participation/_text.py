@@ -76,12 +76,20 @@ def _findings(
   for name, words in _NAMES.items():
     own = summary['sides'][name]
     total = own['total']
-    line = f'{words}: {total["participating"]["share"]:.1%} participate'
+    share = total['participating']
+    line = (
+        f'{words}: {share["share"]:.1%} ({share["low"]:.1%} to'
+        f' {share["high"]:.1%}) participate'
+    )
     if config.null_kinds:
       others = ', '.join(
           f'{null} {total["nulls"][null]:.1%}' for null in config.null_kinds
       )
-      line += f' (chance: {others})'
+      line += (
+          f'; by chance {others}; over {config.null_kinds[0]}'
+          f' {total["excess"]:+.1%} ({total["excess_low"]:+.1%} to'
+          f' {total["excess_high"]:+.1%})'
+      )
     lines += [
         f'{line}.',
         f'  Over depth: {shape_text(own["shape"])}.',

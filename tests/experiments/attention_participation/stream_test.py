@@ -184,6 +184,12 @@ class StreamTest(parameterized.TestCase):
     self.assertIn('Mean of the stream (estimated): of 6 heads', text)
     self.assertRegex(text, 'One key takes at most .*% of the weight in a head')
     self.assertRegex(text, 'F +selectivity +÷ chance')
+    number = r'[+-]\d+\.\d%'
+    self.assertRegex(
+        text,
+        rf'% to \d+\.\d%\) participate; by chance random \d+\.\d%; over random'
+        rf' {number} \({number} to {number}\)',
+    )
 
   def test_selectivity_by_that_of_as_many_random_directions(self):
     config = dataclasses.replace(_CONFIG, nulls='random,tokens')
