@@ -81,7 +81,7 @@ def _layer(
       'activations': measures.share_interval(activations)._asdict(),
       'judged': float(judged.mean()),
       'agreement': agreement(weights, activations),
-      'rare': _rare(features, weights, config),
+      'rare': _rare(features, null, weights, config),
   }
 
 
@@ -181,9 +181,14 @@ def _welch(
 
 
 def _rare(
-    features: pa.Table, weights: Bool[np.ndarray, 'F'], config: Validation
+    features: pa.Table,
+    null: pa.Table,
+    weights: Bool[np.ndarray, 'F'],
+    config: Validation,
 ) -> dict[str, Any] | None:
   """Features that rarely fire: semantic by weights, and of what effect.
+
+  Their output score must be over both nulls, so its p is the larger of two.
 
   Returns:
     None of neurons, of which it is not defined.
@@ -196,6 +201,11 @@ def _rare(
   chance = _SCHEMA.array(features, tables.permuted_name('output_decoder'))
   known = missed & ~np.isnan(score) & ~np.isnan(chance)
   excess = (score - chance)[known]
+  random = tables.VALIDATION_NULL.array(null, 'output_decoder')
+  random = random[~np.isnan(random)]
+  p = None
+  if known.sum() > 1 and random.size > 1:
+    p = max(_one_sided(excess), _welch(score[known], random))
   return {
       'features': int(rare.sum()),
       'semantic': int(missed.sum()),
@@ -203,7 +213,8 @@ def _rare(
       'scored': int(known.sum()),
       'output': _mean(score[known]),
       'permuted': _mean(chance[known]),
-      'output_p_value': _one_sided(excess) if known.sum() > 1 else None,
+      'random': _mean(random),
+      'output_p_value': p,
   }
 
 
@@ -278,9 +289,8 @@ def _claims(
 def _missed(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
   """Features that rarely fire matter: semantic by weights, and of effect.
 
-  Both must hold of all layers together, Fisher's method each; not supported
-  where there are enough rare features and fewer than by chance are semantic,
-  or their effect is under chance.
+  Both must hold of all layers together, Fisher's method each. Not supported
+  where 30 or more are rare and no more than by chance are semantic.
   """
   rows = [row['rare'] for row in layers if row['rare'] is not None]
   rare = sum(row['features'] for row in rows)
@@ -300,7 +310,7 @@ def _missed(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
   if effects:
     own['output_p_value'] = _fisher([x['output_p_value'] for x in effects])
   if own['p_value'] > _LEVEL:
-    # 30 give a share of 0.01 that is over chance if it is 0.1, nine in ten.
+    # Of 30, a share of 0.1 is found over a chance of 0.01 four times in five.
     own['verdict'] = measures.VERDICTS[1 if rare >= 30 else 2]
   elif effects and own['output_p_value'] <= _LEVEL:
     own['verdict'] = measures.VERDICTS[0]

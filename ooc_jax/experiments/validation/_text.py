@@ -168,7 +168,7 @@ def _claim_lines(claims: Mapping[str, Any], config: Validation) -> list[str]:
     )
     if missed['output_p_value'] is not None:
       words += (
-          f'; {missed["scored"]} of them were steered, O over chance with'
+          f'; {missed["scored"]} of them were steered, O over both nulls with'
           f' p = {missed["output_p_value"]:.2g}'
       )
   elif missed['p_value'] is None and config.dictionary != 'mlp':

@@ -226,6 +226,20 @@ class ClaimsTest(absltest.TestCase):
     a[size - extra :] = extra > 0
     return w, a
 
+  def test_missed_features(self):
+    def layer(rare, semantic, p, effect):
+      row = {'features': rare, 'semantic': semantic, 'p_value': p}
+      return {'rare': row | {'scored': semantic, 'output_p_value': effect}}
+
+    for rows, verdict in (
+        ([layer(50, 10, 1e-9, 1e-3), layer(9, 2, 0.01, 0.2)], 'supported'),
+        ([layer(50, 10, 1e-9, 0.6), layer(9, 2, 0.01, 0.2)], 'not decided'),
+        ([layer(50, 0, 1.0, None)], 'not supported'),
+        ([layer(5, 0, 1.0, None)], 'not decided'),
+        ([{'rare': None}], 'not decided'),  # Neurons.
+    ):
+      self.assertEqual(_summarise._missed(rows)['verdict'], verdict)
+
   def test_other_features(self):
     apart = [self._labels(0.3, 0.3, 0.05)] * 4
     self.assertEqual(_summarise._other(apart)['verdict'], 'supported')
