@@ -5,7 +5,7 @@ import dataclasses
 from ooc_jax._cli._flags import Given
 from ooc_jax._cli._main import Command
 from ooc_jax._errors import InputError
-from ooc_jax.experiments import setting
+from ooc_jax._settings import setting
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,5 +44,6 @@ COMMANDS = {
         main=_main,
         words=True,
         interrupted='nothing was changed.',
+        computes=False,
     )
 }

@@ -12,8 +12,8 @@ from typing import Any
 from absl import flags
 
 from ooc_jax._errors import InputError
-from ooc_jax.experiments import Setting
-from ooc_jax.experiments import settings_of
+from ooc_jax._settings import Setting
+from ooc_jax._settings import settings_of
 
 _HELP = ('help', 'helpshort', 'helpfull')
 _WORDS = {int: 'NUMBER', float: 'NUMBER', bool: 'true|false', str: 'TEXT'}

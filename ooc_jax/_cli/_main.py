@@ -16,7 +16,6 @@ import sys
 
 from absl import flags
 from absl import logging
-import jax
 
 from ooc_jax._cli._flags import Given
 from ooc_jax._cli._flags import parse_flags
@@ -47,6 +46,7 @@ class Command:
     main: Does it.
     words: Whether it takes arguments that are no flags.
     interrupted: What becomes of a run that Ctrl-C stops.
+    computes: Whether it needs JAX, which takes a second to import.
   """
 
   doc: str
@@ -54,6 +54,7 @@ class Command:
   main: Callable[[Given], None]
   words: bool = False
   interrupted: str = 'the same command continues where this one stopped.'
+  computes: bool = True
 
 
 def start(command: Command, argv: Sequence[str], program: str) -> None:
@@ -78,7 +79,8 @@ def start(command: Command, argv: Sequence[str], program: str) -> None:
       )
     _log(given)
     _draw_in_files()
-    _use_compilation_cache()
+    if command.computes:
+      _use_compilation_cache()
     _hold_little()
     command.main(given)
 
@@ -90,7 +92,7 @@ def _errors_without_traceback(interrupted: str) -> Iterator[None]:
   except InputError as error:
     print(f'error: {error}', file=sys.stderr)
     sys.exit(2)
-  except (MemoryError, jax.errors.JaxRuntimeError) as error:
+  except _memory_errors() as error:
     text = ' '.join(str(error).split())
     if not isinstance(error, MemoryError) and not _OUT_OF_MEMORY.search(text):
       raise
@@ -137,6 +139,15 @@ def _draw_in_files() -> None:
   os.environ['MPLBACKEND'] = 'agg'
 
 
+def _memory_errors() -> tuple[type[Exception], ...]:
+  """What says that memory is out; of JAX, where a command imported it."""
+  if 'jax' not in sys.modules:
+    return (MemoryError,)
+  import jax
+
+  return MemoryError, jax.errors.JaxRuntimeError
+
+
 def _log(given: Given) -> None:
   flags.FLAGS.mark_as_parsed()  # Those of absl's log, which it asks for.
   if flags.FLAGS['verbosity'].using_default_value:
@@ -166,6 +177,8 @@ def _use_compilation_cache() -> None:
     folder.mkdir(parents=True, exist_ok=True)
   except OSError:
     return  # Without a place to keep them, they are compiled every time.
+  import jax  # Not for commands that do without: it takes a second.
+
   jax.config.update('jax_compilation_cache_dir', str(folder))
   # Most programs compile in less than a second, and there are hundreds.
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)

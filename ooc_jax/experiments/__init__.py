@@ -10,6 +10,9 @@ which each setting is described once.
 import importlib
 from typing import Any
 
+from ooc_jax._settings import Setting
+from ooc_jax._settings import setting
+from ooc_jax._settings import settings_of
 from ooc_jax.experiments import attention_participation
 from ooc_jax.experiments import output_prediction
 from ooc_jax.experiments import semantic_attention
@@ -23,10 +26,7 @@ from ooc_jax.experiments._processes import is_first_process
 from ooc_jax.experiments._processes import join
 from ooc_jax.experiments._runtime import Run
 from ooc_jax.experiments._settings import DictionarySettings
-from ooc_jax.experiments._settings import Setting
 from ooc_jax.experiments._settings import parse_layers
-from ooc_jax.experiments._settings import setting
-from ooc_jax.experiments._settings import settings_of
 from ooc_jax.experiments.attention_participation import AttentionParticipation
 from ooc_jax.experiments.output_prediction import OutputPrediction
 from ooc_jax.experiments.semantic_attention import SemanticAttention

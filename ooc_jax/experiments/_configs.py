@@ -11,8 +11,8 @@ import pkgutil
 from typing import Any, TypeVar
 
 from ooc_jax._errors import InputError
+from ooc_jax._settings import settings_of
 from ooc_jax._text import nearest
-from ooc_jax.experiments._settings import settings_of
 
 DEFAULT_MODEL = 'tiny_gemma2'
 _PACKAGE = 'ooc_jax.experiments.configs'

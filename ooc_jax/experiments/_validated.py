@@ -5,9 +5,9 @@ import os
 from typing import Any
 
 from ooc_jax._errors import InputError
+from ooc_jax._settings import settings_of
 from ooc_jax._text import printable
 from ooc_jax.experiments._settings import DictionarySettings
-from ooc_jax.experiments._settings import settings_of
 from ooc_jax.experiments._summary import Summary
 from ooc_jax.experiments.validation import beats_text
 from ooc_jax.results import ResultsFolder

@@ -124,7 +124,7 @@ def feature_view(study: Study, layer: int, feature: int) -> FeatureView:
 def _row(path: pathlib.Path, feature: int) -> dict[str, Any] | None:
   _tables.columns(path)  # Says so where the file is empty.
   found = _tables.rows(
-      f'SELECT * FROM {_tables.source(path)} WHERE feature = ?', [feature]
+      f'SELECT * FROM {_tables.source(path)} WHERE feature = {feature}'
   )
   return found[0] if found else None
 
@@ -284,7 +284,7 @@ def _heads(
     return []
   writes: dict[int, Sequence[str]] = {}
   try:
-    for head in _tables.heads(study):
+    for head in _tables.heads(study, but=('profile',)):
       if head['layer'] == attention:
         for key, tokens in zip(
             head.get('write_features') or (),

@@ -204,7 +204,7 @@ def search(study: Study, given: Parameters) -> Context:
     context['found'] = found
     try:
       context['heads'] = _search.writing_heads(
-          _tables.heads(study), found.tokens
+          _tables.heads(study, but=('profile',)), found.tokens
       )
     except _tables.Damaged as error:
       context['heads'] = []
@@ -258,7 +258,7 @@ def _place(given: Parameters) -> tuple[int, int]:
 
 def heads(study: Study, given: Parameters) -> Context:
   """The map of layers and heads."""
-  rows = _tables.heads(study)
+  rows = _tables.heads(study, but=('profile',))
   known = [
       x for x in _words.HEAD_NUMBERS if any(r.get(x) is not None for r in rows)
   ]

@@ -4,6 +4,7 @@ The ids of the top and bottom tokens are kept in memory once they were read, as
 arrays and up to a bound, because a search goes over all of them.
 """
 
+import bisect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
 import functools
@@ -27,6 +28,8 @@ LISTS = {
 }
 _MOST_TOKENS = 64  # That one search is for; a prefix of one letter has more.
 _MOST_FEATURES = 20  # Of each list.
+_FEW = 6  # Up to so many ids are compared one by one, which is faster.
+_LAST = '\U0010ffff'  # Comes after every character.
 _MOST_BYTES = 160 << 20  # Of the arrays of ids.
 _FEATURE = re.compile(r'(?:L|layer\s*)?(\d{1,4})\s*[/.:\s]\s*(\d{1,9})', re.I)
 _PAGE = re.compile(r'.*/(\d{1,4})-[\w.-]+/(\d{1,9})/?')  # Of Neuronpedia.
@@ -39,29 +42,32 @@ class Vocabulary:
   """The tokens that are in some list of a study.
 
   Attributes:
-    ids: Rising, [tokens].
+    ids: [tokens], in the order of `folded`.
     texts: Of each.
-    bare: The same without the space that many begin with.
-    folded: The same, in one case.
+    folded: Of each without the spaces it begins with and in one case, rising.
   """
 
   ids: np.ndarray
   texts: list[str]
-  bare: list[str]
   folded: list[str]
 
-  def matching(self, text: str, match: str, fold: bool) -> np.ndarray:
+  def matching(self, text: str, match: str, fold: bool) -> list[int]:
     """Ids of the tokens that are, or begin with, a text."""
-    where, wanted = self.bare, text.strip()
-    if fold:
-      where, wanted = self.folded, wanted.casefold()
-    if not wanted:
-      where, wanted = self.texts, text  # Only spaces were asked for.
-    if match == 'exact':
-      found = [i for i, x in enumerate(where) if x == wanted]
-    else:
-      found = [i for i, x in enumerate(where) if x.startswith(wanted)]
-    return self.ids[found]
+    wanted = text.lstrip(' ')
+    key = wanted.casefold()
+    first = bisect.bisect_left(self.folded, key)
+    last = bisect.bisect_right(
+        self.folded, key if match == 'exact' else key + _LAST
+    )
+    found = range(first, last)
+    if not fold:
+      found = [
+          i for i in found if self._is(self.texts[i].lstrip(' '), wanted, match)
+      ]
+    return [int(self.ids[i]) for i in found]
+
+  def _is(self, token: str, wanted: str, match: str) -> bool:
+    return token == wanted if match == 'exact' else token.startswith(wanted)
 
   @functools.cached_property
   def position(self) -> Mapping[int, int]:
@@ -70,10 +76,11 @@ class Vocabulary:
 
   def pieces(self, word: str) -> list[str]:
     """A word as the longest tokens that it can be read as."""
-    known, found = set(self.bare), []
+    found = []
     while word:
+      sizes = range(len(word), 0, -1)
       size = next(
-          (n for n in range(len(word), 0, -1) if word[:n] in known), None
+          (n for n in sizes if self.matching(word[:n], 'exact', True)), None
       )
       if size is None:
         return found
@@ -91,25 +98,29 @@ def vocabulary(study: Study) -> Vocabulary:
 
 @functools.lru_cache(4)
 def _vocabulary(signatures: tuple[tuple[Any, ...], ...]) -> Vocabulary:
-  pairs = []
-  for path, *_ in signatures:
-    names = _tables.columns(path)
-    pairs += [
+  found: dict[int, str] = {}
+  for stem in LISTS:  # One at a time takes a quarter of the memory.
+    pairs = [
         f'SELECT unnest({stem}_ids) AS i, unnest({stem}_tokens) AS t'
         f' FROM {_tables.source(path)}'
-        for stem in LISTS
-        if f'{stem}_ids' in names and f'{stem}_tokens' in names
+        for path, *_ in signatures
+        if {f'{stem}_ids', f'{stem}_tokens'} <= set(_tables.columns(path))
     ]
-  if not pairs:
-    return Vocabulary(np.zeros(0, np.int64), [], [], [])
-  found = _tables.rows(
-      'SELECT i, any_value(t) AS t FROM'
-      f' ({" UNION ALL ".join(pairs)}) GROUP BY i ORDER BY i'
+    if pairs:
+      own = _tables.arrays(
+          'SELECT i, any_value(t) AS t FROM'
+          f' ({" UNION ALL ".join(pairs)}) GROUP BY i'
+      )
+      found.update(zip(own['i'].tolist(), own['t'].tolist(), strict=True))
+  words = sorted(
+      (str(text).lstrip(' ').casefold(), i, str(text))
+      for i, text in found.items()
   )
-  ids = np.array([row['i'] for row in found], np.int64)
-  texts = [row['t'] for row in found]
-  bare = [x.lstrip(' ') for x in texts]
-  return Vocabulary(ids, texts, bare, [x.casefold() for x in bare])
+  return Vocabulary(
+      np.array([x for _, x, _ in words], np.int64),
+      [x for *_, x in words],
+      [x for x, *_ in words],
+  )
 
 
 def _signature(path: pathlib.Path) -> tuple[pathlib.Path, int, int]:
@@ -215,11 +226,11 @@ def search(study: Study, query: str, match: str, fold: bool) -> Found:
   chosen: list[int] = []
   for word in query.split() or [query]:
     ids = words.matching(word, match, fold)
-    if not len(ids):
+    if not ids:
       parts = words.pieces(word)
       pieces += parts
       ids = [x for part in parts for x in words.matching(part, 'exact', fold)]
-    chosen += [int(x) for x in ids]
+    chosen += ids
   ids = list(dict.fromkeys(chosen))
   # The shorter a token, the nearer to what was asked for.
   ids.sort(key=lambda x: len(words.texts[words.position[x]]))
@@ -295,9 +306,9 @@ def _matcher(
     words: Vocabulary, ids: Sequence[int]
 ) -> Callable[[np.ndarray], np.ndarray]:
   """Whether each of many ids is one of a few."""
-  if len(ids) == 1:
-    return lambda own: own == ids[0]
-  table = np.zeros(int(words.ids[-1]) + 1, bool)
+  if len(ids) <= _FEW:
+    return lambda own: np.logical_or.reduce([own == x for x in ids])
+  table = np.zeros(int(words.ids.max()) + 1, bool)
   table[np.asarray(ids)] = True
   return lambda own: np.take(table, own, mode='clip')
 

@@ -104,7 +104,6 @@ def _environment() -> jinja2.Environment:
       'printable': lambda x: printable(str(x)),
       'parts': token_parts,
   }
-  environment.globals.update(readout_names=_words.READOUTS)
   return environment
 
 
@@ -125,6 +124,7 @@ class _Site:
         'study': None,
         'problems': (),
         'section': '',
+        'readout_names': _words.READOUTS,
     } | context
     text = self._environment.get_template(template).render(context)
     return HTMLResponse(text, status)

@@ -14,7 +14,7 @@ from ooc_jax.explore._library import Run
 from ooc_jax.explore._library import Study
 
 # Of results that have any number of features, what DuckDB may hold.
-_MEMORY = '256MB'
+_MEMORY = '128MB'
 _CONTEXTS = ('query_pre', 'query_post', 'key_pre', 'key_post')
 _LOCK = threading.Lock()
 
@@ -32,6 +32,8 @@ def _database() -> duckdb.DuckDBPyConnection:
   database.execute('SET autoinstall_known_extensions = false')
   database.execute('SET autoload_known_extensions = false')
   database.execute('SET parquet_metadata_cache = true')
+  # The system keeps files in memory already, and gives that back.
+  database.execute('SET enable_external_file_cache = false')
   return database
 
 
@@ -90,7 +92,7 @@ def rows(query: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
 
 
 def arrays(query: str, parameters: Sequence[Any] = ()) -> dict[str, np.ndarray]:
-  """The columns of a query of numbers; null is NaN. Raises as `rows`."""
+  """The columns of a query; null is NaN in numbers. Raises as `rows`."""
   try:
     found = cursor().execute(query, list(parameters)).fetchnumpy()
   except duckdb.Error as error:
@@ -98,7 +100,7 @@ def arrays(query: str, parameters: Sequence[Any] = ()) -> dict[str, np.ndarray]:
   return {
       key: (
           np.ma.filled(value.astype(np.float64), np.nan)
-          if isinstance(value, np.ma.MaskedArray)
+          if isinstance(value, np.ma.MaskedArray) and value.dtype != object
           else np.asarray(value)
       )
       for key, value in found.items()
@@ -200,22 +202,26 @@ def _origin(path: pathlib.Path, changed: int) -> int | None:
   return int(value) if value.isdecimal() else None
 
 
-def heads(study: Study) -> list[dict[str, Any]]:
-  """A row a head of every layer that is done."""
+def heads(study: Study, but: Sequence[str] = ()) -> list[dict[str, Any]]:
+  """A row a head of every layer that is done, without some columns."""
   run = study.attention
   if run is None:
     return []
   path = run.file('heads')
   if path is not None:
-    columns(path)
-    return rows(f'SELECT * FROM {source(path)} ORDER BY layer, head')
+    return rows(
+        f'SELECT {_all(path, but)} FROM {source(path)} ORDER BY layer, head'
+    )
   found = []
   for layer in run.layer_files():  # A run that has not finished.
     own = run.file(f'heads_{layer:02d}')
     if own is not None:
-      columns(own)
-      found += rows(f'SELECT * FROM {source(own)} ORDER BY head')
+      found += rows(f'SELECT {_all(own, but)} FROM {source(own)} ORDER BY head')
   return found
+
+
+def _all(path: pathlib.Path, but: Sequence[str]) -> str:
+  return ', '.join(name(x) for x in columns(path) if x not in but)
 
 
 def validation_files(study: Study) -> dict[int, pathlib.Path]:

@@ -8,13 +8,13 @@ from absl.testing import parameterized
 
 from ooc_jax import InputError
 from ooc_jax import dictionaries
+from ooc_jax._settings import check
 from ooc_jax.experiments import AttentionParticipation
 from ooc_jax.experiments import OutputPrediction
 from ooc_jax.experiments import load_config
 from ooc_jax.experiments import parse_layers
 from ooc_jax.experiments import setting
 from ooc_jax.experiments import settings_of
-from ooc_jax.experiments._settings import check
 from ooc_jax.experiments.output_prediction import parse_thresholds
 
 _CONFIGS = pathlib.Path(__file__).parents[2] / 'configs'

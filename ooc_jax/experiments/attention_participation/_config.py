@@ -6,9 +6,9 @@ from typing import ClassVar
 from ooc_jax import circuits
 from ooc_jax import measures
 from ooc_jax._errors import InputError
+from ooc_jax._settings import setting
 from ooc_jax.dictionaries import model_parts
 from ooc_jax.experiments._settings import SharedSettings
-from ooc_jax.experiments._settings import setting
 from ooc_jax.model import PARTS
 from ooc_jax.results.tables import ATTENTION_NULLS
 

@@ -15,11 +15,11 @@ from ooc_jax._errors import InputError
 from ooc_jax._files import atomic_write
 from ooc_jax._files import make_folder
 from ooc_jax._files import write_json
+from ooc_jax._settings import settings_of
 from ooc_jax._text import printable
 from ooc_jax.dictionaries import from_arrays
 from ooc_jax.experiments import _runtime
 from ooc_jax.experiments import output_prediction
-from ooc_jax.experiments._settings import settings_of
 from ooc_jax.experiments.intrusion import _page
 from ooc_jax.experiments.intrusion import _score
 from ooc_jax.experiments.intrusion._items import Item

@@ -12,9 +12,9 @@ from typing import Any
 from ooc_jax import circuits
 from ooc_jax import measures
 from ooc_jax._errors import InputError
+from ooc_jax._settings import setting
 from ooc_jax.dictionaries import model_parts
 from ooc_jax.experiments._settings import SharedSettings
-from ooc_jax.experiments._settings import setting
 from ooc_jax.results.tables import READOUTS
 
 

@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from ooc_jax.experiments._settings import check
-from ooc_jax.experiments._settings import setting
+from ooc_jax._settings import check
+from ooc_jax._settings import setting
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ from ooc_jax import measures
 from ooc_jax import model
 from ooc_jax import validation
 from ooc_jax._errors import InputError
+from ooc_jax._settings import setting
 from ooc_jax.experiments._settings import SharedSettings
-from ooc_jax.experiments._settings import setting
 
 SELF = 'self'  # A corpus that the model writes.
 
