@@ -161,8 +161,14 @@ class X64Test(parameterized.TestCase):
       attended = ooc_jax.attention_statistics(
           model, mine, 2, offset=3, heads=(1, 5), k=_K
       )
+      bias = np.asarray(mine.decoder[3], np.float32) + 0.2
+      on_mean = ooc_jax.attention_statistics(
+          model, mine, 2, heads=(5,), k=_K, bias=bias, length=0.5
+      )
       return (
           attended,
+          on_mean,
+          circuits.bias_profiles(model, bias, 2, (1, 5), context=9),
           circuits.head_profiles(model, mine, attended, pairs=4, context=9),
           ooc_jax.ov_lens(model, mine, 2, 1, k=_K),
           circuits.ov_writes(model, mine, mine, 2, 1, k=_K),

@@ -68,6 +68,17 @@ class AttentionShardingTest(absltest.TestCase):
     placed = jax.device_put(dictionary, jax.devices()[1])
     _assert_same(one, self._statistics(placed, counts=counts, mesh=_mesh(8)))
 
+  def test_on_the_mean_of_the_stream(self):
+    model = attention_models.tiny_model('gemma2')
+    dictionary = attention_models.dictionary(model, 1, size=_SIZE)
+    bias = np.arange(model.config.embed_dim, dtype=np.float32) - 3
+    settings = {'bias': bias, 'length': 0.5}
+    one = self._statistics(dictionary, **settings)
+    spread = _sharded(dictionary, _mesh(8))
+    _assert_same(one, self._statistics(spread, **settings))
+    placed = jax.device_put(dictionary, jax.devices()[1])
+    _assert_same(one, self._statistics(placed, **settings))
+
   def test_under_jit(self):
     model = attention_models.tiny_model('gemma2')
     dictionary = attention_models.dictionary(model, 1, size=_SIZE)
