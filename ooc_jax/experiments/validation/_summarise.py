@@ -297,6 +297,7 @@ def _missed(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
   semantic = sum(row['semantic'] for row in rows)
   effects = [x for x in rows if x['output_p_value'] is not None]
   own: dict[str, Any] = {
+      'defined': bool(rows),
       'rare': rare,
       'semantic': semantic,
       'scored': sum(x['scored'] for x in effects),

@@ -79,16 +79,20 @@ def beats_text(beats: Mapping[str, Any]) -> str:
     return f'more often than either chance from layer {beats["from"]} on'
   both = sorted(set(beats['permuted']) & set(beats['random']))
   if both:
-    return (
-        f'more often than either chance at layers {", ".join(map(str, both))}'
-    )
+    return f'more often than either chance at {_layers(both)}'
   if beats['permuted']:
-    layers = ', '.join(map(str, beats['permuted']))
     return (
-        f'more often than lists of other features at layers {layers}, and no'
-        ' more often than of random directions'
+        'more often than lists of other features at'
+        f' {_layers(beats["permuted"])}, and no more often than of random'
+        ' directions'
     )
   return 'no more often than by chance'
+
+
+def _layers(numbers: Sequence[int]) -> str:
+  """'layer 3', 'layers 1, 3'."""
+  ending = 's' if len(numbers) > 1 else ''
+  return f'layer{ending} {", ".join(map(str, numbers))}'
 
 
 def _score_rows(summary: Mapping[str, Any]) -> list[list[str]]:
@@ -159,7 +163,9 @@ def _label_rows(layers: Sequence[Mapping[str, Any]]) -> list[list[str]]:
 def _claim_lines(claims: Mapping[str, Any], config: Validation) -> list[str]:
   missed, other, depth = claims['missed'], claims['other'], claims['depth']
   lines = ["The paper's claims, by tests on this model and text:"]
-  words = 'of neurons, firing is not defined'
+  words = 'no feature is rare on this text'
+  if not missed['defined']:
+    words = 'of neurons, firing is not defined'
   if missed['rare']:
     words = (
         f'of {missed["rare"]} that fire fewer than {config.rare} times,'
@@ -171,8 +177,6 @@ def _claim_lines(claims: Mapping[str, Any], config: Validation) -> list[str]:
           f'; {missed["scored"]} of them were steered, O over both nulls with'
           f' p = {missed["output_p_value"]:.2g}'
       )
-  elif missed['p_value'] is None and config.dictionary != 'mlp':
-    words = 'no feature is rare here'
   lines.append(
       f'  features that rarely fire have effects: {missed["verdict"]} ({words})'
   )
