@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 import dataclasses
+import itertools
 from typing import Any
 
 from jax.sharding import Mesh
@@ -24,6 +25,7 @@ from ooc_jax.results import tables
 
 # Below the level at which tokens are masked: what is left is still reported.
 _SUSPECT_COSINE = 0.5
+_AT_A_TIME = 4096  # Random directions.
 _FROM_LENS = (
     ('top_ids', 'top_logits', 'bottom_ids', 'bottom_logits')
     + ('mean', 'std', 'skewness', 'kurtosis')
@@ -247,10 +249,13 @@ class DictionaryReader:
       # As many tokens as the run reads, of all; as many as the sweep reads, of
       # some.
       some = min(size, config.layer_null_size) if decides else 0
-      for rows, sizes in (
-          (random[:some], self._sizes),
-          (random[some:], ()),
-      ):
+      # In pieces of one size, or what is read of them takes more memory than
+      # the features do.
+      pieces = -(-(size - some) // _AT_A_TIME) or 1
+      cuts = np.linspace(some, size, pieces + 1).astype(int)
+      for start, end in itertools.pairwise((0, *cuts)):
+        sizes = self._sizes if end <= some else ()
+        rows = random[start:end]
         if not len(rows):
           continue
         null = from_arrays(rows, rows, layer=0, name='null')
@@ -288,7 +293,8 @@ class DictionaryReader:
     whole = lens(
         self.model,
         dictionary,
-        k=max(config.k, *sizes, 0),
+        # The same for all that is read: one program.
+        k=max(config.k, *self._sizes, 0),
         convention=config.convention,
         centered=config.centered,
         precision=config.precision,
