@@ -245,6 +245,8 @@ def serve(
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
       listener.bind((HOST, port))
+      # Whoever follows the address before the server runs waits in this queue.
+      listener.listen(128)
     except OSError as error:
       raise InputError(
           f'Port {port} cannot be had ({error.strerror}): give another --port,'
@@ -258,7 +260,6 @@ def serve(
     )
     started(f'http://{HOST}:{listener.getsockname()[1]}/')
     threading.Thread(target=_warm, args=(library,), daemon=True).start()
-    # The backlog holds whoever follows the address before this line.
     uvicorn.Server(config).run(sockets=[listener])
 
 
