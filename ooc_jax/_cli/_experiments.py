@@ -244,8 +244,7 @@ def _semantic_attention(given: Given) -> None:
       lines += output_prediction.plan(labels, model=weights)
     print('\n'.join(lines))
     return
-  settings: dict[str, Any] = {'seed': labels.seed}
-  config = SemanticAttention(**(settings | given.of(SemanticAttention)))
+  config = SemanticAttention(**given.of(SemanticAttention))
   run = semantic_attention.run(
       config,
       labels=given['labels'] or labels,

@@ -11,8 +11,9 @@ directions, and `sweep` says what other rules and levels would have found.
 
 Attention goes the same way: statistics of each head, cut-offs, in how many
 heads a feature participates. Over layers, `depth_shape` names the course of a
-share, `relation_over_depth` compares two courses, and `cliffs_delta` two
-populations of features. `grouped_spearman` is for values that come in windows.
+share, `cliffs_delta` compares two populations of features, and `label_trends`
+says whether that changes as it does not under permuted labels.
+`grouped_spearman` is for values that come in windows.
 """
 
 from ooc_jax.measures._bootstrap import ShareInterval
@@ -39,6 +40,12 @@ from ooc_jax.measures._depth_shape import DepthShape
 from ooc_jax.measures._depth_shape import depth_shape
 from ooc_jax.measures._depth_shape import depth_shapes
 from ooc_jax.measures._depth_shape import share_errors
+from ooc_jax.measures._label_trend import VERDICTS
+from ooc_jax.measures._label_trend import LabelTrends
+from ooc_jax.measures._label_trend import PermutedDeltas
+from ooc_jax.measures._label_trend import label_trends
+from ooc_jax.measures._label_trend import permuted_deltas
+from ooc_jax.measures._label_trend import verdict
 from ooc_jax.measures._measure import Measure
 from ooc_jax.measures._null import NULL_SIZE
 from ooc_jax.measures._null import isotropic_directions
@@ -72,11 +79,6 @@ from ooc_jax.measures._populations import mann_whitney
 from ooc_jax.measures._populations import median_error
 from ooc_jax.measures._populations import population
 from ooc_jax.measures._populations import split_by_label
-from ooc_jax.measures._relation import VERDICTS
-from ooc_jax.measures._relation import Relation
-from ooc_jax.measures._relation import crossing
-from ooc_jax.measures._relation import relation_over_depth
-from ooc_jax.measures._relation import verdict
 from ooc_jax.measures._resampled import Resampled
 from ooc_jax.measures._resampled import resampled_labels
 from ooc_jax.measures._resampled import resampled_thresholds
@@ -107,6 +109,7 @@ __all__ = (
     'EffectSize',
     'HeadsInterval',
     'KINDS',
+    'LabelTrends',
     'LayerShares',
     'MEASURES',
     'MannWhitney',
@@ -114,8 +117,8 @@ __all__ = (
     'NULL_SIZE',
     'PARTICIPATION_ALPHAS',
     'PARTICIPATION_QUANTILES',
+    'PermutedDeltas',
     'Population',
-    'Relation',
     'Resampled',
     'ROLES',
     'RULES',
@@ -131,7 +134,6 @@ __all__ = (
     'WHOLE_MODEL',
     'cliffs_delta',
     'coherence',
-    'crossing',
     'depth_shape',
     'depth_shapes',
     'excess_interval',
@@ -143,6 +145,7 @@ __all__ = (
     'heads_errors',
     'is_semantic',
     'isotropic_directions',
+    'label_trends',
     'lens_coherence',
     'mann_whitney',
     'matched_directions',
@@ -160,12 +163,12 @@ __all__ = (
     'participation_statistics',
     'participation_sweep',
     'passes_by_measure',
+    'permuted_deltas',
     'pooled_quantile',
     'population',
     'q_values',
     'quantile_cutoffs',
     'quantile_thresholds',
-    'relation_over_depth',
     'resampled_labels',
     'resampled_thresholds',
     'rule_p_values',

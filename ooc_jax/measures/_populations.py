@@ -1,7 +1,6 @@
 """Two populations of features compared: numbers, effect size and test.
 
-Shapes: n features of the first population, m of the second, u distinct values,
-r resamples.
+Shapes: n features of the first population, m of the second, u distinct values.
 """
 
 from typing import NamedTuple
@@ -11,11 +10,7 @@ import numpy as np
 from scipy import special
 
 from ooc_jax._errors import InputError
-from ooc_jax.measures._bootstrap import check_bootstrap
-from ooc_jax.measures._bootstrap import percentile_interval
 
-# Numbers a block of resamples holds: 32 MB.
-_BLOCK = 2**22
 _NORMAL = 1.96
 
 
@@ -29,14 +24,14 @@ class Population(NamedTuple):
 
 
 class EffectSize(NamedTuple):
-  """Cliff's delta, from -1 to 1, with its bootstrap interval.
+  """Cliff's delta, from -1 to 1, with its interval.
 
   Attributes:
     delta: Share of pairs in which the first is larger, less that in which the
       second is.
     low: Lower end of the interval.
     high: Its upper end.
-    error: Standard deviation over the resamples.
+    error: Its standard error.
   """
 
   delta: float
@@ -101,40 +96,47 @@ def cliffs_delta(
     second: Float[np.ndarray, 'm'],
     *,
     level: float = 0.95,
-    draws: int = 1000,
-    seed: int,
 ) -> EffectSize:
-  """Cliff's delta (1993, Psychol. Bull. 114:494) with a bootstrap interval.
+  """Cliff's delta (1993, Psychol. Bull. 114:494) with its interval.
 
-  O((n + m) log(n + m)) for the ranks, then O(n + m) a resample: the distinct
-  values are sorted once, and a resample only changes how often each occurs.
-  Both populations are resampled, each by itself; percentile interval.
+  The variance is that of how often the features of either population are ahead
+  of the other's. The interval is Feng and Cliff's (2004, J. Mod. Appl. Stat.
+  Methods 3:322), which is no wider than -1 to 1 and not symmetrical, with the
+  quantile of Student's t for the smaller population. Where one population is
+  wholly ahead, and no variance is to be seen, it ends at what min(n, m) pairs
+  without a feature in common would leave of a share of 1 (Clopper and Pearson).
 
   Args:
-    first: Values of one population.
+    first: Values of one population, two or more.
     second: Of the other.
-    level: How much of the bootstrap distribution the interval holds.
-    draws: Number of resamples.
-    seed: Of the resamples.
+    level: How often the interval holds the true delta.
 
   Raises:
-    InputError: A population is empty or not finite, or level or draws are out
-      of range.
+    InputError: A population has fewer than two values or one that is not
+      finite, or the level is not between 0 and 1.
   """
-  ours, theirs, size = _places(first, second)
-  check_bootstrap(level, draws)
-  rng = np.random.default_rng(seed)
-  at_once = max(_BLOCK // (first.size + second.size), 1)
-  drawn = []
-  for start in range(0, draws, at_once):
-    rows = min(at_once, draws - start)
-    a = _counts(ours[rng.integers(0, ours.size, (rows, ours.size))], size)
-    b = _counts(theirs[rng.integers(0, theirs.size, (rows, theirs.size))], size)
-    drawn.append(_delta(a, b))
-  deltas = np.concatenate(drawn)
-  low, high = percentile_interval(deltas, level)
-  delta = _delta(_counts(ours[None], size), _counts(theirs[None], size))[0]
-  return EffectSize(float(delta), low, high, float(deltas.std()))
+  _check(first, second, 2)
+  if not 0.0 < level < 1.0:
+    raise InputError(
+        f'The level of an interval is {level}: give a number between 0 and 1.'
+    )
+  n, m = first.size, second.size
+  wins = _wins(first, second)
+  of_first, of_second = wins / m, _wins(second, first) / n
+  # A sum of whole numbers: no order of addition matters.
+  delta, tail = int(wins.sum()) / (n * m), (1 - level) / 2
+  if abs(delta) == 1:
+    least = 2 * tail ** (1 / min(n, m)) - 1
+    low, high = sorted((delta, delta * least))
+    return EffectSize(delta, low, high, 0.0)
+  variance = of_first.var(ddof=1) / n + of_second.var(ddof=1) / m
+  error = float(np.sqrt(variance))
+  reach = float(special.stdtrit(min(n, m) - 1, 1 - tail)) * error
+  unit = 1 - delta**2
+  half = reach * np.sqrt(unit**2 + reach**2)
+  middle, scale = delta * unit, unit + reach**2
+  low, high = (middle - half) / scale, (middle + half) / scale
+  return EffectSize(delta, float(low), float(high), error)
 
 
 def mann_whitney(
@@ -151,11 +153,11 @@ def mann_whitney(
   Raises:
     InputError: A population is empty or not finite.
   """
-  ours, theirs, size = _places(first, second)
-  n, m = ours.size, theirs.size
-  a, b = _counts(ours[None], size), _counts(theirs[None], size)
-  u = (1 + float(_delta(a, b)[0])) * n * m / 2
-  together = (a + b)[0].astype(np.float64)
+  _check(first, second, 1)
+  n, m = first.size, second.size
+  u = (n * m + int(_wins(first, second).sum())) / 2
+  _, together = np.unique(np.concatenate([first, second]), return_counts=True)
+  together = together.astype(np.float64)
   ties = float((together**3 - together).sum()) / ((n + m) * (n + m - 1))
   variance = n * m / 12 * (n + m + 1 - ties)
   if variance <= 0:  # All values are equal.
@@ -164,30 +166,17 @@ def mann_whitney(
   return MannWhitney(u, float(2 * special.ndtr(-z)))
 
 
-def _places(first: np.ndarray, second: np.ndarray):
-  """Where each value stands among the distinct ones of both."""
+def _check(first: np.ndarray, second: np.ndarray, least: int) -> None:
   for values in (first, second):
-    if not (values.size and np.isfinite(values).all()):
+    if not (values.size >= least and np.isfinite(values).all()):
       raise InputError(
-          f'A population of {values.size} features is empty or has a value that'
-          ' is not finite, and cannot be compared: leave its layer out.'
+          f'A population of {values.size} features is too small or has a value'
+          ' that is not finite, and cannot be compared: leave its layer out.'
       )
-  distinct, places = np.unique(
-      np.concatenate([first, second]), return_inverse=True
-  )
-  return places[: first.size], places[first.size :], distinct.size
 
 
-def _counts(places: np.ndarray, size: int) -> np.ndarray:
-  """[r, u] how often each distinct value occurs in each row of places."""
-  rows = places.shape[0]
-  flat = places + size * np.arange(rows)[:, None]
-  return np.bincount(flat.ravel(), minlength=rows * size).reshape(rows, size)
-
-
-def _delta(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-  """[r] from counts of the two populations over rising values."""
-  n, m = a.sum(axis=1), b.sum(axis=1)
-  # Twice the pairs won: integers, so no order of addition matters.
-  wins = (a * (2 * np.cumsum(b, axis=1) - b)).sum(axis=1)
-  return wins / (n * m) - 1.0
+def _wins(values: np.ndarray, others: np.ndarray) -> np.ndarray:
+  """Of how many others each value is over, less those that it is under."""
+  others = np.sort(others)
+  over = np.searchsorted(others, values, side='left')
+  return over + np.searchsorted(others, values, side='right') - others.size

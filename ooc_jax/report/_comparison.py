@@ -222,7 +222,7 @@ def statement_rows(
     labels: Sequence[str],
     labelling: str,
 ) -> list[list[str]]:
-  """What the tests say of each run, a row for each reading of the statement.
+  """What the tests say of each run, a row a run.
 
   Args:
     folders: Of finished runs of experiment 3.
@@ -230,27 +230,30 @@ def statement_rows(
     labelling: 'output' for the first statement, 'input' for the second.
 
   Returns:
-    Cells, the first row the names of the columns: the verdict, and for each
+    Cells, the first row the names of the columns: the verdict, under how many
+    of the other labels and ways over heads it was the same, and for each
     context the direction that was found with its p-value.
 
   Raises:
     InputError: Not a results folder, not finished, or without that labelling.
   """
-  head = ('run', 'model', 'dictionary', 'layers', 'reading', 'verdict')
+  head = ('run', 'model', 'dictionary', 'layers', 'verdict', 'holds')
   table = [[*head, *CONTEXT_NAMES]]
   for folder, label in zip(folders, labels, strict=True):
     with reading(folder) as run:
       summary = run.summary
-      statement = summary['statements'][STATEMENTS[labelling]]
+      name = STATEMENTS[labelling]
+      found = summary['statements'][name]
       read = str(run.settings['model']), str(run.settings['dictionary'])
       layers = f'{len(summary["layers"])} of {summary["num_layers"]}'
-      for name, found in statement['readings'].items():
-        tests = [found['tests'][context] for context in CONTEXT_NAMES]
-        cells = [
-            f'{"-0+"[int(test["sign"]) + 1]} {number(test["p_value"]):.2g}'
-            for test in tests
-        ]
-        table.append([label, *read, layers, name, found['verdict'], *cells])
+      same = [row[name] == found['verdict'] for row in summary['sweep']]
+      holds = f'{sum(same)} of {len(same)}'
+      tests = [found['tests'][context] for context in CONTEXT_NAMES]
+      cells = [
+          f'{"-0+"[int(test["sign"]) + 1]} {number(test["p_value"]):.2g}'
+          for test in tests
+      ]
+      table.append([label, *read, layers, found['verdict'], holds, *cells])
   return table
 
 

@@ -10,6 +10,7 @@ from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as MplFigure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 import numpy as np
 
 from ooc_jax.report import _style
@@ -24,9 +25,16 @@ from ooc_jax.results import tables
 _LABELLINGS = {'output': 'decoder-unembedding', 'input': 'encoder-embedding'}
 STATEMENTS = {'output': 'inverse', 'input': 'reversed'}
 NUMBERS = ('mean', 'median', 'p75')
-_EFFECTS = ('delta', 'low', 'high', 'u', 'p_value', 'q_value')
+_EFFECTS = ('delta', 'low', 'high', 'permuted', 'u', 'p_value', 'q_value')
+_BAND = 1.96  # 95 of 100 permutations.
 # Population -> colour and marker.
 _POPULATIONS = {'semantic': ('#0072B2', 'o'), 'other': ('#D55E00', 's')}
+_BAND_COLOR = '#DDDDDD'
+_CHANCE: dict[str, Any] = {
+    'color': '#888888',
+    'linestyle': '--',
+    'linewidth': 0.9,
+}
 _DASHES = {'median': '-', 'p75': (0, (1, 1))}
 
 
@@ -43,8 +51,10 @@ class ContextPopulations:
     low: Lower end of its interval, [L].
     high: Its upper end, [L].
     q: Of the Mann-Whitney test, [L].
-    sign: -1 where the courses of the medians go apart, 1 where together.
-    p_value: Of that.
+    permuted: Standard deviation of delta under permuted labels, [L].
+    chance: Median of the null, [L]; NaN where there was none.
+    change: Of delta from the first layer to the last; NaN for too few layers.
+    p_value: Of that, against permuted labels, over all contexts together.
   """
 
   layers: tuple[int, ...]
@@ -54,7 +64,9 @@ class ContextPopulations:
   low: np.ndarray
   high: np.ndarray
   q: np.ndarray
-  sign: int
+  permuted: np.ndarray
+  chance: np.ndarray
+  change: float
   p_value: float
 
 
@@ -82,13 +94,12 @@ def populations(
     InputError: Not a results folder, not finished, or without that labelling.
   """
   with reading(folder, label=label) as run:
-    statement = run.summary['statements'][STATEMENTS[labelling]]
-    tests = statement['readings']['courses']['tests']
+    tests = run.summary['statements'][STATEMENTS[labelling]]['tests']
     return Populations(
         label=f'{run.label}, {_LABELLINGS[labelling]} labels',
         num_layers=int(run.summary['num_layers']),
         contexts={
-            context: _context(rows, tests[context])
+            context: _context(rows, tests[context], labelling)
             for context, rows in _joined(run, labelling).items()
         },
     )
@@ -110,7 +121,10 @@ def _joined(
 def _context(
     layers: Mapping[int, Mapping[str, Mapping[str, Any]]],
     test: Mapping[str, Any],
+    labelling: str,
 ) -> ContextPopulations:
+  # The second statement is of both labellings, and has either's own change.
+  own = '' if labelling == 'output' else f'{labelling}_'
   rows = [layers[layer] for layer in sorted(layers)]
 
   def course(of: str, name: str) -> np.ndarray:
@@ -127,8 +141,10 @@ def _context(
       low=course('effect', 'low'),
       high=course('effect', 'high'),
       q=course('effect', 'q_value'),
-      sign=int(test['sign']),
-      p_value=float(test['p_value']),
+      permuted=course('effect', 'permuted'),
+      chance=course('effect', 'chance_median'),
+      change=number(test.get(f'{own}change')),
+      p_value=number(test.get(f'{own}p_value')),
   )
 
 
@@ -158,39 +174,70 @@ def _cell(value: float | int | None) -> str:
 def populations_figure(shown: Populations) -> MplFigure:
   """Draws both populations against the layer, a column for each context.
 
-  Above, the median of each population and its third quartile; the line of text
-  says whether the two medians go apart or together over depth. Below, Cliff's
-  delta with its bootstrap 95% interval, filled where the Mann-Whitney test has
-  q <= 0.05 over the layers. Weights that differ by more than ten times are on
-  a logarithmic scale.
+  Above, Cliff's delta with its 95% interval, filled where the Mann-Whitney test
+  has q <= 0.05 over the layers, in the band that holds 95 of 100 permutations
+  of the layer's labels; the line of text is the test of the change over depth.
+  Below, the median of each population and its third quartile, beside the median
+  of the null where there was one. Weights that differ by more than ten times
+  are on a logarithmic scale.
   """
-  with _style.new_figure(_style.WIDTH, 4.2) as figure:
-    axes = figure.subplots(2, len(CONTEXT_NAMES), sharex=True)
+  with _style.new_figure(_style.WIDTH, 4.4) as figure:
+    axes = figure.subplots(
+        2, len(CONTEXT_NAMES), sharex=True, height_ratios=(1.25, 1)
+    )
     for column, (name, title) in enumerate(CONTEXT_NAMES.items()):
       context = shown.contexts[name]
       above, below = axes[:, column]
-      _courses(above, context, name.endswith('post'))
-      above.set_title(f'{title}\n{_relation(context)}', fontsize=7, color=INK)
-      _delta(below, np.asarray(context.layers), context, INK, width=0.8)
+      _band(above, context)
+      _delta(above, np.asarray(context.layers), context, INK, width=0.8)
+      above.set_title(f'{title}\n{_change(context)}', fontsize=7, color=INK)
+      _courses(below, context, name.endswith('post'))
       below.set_xlabel('Layer', fontsize=8, color=INK)
+    _share_height(axes[0])
     for place in axes.flat:
       _style.layer_axis(place, shown.num_layers, 4)
       _style.dress(place, ticks=6.5, length=2, grid=0.6)
       place.tick_params(labelsize=6.5, length=2, which='minor')
-    axes[0, 0].set_ylabel('Over the features', fontsize=8, color=INK)
-    axes[1, 0].set_ylabel("Cliff's delta", fontsize=8, color=INK)
-    keys = {
+    axes[0, 0].set_ylabel("Cliff's delta", fontsize=8, color=INK)
+    axes[1, 0].set_ylabel('Median over features', fontsize=8, color=INK)
+    keys: dict[str, Any] = dict(_style.dots('delta, '))
+    keys['95 % of permuted labels'] = Patch(color=_BAND_COLOR)
+    keys |= {
         name: Line2D([], [], color=color, marker=marker, markersize=3)
         for name, (color, marker) in _POPULATIONS.items()
     }
     keys['third quartile'] = Line2D(
         [], [], color=INK, linestyle=_DASHES['p75'], linewidth=0.8
     )
-    keys |= _style.dots('delta, ')
-    _style.legend(figure, keys.values(), list(keys), columnspacing=1.2)
+    if any(np.isfinite(x.chance).any() for x in shown.contexts.values()):
+      keys['random directions'] = Line2D([], [], **_CHANCE)
+    _style.legend(figure, keys.values(), list(keys), columns=4)
     title = 'Semantic and other features in attention: '
     _style.head(figure, title, shown.label)
   return figure
+
+
+def _share_height(axes: np.ndarray) -> None:
+  """One scale of delta for all contexts, with 0 in it."""
+  low = min(place.get_ylim()[0] for place in axes)
+  high = max(place.get_ylim()[1] for place in axes)
+  for place in axes:
+    place.set_ylim(low, high)
+  for place in axes[1:]:
+    place.tick_params(labelleft=False)
+
+
+def _band(axes: Axes, context: ContextPopulations) -> None:
+  """Where delta is for 95 of 100 permutations of the labels."""
+  half = _BAND * context.permuted
+  axes.bar(
+      context.layers,
+      2 * half,
+      bottom=-half,
+      width=min(np.diff(context.layers), default=1),
+      color=_BAND_COLOR,
+      linewidth=0,
+  )
 
 
 def _courses(
@@ -209,11 +256,14 @@ def _courses(
           markersize=2.6,
           gid=f'{name} {kind}',
       )
+  axes.plot(context.layers, context.chance, gid='chance', **_CHANCE)
   values = np.concatenate([*context.semantic.values(), *context.other.values()])
   values = values[np.isfinite(values)]
   # Within one power of ten a logarithmic axis has no numbers on it.
   if logarithmic and values.size and values.max() > 10 * values.min() > 0:
     axes.set_yscale('log')
+    axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(ticker.FormatStrFormatter('%g'))
     axes.yaxis.set_minor_formatter(ticker.NullFormatter())
 
 
@@ -239,12 +289,11 @@ def _delta(
     )
 
 
-def _relation(context: ContextPopulations) -> str:
-  """What the tests say of the two courses."""
-  if not context.sign:  # Too few layers, or courses without a direction.
-    return 'not decided'
-  words = 'apart' if context.sign < 0 else 'together'
-  return f'{words}, {_style.p_text(context.p_value)}'
+def _change(context: ContextPopulations) -> str:
+  """What the test says of the change over depth."""
+  if math.isnan(context.change):
+    return 'too few layers for a test'
+  return f'change {context.change:+.2f}, {_style.p_text(context.p_value)}'
 
 
 def effects_figure(
@@ -252,7 +301,7 @@ def effects_figure(
 ) -> MplFigure:
   """Draws Cliff's delta against relative depth, a panel for each context.
 
-  Above 0 semantic features are ahead of the others. Bars are bootstrap 95%
+  Above 0 semantic features are ahead of the others. Bars are 95%
   intervals; a marker is filled where the Mann-Whitney test has q <= 0.05 over
   the layers of its run.
 

@@ -532,6 +532,7 @@ EFFECTS = TableSchema((
         low='of its 95% interval',
         high='of its 95% interval',
         error='standard error of delta',
+        permuted='standard deviation of delta under permuted labels',
         u='of Mann and Whitney',
         p_value='of that',
         q_value='after Benjamini and Hochberg, over the layers',

@@ -42,22 +42,29 @@ class PopulationsTest(parameterized.TestCase):
     read = report.populations(self.path, 'output')
     figure = report.populations_figure(read)
     above, below = figure.axes[2], figure.axes[6]
-    self.assertIn('apart, p = 0.012', above.get_title())
-    lines = {x.get_gid(): x for x in above.lines}
+    self.assertIn('change -0.25, p = 0.012', above.get_title())
+    lines = {x.get_gid(): x for x in below.lines}
     np.testing.assert_allclose(
         lines['semantic median'].get_ydata(),
         read.contexts['key_pre'].semantic['median'],
     )
-    points = {x.get_gid(): x for x in below.lines}
+    np.testing.assert_allclose(
+        lines['chance'].get_ydata(), read.contexts['key_pre'].chance
+    )
+    points = {x.get_gid(): x for x in above.lines}
     np.testing.assert_array_equal(points['sure'].get_xdata(), [1])
     np.testing.assert_array_equal(points['not sure'].get_xdata()[0], 2)
+    # 95 of 100 permutations, around 0.
+    first = above.patches[0]
+    self.assertAlmostEqual(first.get_y(), -1.96 * 0.03)
+    self.assertAlmostEqual(first.get_height(), 2 * 1.96 * 0.03)
     figure.canvas.draw()
 
-  def test_nothing_is_decided_without_a_sign(self):
+  def test_too_few_layers_are_not_tested(self):
     path = pathlib.Path(self.create_tempdir().full_path) / 'out'
     written_populations.write(path, sign=0)
     figure = report.populations_figure(report.populations(path, 'output'))
-    self.assertEndsWith(figure.axes[0].get_title(), 'not decided')
+    self.assertEndsWith(figure.axes[0].get_title(), 'too few layers for a test')
 
   def test_the_table_has_every_number(self):
     rows = report.population_rows(self.path, 'output')
@@ -95,7 +102,7 @@ class PopulationsTest(parameterized.TestCase):
     rows = report.statement_rows([self.path, other], ['a', 'b'], 'output')
     first, second = (dict(zip(rows[0], row, strict=True)) for row in rows[1:])
     self.assertEqual((first['run'], first['model']), ('a', 'm'))
-    self.assertEqual((first['layers'], first['reading']), ('3 of 6', 'courses'))
+    self.assertEqual((first['layers'], first['holds']), ('3 of 6', '1 of 2'))
     self.assertEqual(first['verdict'], 'supported')
     self.assertEqual(first['query_pre'], '- 0.012')
     self.assertEqual((second['model'], second['key_post']), ('n', '+ 0.012'))

@@ -38,18 +38,23 @@ def write(path, model='m', sign=-1, labels=None):
           'delta': None if none else 0.1 * i,
           'low': None if none else 0.1 * i - 0.05,
           'high': None if none else 0.1 * i + 0.05,
+          'permuted': None if none else 0.03,
+          'chance_median': None if none else share(i, j) + 1,
           'u': None if none else 3.0,
           'p_value': None if none else 0.5,
           'q_value': None if none else 0.04 + 0.02 * i,
       })
-  tests = dict.fromkeys(measures.CONTEXTS, {'sign': sign, 'p_value': 0.012})
+  test = {'sign': sign, 'p_value': 0.012}
+  if sign:  # Layers enough for a test.
+    test['change'] = 0.25 * sign
+  tests = dict.fromkeys(measures.CONTEXTS, test)
   settings = {
       'experiment': 'semantic_attention',
       'model': model,
       'dictionary': 'd',
       'labels': _LABELS | {'model': model} | (labels or {}),
   }
-  verdict = 'supported' if sign < 0 else 'not supported'
+  verdict = 'supported' if sign else 'not decided'
   with results.ResultsFolder.open(path, settings, provenance={}) as folder:
     folder.write_table('populations', pa.Table.from_pylist(populations))
     folder.write_table('effects', pa.Table.from_pylist(effects))
@@ -59,8 +64,7 @@ def write(path, model='m', sign=-1, labels=None):
         'num_layers': 6,
         'contexts': {'output': {}},
         'statements': {
-            'inverse': {
-                'readings': {'courses': {'tests': tests, 'verdict': verdict}}
-            }
+            'inverse': {'tests': tests, 'verdict': verdict},
         },
+        'sweep': [{'inverse': 'supported'}, {'inverse': 'not decided'}],
     })

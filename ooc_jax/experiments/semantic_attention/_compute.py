@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 import dataclasses
+from typing import Any
 
 from jax.sharding import Mesh
 import numpy as np
@@ -17,10 +18,13 @@ from ooc_jax.experiments.attention_participation import AttentionTables
 from ooc_jax.experiments.output_prediction import OutputPrediction
 from ooc_jax.experiments.semantic_attention._config import SemanticAttention
 from ooc_jax.experiments.semantic_attention._populations import LABELLINGS
+from ooc_jax.experiments.semantic_attention._populations import OVER_HEADS
 from ooc_jax.experiments.semantic_attention._populations import Layer
 from ooc_jax.experiments.semantic_attention._populations import effect_rows
 from ooc_jax.experiments.semantic_attention._populations import layer_of
 from ooc_jax.experiments.semantic_attention._populations import population_rows
+from ooc_jax.experiments.semantic_attention._statements import statements
+from ooc_jax.experiments.semantic_attention._statements import verdict_sweep
 from ooc_jax.model import Model
 from ooc_jax.results import tables as schemas
 
@@ -34,12 +38,16 @@ class SemanticTables:
     tied: Whether the model's embedding is its unembedding.
     populations: A row a context, layer and population: `populations.parquet`.
     effects: A row a context and layer: `effects.parquet`.
+    statements: The verdicts, and the tests they rest on.
+    sweep: The verdicts under other labels and ways over heads.
   """
 
   num_layers: int
   tied: bool
   populations: pa.Table
   effects: pa.Table
+  statements: Mapping[str, Any]
+  sweep: Sequence[Mapping[str, Any]]
 
 
 def compute(
@@ -108,23 +116,20 @@ def tables_of(
   Raises:
     InputError: The two have no layer in common, or another number of features.
   """
-  layers = _join(labels, attention, config.over_heads)
+  ways = {x: _join(labels, attention, x) for x in OVER_HEADS}
+  layers = ways[config.over_heads]
   populations, effects = [], []
   for name in LABELLINGS:
     if all(name in one.labels for one in layers):
       populations += population_rows(layers, name)
-      effects += effect_rows(
-          layers,
-          name,
-          least=config.least,
-          draws=config.draws,
-          seed=config.seed,
-      )
+      effects += effect_rows(layers, name, least=config.least)
   return SemanticTables(
       num_layers=attention.num_layers,
       tied=attention.tied,
       populations=schemas.POPULATIONS.build_rows(populations),
       effects=schemas.EFFECTS.build_rows(effects),
+      statements=statements(layers, attention.tied, config.least),
+      sweep=verdict_sweep(ways, attention.tied, config.least),
   )
 
 
@@ -133,13 +138,17 @@ def _join(
 ) -> list[Layer]:
   """The features of both experiments, layer by layer."""
   layer_of_label = np.asarray(labels['layer'])
+  choices = _choices(labels)
   layers = []
   for layer, features in attention.features.items():
     origin = schemas.dictionary_layer(features)
     mine = layer_of_label == (-1 if origin is None else origin)
     if not mine.any():
       continue
-    columns = {x: f'{schemas.prefix_of(x)}semantic' for x in LABELLINGS}
+    own = {
+        name: {labelling: x[mine] for labelling, x in choice.items()}
+        for name, choice in choices.items()
+    }
     layers.append(
         layer_of(
             layer,
@@ -147,13 +156,10 @@ def _join(
                 name: schemas.ATTENTION_FEATURES.array(features, column)
                 for name, column in schemas.STATISTIC.items()
             },
-            {
-                name: np.asarray(labels[column])[mine]
-                for name, column in columns.items()
-                if column in labels.column_names
-            },
+            own['semantic'],
             over_heads,
             _chance(attention.nulls.get(layer)),
+            own,
         )
     )
   if not layers:
@@ -162,6 +168,23 @@ def _join(
         ' experiment 1 at the layers before.'
     )
   return layers
+
+
+def _choices(labels: pa.Table) -> dict[str, dict[str, np.ndarray]]:
+  """Name -> labelling -> labels: the run's own, and others it could have."""
+  found: dict[str, dict[str, np.ndarray]] = {}
+  names = [f'{measure.name}_passes' for measure in measures.ALL_MEASURES]
+  for labelling in LABELLINGS:
+    prefix = schemas.prefix_of(labelling)
+    for name in ('semantic', 'coherent', *names):
+      column = prefix + name
+      if column in labels.column_names and not labels[column].null_count:
+        found.setdefault(name, {})[labelling] = np.asarray(labels[column])
+    if f'{prefix}p_value' in labels.column_names:
+      p_values = np.asarray(labels[f'{prefix}p_value'])
+      for alpha in measures.SWEEP_ALPHAS:
+        found.setdefault(f'p <= {alpha:g}', {})[labelling] = p_values <= alpha
+  return found
 
 
 def _chance(nulls: schemas.Columns | None) -> dict[str, np.ndarray]:

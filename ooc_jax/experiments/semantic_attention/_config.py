@@ -18,8 +18,6 @@ class SemanticAttention:
   least: int = setting(
       10, help='Features that both populations of a layer must have.', least=2
   )
-  draws: int = setting(1000, help='Of the bootstrap.', least=1)
-  seed: int = setting(0, help='Of the bootstrap.', least=0)
 
   def __post_init__(self):
     check(self)

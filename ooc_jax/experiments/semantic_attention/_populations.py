@@ -26,12 +26,24 @@ class Layer:
     labels: Labelling -> which features are semantic, [F].
     chance: Context -> the number of each null direction, [n]; empty where
       experiment 2 had no null.
+    choices: Other labels that could be chosen: name -> labelling -> [F].
   """
 
   layer: int
   statistics: Mapping[str, np.ndarray]
   labels: Mapping[str, np.ndarray]
   chance: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+  choices: Mapping[str, Mapping[str, np.ndarray]] = dataclasses.field(
+      default_factory=dict
+  )
+
+  def compared(self, labellings: Sequence[str], least: int) -> bool:
+    """Whether both populations of each labelling have so many features."""
+    return all(
+        name in self.labels
+        and least <= self.labels[name].sum() <= self.labels[name].size - least
+        for name in labellings
+    )
 
 
 def layer_of(
@@ -40,6 +52,7 @@ def layer_of(
     labels: Mapping[str, np.ndarray],
     over_heads: str,
     chance: Mapping[str, np.ndarray] | None = None,
+    choices: Mapping[str, Mapping[str, np.ndarray]] | None = None,
 ) -> Layer:
   """Joins both experiments.
 
@@ -49,6 +62,7 @@ def layer_of(
     labels: Labelling -> [F].
     over_heads: How N numbers of a feature become one; see `OVER_HEADS`.
     chance: Context -> [N, n] of a null.
+    choices: Other labels: name -> labelling -> [F].
 
   Raises:
     InputError: The numbers of features differ.
@@ -64,7 +78,7 @@ def layer_of(
         f'Layer {layer}: attention and labels are of {sorted(sizes)} features;'
         ' take both from one dictionary.'
     )
-  return Layer(layer, values, labels, null)
+  return Layer(layer, values, labels, null, choices or {})
 
 
 def population_rows(
@@ -101,8 +115,6 @@ def effect_rows(
     labelling: str,
     *,
     least: int,
-    draws: int,
-    seed: int,
 ) -> list[dict[str, Any]]:
   """A row for each context and layer: the two populations compared.
 
@@ -124,13 +136,12 @@ def effect_rows(
           'semantic': semantic.size,
           'other': other.size,
       }
-      if min(semantic.size, other.size) >= least:
-        effect = measures.cliffs_delta(
-            semantic, other, draws=draws, seed=seed + one.layer
-        )
+      if one.compared((labelling,), least):
+        effect = measures.cliffs_delta(semantic, other)
         test = measures.mann_whitney(semantic, other)
         row |= effect._asdict() | test._asdict()
         row |= {
+            'permuted': _permuted(one, context, labelling),
             'semantic_median': float(np.median(semantic)),
             'semantic_error': measures.median_error(semantic),
             'other_median': float(np.median(other)),
@@ -151,6 +162,14 @@ def effect_rows(
       row['q_value'] = value
     rows += mine
   return rows
+
+
+def _permuted(one: Layer, context: str, labelling: str) -> float:
+  """Standard deviation of delta under permuted labels."""
+  found = measures.permuted_deltas(
+      one.statistics[context][None], one.labels[labelling][None]
+  )
+  return float(np.sqrt(found.covariance.item()))
 
 
 def _edges(context: str, values: Sequence[np.ndarray]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The paper's two statements about the populations, by tests alone.
+"""The paper's two statements about the populations, against permuted labels.
 
   inverse: "Semantic and non-semantic feature populations show inverse
     relationships in output-oriented contexts": the labels are those of the
@@ -6,30 +6,27 @@
   reversed: "but reversed relationships for input-encoding features in untied
     architectures": those of the encoder and the embedding, of an untied model.
 
-The words allow several readings, and each has tests of its own, in the four
-contexts of attention (query or key, score or weight):
+Scores of a layer share the scale of its weights, which moves both populations
+alike, so the courses of their medians say more of the layers than of the
+labels. Ranks within a layer do not have that scale, and in ranks one population
+is ahead by what the other is behind: the two are inversely related over depth
+where Cliff's delta has a slope. How large a slope is by chance, labels permuted
+within each layer say (`measures.label_trends`), in the four contexts of
+attention (query or key, score or weight) together.
 
-  courses (the one that decides): the medians of the two populations go apart
-    over depth, one up where the other goes down. `relation_over_depth` of the
-    two courses of medians, with their standard errors. `inverse` expects
-    apart; `reversed` expects together.
-  over_chance: the same, after the median of the null is taken from both and the
-    rest is divided by the null's quartile range, layer by layer; where
-    experiment 2 had a null.
-  sides: which population is ahead changes over depth (Cliff's delta).
-    `crossing` of the deltas with the Mann-Whitney p of the layers. `inverse`
-    expects a change. `reversed` expects that delta runs the other way than
-    under the output labels: both courses of delta have a trend
-    (`depth_shape`), of opposite signs; p is the larger of the two.
+  inverse is supported where a context has a slope, up or down, with p <= 0.05.
+    Else it is not decided: `least_change` is what might have been missed. Of a
+    course that both populations share, ranks say nothing, so nothing speaks
+    against the statement.
+  reversed is supported where in a context the slopes under the two labellings
+    have opposite signs, and not supported where they have the same. P is the
+    largest of three: of the difference of the slopes (both labellings permuted
+    together) and of either slope. The difference alone would also be there
+    where one labelling has a slope and the other has none.
 
-The four tests of a reading are judged together by `verdict`: q values over the
-four, at 0.05. Layers where a population has too few features are left out;
-with fewer than 6 layers nothing is decided. Of a tied model the second
-statement says nothing, so it is not decided.
-
-A caution: scores of a layer share the scale of its weights, which moves both
-populations alike, against `inverse` and for `reversed`. The other two readings
-are free of that.
+Layers where a population has too few features are left out; with fewer than 6
+layers nothing is decided. Of a tied model the second statement says nothing, so
+it is not decided.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,176 +36,163 @@ from typing import Any
 import numpy as np
 
 from ooc_jax import measures
+from ooc_jax.experiments.semantic_attention._populations import LABELLINGS
+from ooc_jax.experiments.semantic_attention._populations import Layer
 
-APART, TOGETHER = -1, 1
 _TIED = 'the model is tied, and the statement is about untied ones'
 _UNREAD = 'there are no labels of the encoder and the embedding'
 _LEAST_LAYERS = 6
+_NO_TEST = {'sign': 0, 'p_value': 1.0}
+_FIGURES = ('change', 'error', 'p_value', 'least_change')
 
 
 def statements(
-    rows: Sequence[Mapping[str, Any]], tied: bool
+    layers: Sequence[Layer], tied: bool, least: int
 ) -> dict[str, dict[str, Any]]:
   """The verdict on each statement, with the tests that it rests on.
 
   Args:
-    rows: Of the table of effects, for every labelling, without what is null.
+    layers: With their labels.
     tied: Whether the model is.
+    least: Features that both populations of a layer must have.
 
   Returns:
-    'inverse' and 'reversed', each with `verdict` (of `measures.VERDICTS`, by
-    the reading 'courses'), `why` (None, or why nothing was tested) and
-    `readings`: 'courses', 'sides' and, with a null, 'over_chance', each with
-    `verdict` and `tests`, context -> its numbers.
+    'inverse' and 'reversed', each with `verdict` (of `measures.VERDICTS`),
+    `why` (None, or why nothing was decided) and `tests`, context -> its
+    numbers: `sign` (of 'inverse', that of the change of delta from the first
+    layer to the last; of 'reversed', 1 where both change alike and -1 where
+    not), `p_value`, corrected for the contexts, and, where there are layers
+    enough, `change`, its `error` under permuted labels and `least_change`,
+    which is found in 80 of 100 cases.
   """
-  by = {
-      labelling: {
-          context: [
-              row
-              for row in rows
-              if row['labelling'] == labelling
-              and row['context'] == context
-              and 'delta' in row
-          ]
-          for context in measures.CONTEXTS
-      }
-      for labelling in ('output', 'input')
-  }
-  inverse = {
-      'courses': _judged(_each(by['output'], _course), APART),
-      'sides': _judged(_each(by['output'], _side), APART),
-  }
+  output, given = LABELLINGS
+  inverse, few = _tests(layers, (output,), least, _inverse)
+  opposite, few_both = _tests(layers, LABELLINGS, least, _reversed)
   why = None
   if tied:
     why = _TIED
-  elif not any(row['labelling'] == 'input' for row in rows):
+  elif not any(given in one.labels for one in layers):
     why = _UNREAD
-  opposite = {
-      context: _opposite(by['output'][context], by['input'][context])
-      for context in measures.CONTEXTS
-  }
-  if _has_chance(by['output']):
-    tests = _each(by['output'], _over_chance)
-    inverse['over_chance'] = _judged(tests, APART)
-  # Of a tied model the tests are shown, and nothing is said.
-  turned = {
-      'courses': _judged(_each(by['input'], _course), TOGETHER, why),
-      'sides': _judged(opposite, APART, why),
-  }
-  if _has_chance(by['input']):
-    tests = _each(by['input'], _over_chance)
-    turned['over_chance'] = _judged(tests, TOGETHER, why)
-  few = _few_layers(by['output']) if why is None else None
+  signs = [abs(test['sign']) for test in inverse.values()]
   return {
-      'inverse': _statement(inverse, _few_layers(by['output'])),
-      'reversed': _statement(turned, why or few or _few_layers(by['input'])),
+      'inverse': _statement(inverse, signs, 1, few),
+      'reversed': _statement(
+          opposite,
+          [test['sign'] for test in opposite.values()],
+          -1,
+          why or few_both,
+      ),
   }
 
 
-def _statement(
-    readings: Mapping[str, Mapping[str, Any]], why: str | None
-) -> dict[str, Any]:
-  return {
-      'verdict': readings['courses']['verdict'],
-      'why': why,
-      'readings': readings,
-  }
-
-
-def _few_layers(contexts: Mapping[str, Sequence[Any]]) -> str | None:
-  least = min(len(rows) for rows in contexts.values())
-  if least >= _LEAST_LAYERS:
-    return None
-  count = '1 layer has' if least == 1 else f'{least} layers have'
-  return (
-      f'{count} enough features in both populations, and {_LEAST_LAYERS} are'
-      ' needed'
-  )
-
-
-def _each(contexts, test) -> dict[str, dict[str, Any]]:
-  return {name: test(rows) for name, rows in contexts.items()}
-
-
-def _judged(
-    tests: Mapping[str, Mapping[str, Any]],
-    expected: int,
-    why: str | None = None,
-) -> dict[str, Any]:
-  signs = [test['sign'] for test in tests.values()]
+def _statement(tests, signs, expected: int, why: str | None) -> dict[str, Any]:
   p_values = [test['p_value'] for test in tests.values()]
   found = measures.verdict(signs, p_values, expected)
   return {
       'verdict': found if why is None else 'not decided',
-      'tests': dict(tests),
+      'why': why,
+      'tests': tests,
   }
 
 
-def _course(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-  """Sign and p of the two courses of medians."""
-  relation = measures.relation_over_depth(
-      _column(rows, 'layer'),
-      _column(rows, 'semantic_median'),
-      _column(rows, 'other_median'),
-      _column(rows, 'semantic_error'),
-      _column(rows, 'other_error'),
-  )
-  return dataclasses.asdict(relation)
-
-
-def _has_chance(contexts: Mapping[str, Sequence[Mapping[str, Any]]]) -> bool:
-  rows = [row for own in contexts.values() for row in own]
-  return bool(rows) and all(row.get('chance_spread', 0) > 0 for row in rows)
-
-
-def _over_chance(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-  """`_course` of how far the medians are over chance, in its own units."""
-  scaled = []
-  for row in rows:
-    spread = row['chance_spread']
-    scaled.append({'layer': row['layer']})
-    for name in ('semantic', 'other'):
-      over = row[f'{name}_median'] - row['chance_median']
-      scaled[-1][f'{name}_median'] = over / spread
-      scaled[-1][f'{name}_error'] = row[f'{name}_error'] / spread
-  return _course(scaled)
-
-
-def _side(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-  """Whether delta changes sides."""
-  if len(rows) < _LEAST_LAYERS:
-    return {'sign': 0, 'p_value': 1.0}
-  sign, p = measures.crossing(_column(rows, 'delta'), _column(rows, 'p_value'))
-  return {'sign': sign, 'p_value': p}
-
-
-def _opposite(
-    output: Sequence[Mapping[str, Any]], given: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-  """Whether delta runs the other way than under the output labels."""
-  shapes = [
-      measures.depth_shape(
-          _column(rows, 'layer'), _column(rows, 'delta'), _errors(rows)
+def _tests(
+    layers, labellings, least, test
+) -> tuple[dict[str, dict[str, Any]], str | None]:
+  """Context -> numbers of the test, and why there are none."""
+  own = [x for x in layers if x.compared(labellings, least)]
+  if len(own) < _LEAST_LAYERS:
+    count = '1 layer has' if len(own) == 1 else f'{len(own)} layers have'
+    return dict.fromkeys(measures.CONTEXTS, _NO_TEST), (
+        f'{count} enough features in both populations, and {_LEAST_LAYERS} are'
+        ' needed'
+    )
+  permuted = [
+      measures.permuted_deltas(
+          np.stack([x.statistics[name] for name in measures.CONTEXTS]),
+          np.stack([x.labels[name] for name in labellings]),
       )
-      for rows in (output, given)
+      for x in own
   ]
-  trends = [(x.change, x.trend_p_value) for x in shapes]
-  known = [(c, p) for c, p in trends if c is not None and p is not None]
-  if len(known) < len(shapes):
-    return {'sign': 0, 'p_value': 1.0}
-  return {
-      'sign': int(np.prod(np.sign([change for change, _ in known]))),
-      'p_value': float(max(p for _, p in known)),
-      'changes': [change for change, _ in known],
-  }
+  rows = test(
+      np.asarray([x.layer for x in own]),
+      np.stack([x.deltas for x in permuted]),
+      np.stack([x.covariance for x in permuted]),
+  )
+  return dict(zip(measures.CONTEXTS, rows, strict=True)), None
 
 
-def _errors(rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
-  """Of delta; where no resample differs, that of one pair of features."""
-  least = [1 / (row['semantic'] * row['other']) for row in rows]
-  return np.maximum(_column(rows, 'error'), least)
+def _inverse(layers, deltas, covariance) -> list[dict[str, Any]]:
+  found = measures.label_trends(layers, deltas[:, 0], covariance[:, 0, :, 0])
+  return _rows(np.sign(found.change), found.p_value, found)
 
 
-def _column(rows: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
-  kind = np.int64 if name == 'layer' else np.float64
-  return np.asarray([row[name] for row in rows], kind)
+def _reversed(layers, deltas, covariance) -> list[dict[str, Any]]:
+  first, second = (
+      measures.label_trends(layers, deltas[:, i], covariance[:, i, :, i])
+      for i in range(2)
+  )
+  ways = np.array([-1.0, 1.0])
+  difference = measures.label_trends(
+      layers,
+      np.einsum('p,lpc->lc', ways, deltas),
+      np.einsum('p,q,lpcqd->lcd', ways, ways, covariance),
+  )
+  sign = np.sign(first.change) * np.sign(second.change)
+  p_value = np.maximum(first.p_value, second.p_value)
+  # Slopes that are alike need not differ.
+  p_value = np.where(sign < 0, np.maximum(p_value, difference.p_value), p_value)
+  rows = _rows(sign, p_value, difference)
+  for i, row in enumerate(rows):
+    row |= {
+        'difference_p_value': float(difference.p_value[i]),
+        'output_change': float(first.change[i]),
+        'output_p_value': float(first.p_value[i]),
+        'input_change': float(second.change[i]),
+        'input_p_value': float(second.p_value[i]),
+    }
+  return rows
+
+
+def _rows(sign, p_value, found: measures.LabelTrends) -> list[dict[str, Any]]:
+  rows = []
+  for i in range(sign.size):
+    row: dict[str, Any] = {x: float(getattr(found, x)[i]) for x in _FIGURES}
+    row |= {'sign': int(sign[i]), 'p_value': float(p_value[i])}
+    if not np.isfinite(row['least_change']):  # All values are equal.
+      row['least_change'] = None
+    rows.append(row)
+  return rows
+
+
+def verdict_sweep(
+    layers: Mapping[str, Sequence[Layer]], tied: bool, least: int
+) -> list[dict[str, Any]]:
+  """The verdicts under every choice of labels, and every way over heads.
+
+  Args:
+    layers: How the heads' numbers became one -> the layers.
+    tied: Whether the model is.
+    least: As of `statements`.
+
+  Returns:
+    Rows with `labels`, `over_heads`, and the verdict on each statement.
+  """
+  return [
+      {
+          'labels': choice,
+          'over_heads': over_heads,
+          **{
+              name: found['verdict']
+              for name, found in statements(
+                  [
+                      dataclasses.replace(x, labels=x.choices[choice])
+                      for x in own
+                  ],
+                  tied,
+                  least,
+              ).items()
+          },
+      }
+      for over_heads, own in layers.items()
+      for choice in own[0].choices
+  ]

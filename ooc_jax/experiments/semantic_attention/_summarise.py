@@ -10,7 +10,6 @@ from ooc_jax.experiments._summary import Summary
 from ooc_jax.experiments._summary import number_shape
 from ooc_jax.experiments.semantic_attention._compute import SemanticTables
 from ooc_jax.experiments.semantic_attention._config import SemanticAttention
-from ooc_jax.experiments.semantic_attention._statements import statements
 from ooc_jax.results import tables as schemas
 
 _COURSES = {
@@ -46,7 +45,8 @@ def summarise(tables: SemanticTables, config: SemanticAttention) -> Summary:
           'num_layers': tables.num_layers,
           'tied': tables.tied,
           'layers': list(dict.fromkeys(row['layer'] for row in effects)),
-          'statements': statements(effects, tables.tied),
+          'statements': tables.statements,
+          'sweep': tables.sweep,
           'contexts': {name: _courses(effects, name) for name in labellings},
           'effects': effects,
       },

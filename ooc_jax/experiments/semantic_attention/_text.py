@@ -17,11 +17,6 @@ _STATEMENTS = {
     ),
     'reversed': 'The relation is reversed for input labels of an untied model',
 }
-_READINGS = {
-    'courses': 'courses of the medians (- apart, + together)',
-    'over_chance': 'medians over chance (- apart, + together)',
-    'sides': 'sides of delta (- they change, + they stay)',
-}
 
 
 def text(summary: Mapping[str, Any], config: SemanticAttention) -> list[str]:
@@ -44,20 +39,52 @@ def text(summary: Mapping[str, Any], config: SemanticAttention) -> list[str]:
     found = summary['statements'][name]
     why = '' if found['why'] is None else f' ({found["why"]})'
     lines.append(f'{words}: {found["verdict"]}{why}.')
-    for reading, title in _READINGS.items():
-      if reading in found['readings']:
-        lines.append(f'  {_reading(title, found["readings"][reading])}')
+    lines += [f'  {line}' for line in _tests(summary, name)]
+    counts = [
+        f'{verdict} in {sum(row[name] == verdict for row in summary["sweep"])}'
+        for verdict in measures.VERDICTS
+    ]
+    lines.append(
+        f'  Under {len(summary["sweep"])} choices of labels and ways over'
+        f' heads: {", ".join(counts)}.'
+    )
   return lines
 
 
-def _reading(title: str, reading: Mapping[str, Any]) -> str:
-  """One line: the verdict and the four tests."""
-  tests = []
-  for context in measures.CONTEXTS:
-    test = reading['tests'][context]
-    sign = {-1: '-', 0: '0', 1: '+'}[test['sign']]
-    tests.append(f'{context} {sign} p {test["p_value"]:.2g}')
-  return f'By the {title}: {reading["verdict"]}; {", ".join(tests)}.'
+def _tests(summary: Mapping[str, Any], statement: str) -> list[str]:
+  """The slopes of delta and their p; what else there is to know of them."""
+  tests = summary['statements'][statement]['tests']
+  if not all('change' in test for test in tests.values()):
+    return []  # Too few layers.
+  both, changes = statement == 'reversed', []
+  for name in measures.CONTEXTS:
+    test = tests[name]
+    if both:
+      change = f'{test["output_change"]:+.3f} and {test["input_change"]:+.3f}'
+      change += f' (difference p {test["difference_p_value"]:.2g})'
+    else:
+      change = f'{test["change"]:+.3f}'
+    changes.append(f'{name} {change} p {test["p_value"]:.2g}')
+  words = ' under output and input labels' if both else ''
+  least = max(test['least_change'] or 0.0 for test in tests.values())
+  lines = [
+      (
+          f"Change of Cliff's delta over depth{words}, p by labels permuted"
+          f' within each layer: {", ".join(changes)}.'
+      ),
+      f'{least:.3f} is found in 80 of 100 cases.',
+  ]
+  if not both:
+    own = summary['contexts']['output']
+    trends = [
+        f'{name} {own[name]["delta"]["trend_p_value"]:.2g}'
+        for name in measures.CONTEXTS
+    ]
+    lines.append(
+        'P of a trend where layers may also differ by themselves:'
+        f' {", ".join(trends)}.'
+    )
+  return lines
 
 
 def _rows(effects: list[Mapping[str, Any]]) -> list[list[str]]:

@@ -37,7 +37,7 @@ _ATTENTION = AttentionParticipation(
     nulls='random',
     write_tokens=0,
 )
-_CONFIG = SemanticAttention(least=4, draws=50)
+_CONFIG = SemanticAttention(least=4)
 _folder = None
 
 
@@ -104,6 +104,9 @@ class RunTest(parameterized.TestCase):
     self.assertIn('2 layers', verdict['why'])
     text = '\n'.join(semantic_attention.text(found, _CONFIG))
     self.assertIn('inversely related over depth (output labels): not', text)
+    # The run's labels, coherent ones, three measures, five levels of p.
+    self.assertLen(found['sweep'], 2 * 10)
+    self.assertIn('Under 20 choices of labels', text)
 
   @mock.patch.object(report, 'draw')
   def test_the_same_call_computes_nothing_and_draws(self, draw):
@@ -206,7 +209,6 @@ class RunTest(parameterized.TestCase):
     for settings, message in (
         ({'over_heads': 'median'}, 'over_heads='),
         ({'least': 1}, 'least='),
-        ({'draws': 0}, 'draws='),
     ):
       with self.assertRaisesRegex(ooc_jax.InputError, message):
         SemanticAttention(**settings)

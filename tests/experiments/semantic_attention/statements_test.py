@@ -1,5 +1,7 @@
 """Populations joined and compared, and the paper's statements judged."""
 
+import dataclasses
+
 from absl.testing import absltest
 from absl.testing import parameterized
 import numpy as np
@@ -12,6 +14,7 @@ from ooc_jax.experiments.semantic_attention._populations import effect_rows
 from ooc_jax.experiments.semantic_attention._populations import layer_of
 from ooc_jax.experiments.semantic_attention._populations import population_rows
 from ooc_jax.experiments.semantic_attention._statements import statements
+from ooc_jax.experiments.semantic_attention._statements import verdict_sweep
 from ooc_jax.results import tables
 
 
@@ -37,86 +40,83 @@ class PlantedTest(parameterized.TestCase):
       layers.append(layer_of(layer + 1, statistics, labels, 'mean'))
     return layers
 
-  def _verdicts(self, shifts, tied=False):
-    layers = self._layers(shifts)
-    rows = []
-    for name in shifts:
-      rows += effect_rows(layers, name, least=10, draws=100, seed=0)
-    return statements(rows, tied)
+  def _verdicts(self, shifts, tied=False, **sizes):
+    return statements(self._layers(shifts, **sizes), tied, 10)
 
-  def test_courses_that_go_apart(self):
-    t = np.linspace(0, 3, 9)
+  @parameterized.parameters(1, -1)
+  def test_courses_that_go_apart(self, sign):
+    t = sign * np.linspace(0, 1.0, 9)
     found = self._verdicts({'output': (t, -t)})
     self.assertEqual(found['inverse']['verdict'], 'supported')
-    # Semantic features are ahead nearly everywhere.
-    sides = found['inverse']['readings']['sides']
-    self.assertNotEqual(sides['verdict'], 'supported')
+    for test in found['inverse']['tests'].values():
+      self.assertEqual(test['sign'], sign)
+      self.assertGreater(abs(test['change']), test['least_change'])
     self.assertEqual(found['reversed']['verdict'], 'not decided')
     self.assertIn('no labels', found['reversed']['why'])
 
-  def test_courses_that_go_together(self):
-    t = np.linspace(0, 3, 9)
-    found = self._verdicts({'output': (t, t + 0.3)})
-    self.assertEqual(found['inverse']['verdict'], 'not supported')
-
-  def test_over_chance_takes_out_what_the_layer_shares(self):
-    """The layers' scale rises for all; under it the populations part."""
-    t = np.linspace(-1, 1, 9)
-    scale = np.exp(np.linspace(0, 2, 9))
-    layers = []
-    for one, factor in zip(
-        self._layers({'output': (t, -t)}), scale, strict=True
-    ):
-      null = {x: self.rng.normal(size=(3, 400)) for x in measures.CONTEXTS}
-      # Far from 0, as largest scores are.
-      layers.append(
-          layer_of(
-              one.layer,
-              {x: factor * (v[None] + 9) for x, v in one.statistics.items()},
-              one.labels,
-              'mean',
-              {x: factor * (v + 9) for x, v in null.items()},
-          )
-      )
-    rows = effect_rows(layers, 'output', least=10, draws=50, seed=0)
-    for row in rows:
-      null = layers[row['layer'] - 1].chance[row['context']]
-      self.assertAlmostEqual(row['chance_median'], np.median(null))
-    found = statements(rows, tied=False)['inverse']
-    self.assertEqual(found['verdict'], 'not supported')
-    readings = found['readings']
-    self.assertEqual(readings['over_chance']['verdict'], 'supported')
-    for row in rows:
-      del row['chance_spread']
-    readings = statements(rows, tied=False)['inverse']['readings']
-    self.assertNotIn('over_chance', readings)
-
-  def test_sides_that_change(self):
-    t = np.linspace(-2, 2, 9)
-    found = self._verdicts({'output': (t, -t)})['inverse']
-    self.assertEqual(found['readings']['sides']['verdict'], 'supported')
-    for test in found['readings']['sides']['tests'].values():
-      self.assertEqual(test['sign'], -1)
-
-  def test_no_relation_is_not_decided(self):
-    flat = np.zeros(9)
-    found = self._verdicts({'output': (flat, flat)})['inverse']
+  def test_what_a_layer_shares_says_nothing(self):
+    """Both populations rise, one a little over the other everywhere."""
+    t = np.linspace(0, 9, 9)
+    found = self._verdicts({'output': (t, t + 0.3)})['inverse']
     self.assertEqual(found['verdict'], 'not decided')
     self.assertIsNone(found['why'])
+    layers = self._layers({'output': (t / 9, t * 0)})
+    scaled = [
+        dataclasses.replace(
+            x, statistics={c: 9 + 2**i * v for c, v in x.statistics.items()}
+        )
+        for i, x in enumerate(layers)
+    ]
+    self.assertEqual(
+        statements(layers, False, 10), statements(scaled, False, 10)
+    )
 
   def test_reversed_for_input_labels(self):
     # Labels are drawn apart, so each labelling sees its own shift.
-    t, none = np.linspace(-2, 2, 24), np.zeros(24)
-    shifts = {'output': (t, -t), 'input': (-t, t)}
-    found = self._verdicts(shifts)['reversed']
-    self.assertEqual(found['readings']['sides']['verdict'], 'supported')
+    t, none = np.linspace(-1, 1, 9), np.zeros(9)
+    opposite = {'output': (t, -t), 'input': (-t, t)}
+    found = self._verdicts(opposite)['reversed']
+    self.assertEqual(found['verdict'], 'supported')
+    for test in found['tests'].values():
+      self.assertEqual(test['sign'], -1)
+      self.assertAlmostEqual(
+          test['change'],
+          test['input_change'] - test['output_change'],
+          delta=0.1,
+      )
     same = self._verdicts({'output': (t, -t), 'input': (t, -t)})['reversed']
-    self.assertEqual(same['readings']['sides']['verdict'], 'not supported')
-    together = self._verdicts({'output': (none, none), 'input': (t, t)})
-    self.assertEqual(together['reversed']['verdict'], 'supported')
-    tied = self._verdicts({'output': (none, none), 'input': (t, t)}, tied=True)
-    self.assertEqual(tied['reversed']['verdict'], 'not decided')
-    self.assertIn('tied', tied['reversed']['why'])
+    self.assertEqual(same['verdict'], 'not supported')
+    tied = self._verdicts(opposite, tied=True)['reversed']
+    self.assertEqual(tied['verdict'], 'not decided')
+    self.assertIn('tied', tied['why'])
+    # A difference alone is no reversal.
+    one = self._verdicts({'output': (t, -t), 'input': (none, none)})
+    tests = one['reversed']['tests'].values()
+    self.assertLess(max(x['difference_p_value'] for x in tests), 0.05)
+    self.assertEqual(one['reversed']['verdict'], 'not decided')
+
+  def test_verdicts_under_other_labels(self):
+    t = np.linspace(-1, 1, 9)
+    layers = [
+        dataclasses.replace(
+            x,
+            choices={
+                'semantic': x.labels,
+                'none': {'output': np.zeros(160, bool)},
+            },
+        )
+        for x in self._layers({'output': (t, -t)})
+    ]
+    rows = verdict_sweep({'mean': layers, 'largest': layers}, False, 10)
+    self.assertLen(rows, 4)
+    self.assertEqual(
+        [(x['labels'], x['over_heads'], x['inverse']) for x in rows[:3]],
+        [
+            ('semantic', 'mean', 'supported'),
+            ('none', 'mean', 'not decided'),
+            ('semantic', 'largest', 'supported'),
+        ],
+    )
 
   @parameterized.parameters((5, '5 layers have'), (1, '1 layer has'))
   def test_few_layers_decide_nothing_and_say_so(self, layers, count):
@@ -128,7 +128,7 @@ class PlantedTest(parameterized.TestCase):
   def test_effects_are_those_of_the_definitions(self):
     t = np.linspace(0, 1, 6)
     layers = self._layers({'output': (t, 0 * t)}, size=50)
-    rows = effect_rows(layers, 'output', least=10, draws=50, seed=0)
+    rows = effect_rows(layers, 'output', least=10)
     self.assertLen(rows, 6 * len(measures.CONTEXTS))
     for row in rows:
       one = layers[row['layer'] - 1]
@@ -139,6 +139,10 @@ class PlantedTest(parameterized.TestCase):
       test = stats.mannwhitneyu(first, second, method='asymptotic')
       self.assertAlmostEqual(row['p_value'], test.pvalue)
       self.assertEqual(row['semantic'], labels.sum())
+      n, m = first.size, second.size
+      # Mann and Whitney's, as no values are equal.
+      variance = (n + m + 1) / (3 * n * m)
+      self.assertAlmostEqual(row['permuted'], np.sqrt(variance))
     for context in measures.CONTEXTS:
       own = [row for row in rows if row['context'] == context]
       q = stats.false_discovery_control([row['p_value'] for row in own])
@@ -149,12 +153,12 @@ class PlantedTest(parameterized.TestCase):
 
   def test_small_populations_are_not_compared(self):
     layers = self._layers({'output': (np.ones(6), np.ones(6))}, size=12)
-    rows = effect_rows(layers, 'output', least=10, draws=10, seed=0)
+    rows = effect_rows(layers, 'output', least=10)
     self.assertTrue(all('delta' not in row for row in rows))
     self.assertEqual(
         tables.EFFECTS.build_rows(rows)['delta'].null_count, len(rows)
     )
-    found = statements(rows, tied=False)['inverse']
+    found = statements(layers, False, 10)['inverse']
     self.assertEqual((found['verdict'], found['why'][:8]), (
         'not decided', '0 layers'
     ))  # fmt: skip
