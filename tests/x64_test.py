@@ -225,7 +225,7 @@ class X64Test(parameterized.TestCase):
       found = experiments.semantic_attention.compute(
           model,
           mine,
-          experiments.SemanticAttention(least=2, draws=20),
+          experiments.SemanticAttention(least=2),
           labels=labels,
           attention=attention,
       )

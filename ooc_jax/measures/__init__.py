@@ -79,6 +79,8 @@ from ooc_jax.measures._populations import mann_whitney
 from ooc_jax.measures._populations import median_error
 from ooc_jax.measures._populations import population
 from ooc_jax.measures._populations import split_by_label
+from ooc_jax.measures._relation import Relation
+from ooc_jax.measures._relation import relation_over_depth
 from ooc_jax.measures._resampled import Resampled
 from ooc_jax.measures._resampled import resampled_labels
 from ooc_jax.measures._resampled import resampled_thresholds
@@ -119,6 +121,7 @@ __all__ = (
     'PARTICIPATION_QUANTILES',
     'PermutedDeltas',
     'Population',
+    'Relation',
     'Resampled',
     'ROLES',
     'RULES',
@@ -169,6 +172,7 @@ __all__ = (
     'q_values',
     'quantile_cutoffs',
     'quantile_thresholds',
+    'relation_over_depth',
     'resampled_labels',
     'resampled_thresholds',
     'rule_p_values',

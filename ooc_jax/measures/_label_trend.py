@@ -20,6 +20,7 @@ import numpy as np
 from scipy import special
 
 from ooc_jax._errors import InputError
+from ooc_jax.measures._null import q_values
 
 VERDICTS = ('supported', 'not supported', 'not decided')
 _DRAWS = 2**14  # Of the largest of C normal numbers.
@@ -165,20 +166,23 @@ def verdict(
     expected: int,
     *,
     alpha: float = 0.05,
+    corrected: bool = False,
 ) -> str:
   """What tests of one statement say of it together.
 
-  supported: at least one test finds the expected sign with p <= alpha, and
+  supported: at least one test finds the expected sign with q <= alpha, and
     none the opposite.
-  not supported: at least one finds the opposite sign with p <= alpha; also
+  not supported: at least one finds the opposite sign with q <= alpha; also
     where others find the expected one, as the statement is then not general.
   not decided: none finds either.
 
   Args:
     signs: Of each test, -1, 0 or 1.
-    p_values: Of each, two-sided, corrected for all of them.
+    p_values: Of each, two-sided.
     expected: -1 or 1.
-    alpha: Level.
+    alpha: Level of q.
+    corrected: Whether the p values are corrected for all of the tests, and are
+      q; else q is Benjamini and Hochberg's.
 
   Raises:
     InputError: There are more or fewer signs than p values.
@@ -188,8 +192,12 @@ def verdict(
         f'There are {len(signs)} signs and {len(p_values)} p values: give one'
         ' of each a test.'
     )
-  rows = zip(signs, p_values, strict=True)
-  found = {sign for sign, p in rows if sign and p <= alpha}
+  q = np.asarray(p_values, np.float64)
+  if q.size and not corrected:
+    q = q_values(q)
+  found = {
+      sign for sign, x in zip(signs, q, strict=True) if sign and x <= alpha
+  }
   if -expected in found:
     return 'not supported'
   return 'supported' if expected in found else 'not decided'

@@ -49,7 +49,7 @@ class FamiliesTest(parameterized.TestCase):
     config = json.loads((folder / 'config.json').read_text())
     tiny.word_level(config['vocab_size']).save(str(folder / 'tokenizer.json'))
     run = semantic_attention.run(
-        SemanticAttention(least=4, draws=20),
+        SemanticAttention(least=4),
         labels=_LABELS,
         attention=_ATTENTION,
         model=folder,

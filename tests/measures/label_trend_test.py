@@ -236,12 +236,19 @@ class VerdictTest(parameterized.TestCase):
       ((-1, -1), (0.001, 0.4), 1, 'not supported'),
       ((-1, 1), (0.001, 0.002), -1, 'not supported'),
       ((-1, 1), (0.2, 0.3), -1, 'not decided'),
+      # 0.02 in one of four tests is no q of 0.05; in two of them it is.
+      ((-1, 1, 1, 1), (0.02, 1.0, 1.0, 1.0), -1, 'not decided'),
+      ((-1, -1, 1, 1), (0.02, 0.02, 1.0, 1.0), -1, 'supported'),
       ((0,), (0.0,), -1, 'not decided'),
       ((), (), -1, 'not decided'),
   )
   def test_verdict(self, signs, p_values, expected, verdict):
     self.assertIn(verdict, measures.VERDICTS)
     self.assertEqual(measures.verdict(signs, p_values, expected), verdict)
+
+  def test_p_values_that_are_corrected(self):
+    tests = (-1, 1, 1, 1), (0.02, 1.0, 1.0, 1.0), -1
+    self.assertEqual(measures.verdict(*tests, corrected=True), 'supported')
 
   def test_one_p_each(self):
     with self.assertRaisesRegex(ooc_jax.InputError, '2 signs'):

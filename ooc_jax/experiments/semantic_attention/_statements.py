@@ -87,7 +87,7 @@ def statements(
 
 def _statement(tests, signs, expected: int, why: str | None) -> dict[str, Any]:
   p_values = [test['p_value'] for test in tests.values()]
-  found = measures.verdict(signs, p_values, expected)
+  found = measures.verdict(signs, p_values, expected, corrected=True)
   return {
       'verdict': found if why is None else 'not decided',
       'why': why,
