@@ -98,7 +98,9 @@ def line_chart(
   step = ticks[1] - ticks[0] if len(ticks) > 1 else 1
   low = math.floor(low / step + 1e-9) * step
   high = math.ceil(high / step - 1e-9) * step
-  first, end = min(xs), max(xs) if last is None else max(last, *xs)
+  # Of layers, the axis is that of the whole model.
+  first = min(xs) if last is None else min(0, *xs)
+  end = max(xs) if last is None else max(last, *xs)
 
   def x_of(x: float | int) -> float:
     span = end - first or 1

@@ -184,14 +184,13 @@ class Library:
 
 
 def _results_in(folder: pathlib.Path) -> list[pathlib.Path]:
-  """The folder itself, or the results folders in it."""
-  if _is_results(folder):
-    return [folder]
+  """The folder itself, and the results folders in it."""
+  own = [folder] if _is_results(folder) else []
   try:
     children = sorted(x for x in folder.iterdir() if x.is_dir())
   except OSError:
-    return []
-  return [x for x in children if _is_results(x)]
+    children = []
+  return own + [x for x in children if _is_results(x)]
 
 
 def _is_results(folder: pathlib.Path) -> bool:

@@ -238,6 +238,8 @@ def like(study: Study, given: Parameters) -> Context:
   stem = stem if stem in _search.LISTS else 'top'
   total, hits = _search.alike(study, layer, number, stem)
   tokens = _feature.top_tokens(study, layer, [number], 12)
+  if number not in tokens:
+    raise InputError(f'There is no feature {number} in layer {layer} here.')
   return {
       'layer': layer,
       'feature': number,
@@ -245,7 +247,7 @@ def like(study: Study, given: Parameters) -> Context:
       'lists': _search.LISTS,
       'total': total,
       'hits': hits,
-      'tokens': tokens.get(number, ()),
+      'tokens': tokens[number],
   }
 
 

@@ -87,7 +87,7 @@ def number(value: Any, digits: int = 3) -> str:
     return '–'
   if isinstance(value, int):
     text = f'{value:,}'
-  elif value and abs(value) < 10**-digits:
+  elif value and digits > 2 and abs(value) < 10**-digits:
     text = f'{value:.1e}'
   elif abs(value) >= 100:
     text = f'{value:,.0f}'
