@@ -136,6 +136,8 @@ class Sources:
     except _tables.Damaged:
       labels, columns['labels'] = None, []
     layers = _tables.attention_layers(study) if participation else {}
+    if not layers:
+      columns['participation'] = []  # No feature is known by its layer there.
     return cls(features, labels, participation, validation, layers, columns)
 
   def fields(self, prefix: str) -> list[Field]:
@@ -244,6 +246,8 @@ def _keys(
     tables.add(sort.table)
     column = f'{sort.table}.{_tables.name(sort.column)}'
     order = f'{column} {way} NULLS LAST, layer, feature'
+  if 'validation' in tables and not set(layers) & set(sources.validation):
+    return [], 0
   first, *others = sorted(tables)
   joined = f'({sources.query(first, layers)}) AS {first}'
   for other in others:

@@ -23,6 +23,7 @@ _PAGES = (
     '/s/out/features?coherent=yes&sharp=no&q=0.5&participates=yes&sort=q',
     '/s/out/features?layer=1&side=input&score=0.1&fires=yes&sort=score',
     '/s/out/features?sort=heads&page=99999&layer=x&q=nan&side=<b>',
+    '/s/out/features?layer=0&sort=score',
     '/s/out/search',
     '/s/out/search?q=the',
     '/s/out/search?q=wo&match=prefix&case=same',
