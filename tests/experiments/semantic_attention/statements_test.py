@@ -5,10 +5,13 @@ import dataclasses
 from absl.testing import absltest
 from absl.testing import parameterized
 import numpy as np
+import pytest
 from scipy import stats
 
 import ooc_jax
+from ooc_jax import experiments
 from ooc_jax import measures
+from ooc_jax.experiments import attention_participation
 from ooc_jax.experiments.semantic_attention._populations import LABELLINGS
 from ooc_jax.experiments.semantic_attention._populations import effect_rows
 from ooc_jax.experiments.semantic_attention._populations import layer_of
@@ -190,6 +193,75 @@ class PlantedTest(parameterized.TestCase):
     with self.assertRaisesRegex(ooc_jax.InputError, 'Layer 4.*2, 3'):
       layer_of(4, values, {'output': np.ones(3, bool)}, 'mean')
     self.assertEqual(list(LABELLINGS), ['output', 'input'])
+
+
+@pytest.mark.slow
+class RealNumbersTest(parameterized.TestCase):
+  """Labels that are drawn, on the attention of the bundled model."""
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    model = ooc_jax.load_model('tiny-gemma2')
+    saes = {
+        x: ooc_jax.load_dictionary(f'tiny-gemma2-res/layer_{x}', model=model)
+        for x in range(7)
+    }
+    found = attention_participation.compute(
+        model, saes, experiments.AttentionParticipation(nulls='none')
+    )
+    cls.layers = [
+        layer_of(
+            layer,
+            {
+                name: tables.ATTENTION_FEATURES.array(features, column)
+                for name, column in tables.STATISTIC.items()
+            },
+            {},
+            'mean',
+        )
+        for layer, features in found.features.items()
+    ]
+
+  def _found(self, repeats, share_of):
+    """Statement -> how often something was found."""
+    found = dict.fromkeys(('inverse', 'reversed'), 0)
+    for _ in range(repeats):
+      layers = [
+          dataclasses.replace(x, labels=share_of(i, x))
+          for i, x in enumerate(self.layers)
+      ]
+      for name, own in statements(layers, False, 10).items():
+        found[name] += own['verdict'] != 'not decided'
+    return found
+
+  @parameterized.parameters(0.03, 0.25)
+  def test_random_labels_are_seldom_called(self, share):
+    rng = np.random.default_rng(1)
+
+    def labels(_, one):
+      size = one.statistics['query_pre'].size
+      return {x: rng.random(size) < share for x in LABELLINGS}
+
+    found = self._found(1000, labels)
+    self.assertLessEqual(max(found.values()), 70)
+
+  def test_planted_relations_are_found(self):
+    """Labels go with the score, ever less, and turn (input: the other way)."""
+    rng = np.random.default_rng(2)
+
+    def labels(i, one):
+      score = one.statistics['query_pre']
+      rank = score.argsort().argsort() / score.size - 0.5
+      course = 0.6 * (1 - i / 3)
+      return {
+          x: rng.random(score.size) < 0.3 * (1 + sign * course * rank)
+          for x, sign in zip(LABELLINGS, (1, -1), strict=True)
+      }
+
+    found = self._found(60, labels)
+    self.assertGreaterEqual(found['inverse'], 57)
+    self.assertGreaterEqual(found['reversed'], 45)
 
 
 if __name__ == '__main__':
