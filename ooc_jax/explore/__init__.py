@@ -10,7 +10,8 @@ import step and no state. What takes part:
   _features  the table of features: sorted, filtered, a page at a time
   _charts    the geometry of every chart
   _words     what a run found, in sentences
-  _pages     a function a page
+  _feature   everything that is known of one feature
+  _pages     a function a page; `_compare` has that of two runs
   _server    routes, headers, errors as pages
 
 Nothing here needs weights or JAX. Tokens are data: templates escape all text,

@@ -27,6 +27,7 @@ import uvicorn
 
 from ooc_jax._errors import InputError
 from ooc_jax._text import printable
+from ooc_jax.explore import _compare
 from ooc_jax.explore import _pages
 from ooc_jax.explore import _search
 from ooc_jax.explore import _tables
@@ -180,7 +181,7 @@ class _Site:
     studies = self._library.studies()
     context: dict[str, Any] = {'studies': studies, 'section': 'compare'}
     try:
-      context |= _pages.compare(studies, dict(request.query_params))
+      context |= _compare.compare(studies, dict(request.query_params))
     except _tables.Damaged as error:
       message = f'A file of these results cannot be read. {error}'
       return self.render('problem.html', context | {'message': message})
