@@ -110,7 +110,7 @@ def _continued(
 
   logits, cache = module.apply(params, tokens, tap=tap, mutable=['cache'])
   carry = (cache, choose(logits[:, -1], 0))
-  _, added_SB = jax.lax.scan(add, carry, jnp.arange(steps))
+  _, added_SB = jax.lax.scan(add, carry, jnp.arange(steps, dtype=jnp.int32))
   return jnp.concatenate([tokens, added_SB.T], axis=1)
 
 

@@ -226,12 +226,15 @@ class Attention(nn.Module):
         shape = (B, S, K, H)
         rest = self.variable('cache', name, jnp.zeros, shape, rows.dtype)
         at = (0, start, 0, 0)
-        rest.value = jax.lax.dynamic_update_slice(rest.value, rows, at)
+        rest.value = jax.lax.dynamic_update_slice(
+            rest.value, rows, [jnp.asarray(i, start.dtype) for i in at]
+        )
         return rest.value
 
       k_BSKH, v_BSKH = kept('key', k_BSKH), kept('value', v_BSKH)
       # Rows that are not written yet lie after every query.
-      distance = positions[:, :, None] - jnp.arange(S)[None, None]
+      keys = jnp.arange(S, dtype=positions.dtype)
+      distance = positions[:, :, None] - keys[None, None]
       mask_BTS = _is_seen(distance, window)
     q_BTKGH = q_BTNH.reshape(B, T, K, c.group_size, H)
     # bfloat16 scores lose the tail of the distribution: softmax in float32.
