@@ -159,12 +159,12 @@ class FalseRateTest(parameterized.TestCase):
     false = self._false(num_layers, correlation, 400, 5)
     self.assertLessEqual(false, 0.07 + 2 * np.sqrt(0.07 * 0.93 / 400))
 
-  @pytest.mark.slow
   @parameterized.product(
       num_layers=(8, 26, 32),
       correlation=(0.0, 0.5, 0.8),
       features=(2048, 16_384),
   )
+  @pytest.mark.slow
   def test_neighbours_that_are_alike_at_length(
       self, num_layers, correlation, features
   ):

@@ -167,13 +167,13 @@ class LabelTrendsTest(parameterized.TestCase):
     # 5 of 100, and 2.6 standard errors.
     self.assertLessEqual(found, 15)
 
-  @pytest.mark.slow
   @parameterized.product(
       sizes=((24, 10), (200, 10), (1024, 250)),
       num_layers=(6, 8, 26, 32),
       ties=(False, True),
       level=(0.0, 0.5),
   )
+  @pytest.mark.slow
   def test_chance_is_seldom_found_at_length(
       self, sizes, num_layers, ties, level
   ):

@@ -82,11 +82,11 @@ class PopulationsTest(parameterized.TestCase):
     # 95 of 100, and three standard errors.
     self.assertBetween(self._coverage(n, m, truth, 200), 0.9, 0.995)
 
-  @pytest.mark.slow
   @parameterized.product(
       sizes=((10, 20), (10, 1000), (20, 500), (50, 300), (200, 800)),
       truth=(0.0, 0.3, 0.6),
   )
+  @pytest.mark.slow
   def test_interval_holds_a_planted_delta_at_length(self, sizes, truth):
     coverage = self._coverage(*sizes, truth, 3000)
     print(f'{sizes} delta {truth}: {coverage:.3f}')
