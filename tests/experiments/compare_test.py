@@ -80,7 +80,8 @@ class CompareTest(parameterized.TestCase):
       written_populations.write(folder, sign=sign)
     found = self._run(folders, figures=True)
     self.assertEqual([row[0] for row in found.rows], ['run', 'c', 'd'])
-    self.assertEqual(found.rows[2][5], 'not supported')
+    self.assertEqual(found.rows[1][4:7], ['supported', '1 of 2', '- 0.012'])
+    self.assertEqual(found.rows[2][4:7], ['supported', '1 of 2', '+ 0.012'])
     self.assertEqual(found.cautions, [])
     with open(self.out / 'comparison.csv', newline='') as file:
       rows = list(csv.DictReader(file))

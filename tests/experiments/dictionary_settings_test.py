@@ -24,7 +24,7 @@ _RUNS = {
                                 '--context=4', '--write_tokens=0'),
     'semantic_attention': ('--layers=2', '--nulls=none', '--pairs=3',
                            '--context=4', '--write_tokens=0', '--k=3',
-                           '--null_size=100', '--draws=20', '--least=4'),
+                           '--null_size=100', '--least=4'),
 }  # fmt: skip
 
 

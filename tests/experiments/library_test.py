@@ -24,7 +24,7 @@ _ATTENTION = {
     'write_tokens': 2,
     'nulls': 'random,permuted',
 }
-_SEMANTIC = {'draws': 50, 'least': 2}
+_SEMANTIC = {'least': 2}
 
 
 def _same(found, expected, where):

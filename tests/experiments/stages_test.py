@@ -34,13 +34,19 @@ print('done', file=sys.stderr)
 
 def _record(argv, columns='80', limit=240):
   """Runs a program on a terminal; [(seconds, text)] and its exit status."""
-  pid, terminal = pty.fork()
-  if not pid:
-    os.chdir(_ROOT)
-    if columns is not None:
-      os.environ['COLUMNS'] = columns
-    os.environ['TERM'] = 'xterm'
-    os.execv(sys.executable, [sys.executable, *argv])
+  terminal, theirs = pty.openpty()
+  environment = {k: v for k, v in os.environ.items() if k != 'COLUMNS'}
+  if columns is not None:
+    environment['COLUMNS'] = columns
+  child = subprocess.Popen(
+      [sys.executable, *argv],
+      cwd=_ROOT,
+      env=environment | {'TERM': 'xterm'},
+      stdin=theirs,
+      stdout=theirs,
+      stderr=theirs,
+  )
+  os.close(theirs)
   start, seen = time.monotonic(), []
   while time.monotonic() - start < limit:
     try:
@@ -50,8 +56,8 @@ def _record(argv, columns='80', limit=240):
     if not text:
       break
     seen.append((time.monotonic() - start, text.decode()))
-  status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-  return seen, status
+  os.close(terminal)
+  return seen, child.wait(limit)
 
 
 class StagesTest(absltest.TestCase):

@@ -22,7 +22,7 @@ from tests.hub.hub_case import HubCase
 _FLAGS = (
     '--k=4', '--null_size=100', '--layer_null_size=100', '--examples=1',
     '--thresholds=quantile:0.8', '--context=5', '--pairs=3', '--partners=2',
-    '--nulls=none', '--write_tokens=2', '--least=4', '--draws=20',
+    '--nulls=none', '--write_tokens=2', '--least=4',
     '--nofigures', '--first=none',
 )  # fmt: skip
 

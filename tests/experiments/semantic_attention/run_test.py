@@ -104,8 +104,9 @@ class RunTest(parameterized.TestCase):
     self.assertIn('2 layers', verdict['why'])
     text = '\n'.join(semantic_attention.text(found, _CONFIG))
     self.assertIn('inversely related over depth (output labels): not', text)
-    # The run's labels, coherent ones, three measures, five levels of p.
-    self.assertLen(found['sweep'], 2 * 10)
+    # The run's labels, coherent ones, three measures at either end (they are
+    # neurons), five levels of p.
+    self.assertLen(found['sweep'], 2 * 13)
     self.assertIn('Under 20 choices of labels', text)
 
   @mock.patch.object(report, 'draw')
