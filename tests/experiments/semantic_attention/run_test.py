@@ -107,7 +107,7 @@ class RunTest(parameterized.TestCase):
     # The run's labels, coherent ones, three measures at either end (they are
     # neurons), five levels of p.
     self.assertLen(found['sweep'], 2 * 13)
-    self.assertIn('Under 20 choices of labels', text)
+    self.assertIn('Under 26 choices of labels', text)
 
   @mock.patch.object(report, 'draw')
   def test_the_same_call_computes_nothing_and_draws(self, draw):
