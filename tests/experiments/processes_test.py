@@ -84,11 +84,13 @@ class ProcessesTest(parameterized.TestCase):
         # Sums are split over the devices. A p-value is a rank among 4,096
         # directions, which such a digit moves by one or two; a q-value is up
         # to 72 (the features) of those. So is the share of them that a
-        # threshold found among them lets pass.
+        # threshold found among them lets pass. A stability is a share of 400
+        # resampled nulls.
         atol = {
             'p_value': 2 / 4096,
             'q_value': 2 * 72 / 4096,
             'null_share': 2 / 4096,
+            'null_stability': 2 / 400,
         }.get(column.removeprefix('input_'), 2e-5)
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=atol, err_msg=place)
 
