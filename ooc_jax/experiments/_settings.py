@@ -4,6 +4,7 @@ The description makes the check of its value, its flag, and its line in
 `--help`.
 """
 
+from collections.abc import Collection
 import dataclasses
 import re
 from typing import Any, ClassVar
@@ -49,6 +50,33 @@ def parse_layers(text: str, num_layers: int) -> list[int]:
       )
     layers |= set(range(first, last + 1))
   return sorted(layers)
+
+
+def chosen_layers(
+    text: str, dictionaries: Collection[int], num_layers: int
+) -> list[int]:
+  """The layers of a run whose dictionaries are given.
+
+  Args:
+    text: As of `parse_layers`; 'all' is every layer that has a dictionary.
+    dictionaries: The layers that have one.
+    num_layers: Of the model.
+
+  Raises:
+    InputError: One has no dictionary, or none is left.
+  """
+  if text == 'all':
+    layers = sorted(dictionaries)
+  else:
+    layers = parse_layers(text, num_layers)
+  missing = [x for x in layers if x not in dictionaries]
+  if missing or not layers:
+    raise InputError(
+        f'layers={text!r}: there is no dictionary of layer'
+        f' {missing[0] if missing else "any"}; there are those of'
+        f' {sorted(dictionaries)}.'
+    )
+  return layers
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

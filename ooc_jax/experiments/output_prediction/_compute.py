@@ -16,7 +16,7 @@ from ooc_jax._errors import InputError
 from ooc_jax.dictionaries import Dictionary
 from ooc_jax.dictionaries import from_arrays
 from ooc_jax.experiments._memory import check_held
-from ooc_jax.experiments._settings import parse_layers
+from ooc_jax.experiments._settings import chosen_layers
 from ooc_jax.experiments.output_prediction._config import OutputPrediction
 from ooc_jax.experiments.output_prediction._config import parse_readouts
 from ooc_jax.model import Model
@@ -69,37 +69,13 @@ def compute(
   Raises:
     InputError: A layer has no dictionary, or as `output_lens`.
   """
-  layers = chosen_layers(config, dictionaries, model.config.num_layers)
+  layers = chosen_layers(config.layers, dictionaries, model.config.num_layers)
   reader = DictionaryReader(model, config, mesh)
   directions = {
       x: reader.directions(x, layers, dictionaries) for x in null_layers(layers)
   }
   features = {x: reader.features(dictionaries[x]) for x in progress(layers)}
   return OutputTables(model.config.num_layers, features, directions)
-
-
-def chosen_layers(
-    config: OutputPrediction,
-    dictionaries: Mapping[int, Dictionary],
-    num_layers: int,
-) -> list[int]:
-  """The layers of a run.
-
-  Raises:
-    InputError: One has no dictionary, or none is left.
-  """
-  if config.layers == 'all':
-    layers = sorted(dictionaries)
-  else:
-    layers = parse_layers(config.layers, num_layers)
-  missing = [x for x in layers if x not in dictionaries]
-  if missing or not layers:
-    raise InputError(
-        f'layers={config.layers!r}: there is no dictionary of layer'
-        f' {missing[0] if missing else "any"}; there are those of'
-        f' {sorted(dictionaries)}.'
-    )
-  return layers
 
 
 def null_layers(layers: Sequence[int]) -> list[int]:

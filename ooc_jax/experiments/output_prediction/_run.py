@@ -13,6 +13,7 @@ from ooc_jax import results
 from ooc_jax.dictionaries import Dictionary
 from ooc_jax.experiments import _runtime
 from ooc_jax.experiments._devices import make_mesh
+from ooc_jax.experiments._settings import chosen_layers
 from ooc_jax.experiments._settings import parse_layers
 from ooc_jax.experiments._stages import progress
 from ooc_jax.experiments._stages import stage
@@ -66,7 +67,7 @@ def run(
   if dictionaries is None:
     layers = parse_layers(config.layers, num_layers)
   else:
-    layers = _compute.chosen_layers(config, dictionaries, num_layers)
+    layers = chosen_layers(config.layers, dictionaries, num_layers)
   weights = _runtime.weight_hashes(loaded, dictionaries)
   with _runtime.open_folder(out, settings, weights, loaded.notes) as folder:
     folder.ask(check_validation(validation))

@@ -17,7 +17,7 @@ from ooc_jax import validation
 from ooc_jax._errors import InputError
 from ooc_jax.dictionaries import Dictionary
 from ooc_jax.experiments._agreement import heads_table
-from ooc_jax.experiments._settings import parse_layers
+from ooc_jax.experiments._settings import chosen_layers
 from ooc_jax.experiments.validation._config import SELF
 from ooc_jax.experiments.validation._config import Validation
 from ooc_jax.experiments.validation._labels import Labels
@@ -83,31 +83,10 @@ def compute(
     InputError: A layer has no dictionary, a dictionary has no encoder, or as
       `validation.read_windows`.
   """
-  layers = chosen_layers(config, dictionaries, model.config.num_layers)
+  layers = chosen_layers(config.layers, dictionaries, model.config.num_layers)
   validator = Validator(model, config)
   found = validator.layers(layers, dictionaries, progress)
   return ValidationTables(model.config.num_layers, dict(found))
-
-
-def chosen_layers(
-    config: Validation, dictionaries: Mapping[int, Dictionary], num_layers: int
-) -> list[int]:
-  """The layers of a run.
-
-  Raises:
-    InputError: One has no dictionary, or none is left.
-  """
-  layers = sorted(dictionaries)
-  if config.layers != 'all':
-    layers = parse_layers(config.layers, num_layers)
-  missing = [x for x in layers if x not in dictionaries]
-  if missing or not layers:
-    raise InputError(
-        f'layers={config.layers!r}: there is no dictionary of layer'
-        f' {missing[0] if missing else "any"}; there are those of'
-        f' {sorted(dictionaries)}.'
-    )
-  return layers
 
 
 class Validator:

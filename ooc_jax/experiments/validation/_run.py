@@ -14,6 +14,7 @@ from ooc_jax import validation
 from ooc_jax.dictionaries import Dictionary
 from ooc_jax.experiments import _runtime
 from ooc_jax.experiments._devices import make_mesh
+from ooc_jax.experiments._settings import chosen_layers
 from ooc_jax.experiments._settings import parse_layers
 from ooc_jax.experiments._stages import progress
 from ooc_jax.experiments._stages import stage
@@ -34,7 +35,7 @@ def run(
     model: str | os.PathLike[str] | Model | None = None,
     dictionaries: Mapping[int, Dictionary] | None = None,
     out: str | os.PathLike[str],
-    mesh: str | Mesh | None = None,
+    mesh: str | Mesh | None = 'auto',
     figures: bool = True,
 ) -> _runtime.Run:
   """The whole validation.
@@ -62,7 +63,7 @@ def run(
   if dictionaries is None:
     layers = parse_layers(config.layers, num_layers)
   else:
-    layers = _compute.chosen_layers(config, dictionaries, num_layers)
+    layers = chosen_layers(config.layers, dictionaries, num_layers)
   weights = _runtime.weight_hashes(loaded, dictionaries)
   with _runtime.open_folder(out, settings, weights, loaded.notes) as folder:
     missing = [x for x in layers if not folder.has_layer(x)]
