@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
+import json
 import typing
 from typing import Any, Protocol
 
@@ -9,6 +10,10 @@ import numpy as np
 import pyarrow as pa
 
 from ooc_jax.results._summary import SCHEMA_VERSION
+
+INT, LONG, BOOL = pa.int32(), pa.int64(), pa.bool_()
+SINGLE, DOUBLE, TEXT = pa.float32(), pa.float64(), pa.string()
+_WEIGHTS = b'ooc_jax.weights'
 
 
 @typing.runtime_checkable
@@ -229,3 +234,30 @@ def _strings(values: Sequence[Any], nested: bool) -> pa.Array:
 
 def _utf8(text: str) -> str:
   return text.encode('utf-8', 'backslashreplace').decode()
+
+
+FEATURE = Column('feature', INT)  # Row of the dictionary.
+
+
+def columns(
+    kind: pa.DataType, shape: str = 'F', /, **texts: str
+) -> tuple[Column, ...]:
+  return tuple(Column(name, kind, text, shape) for name, text in texts.items())
+
+
+def with_weights(table: pa.Table, weights: Mapping[str, str]) -> pa.Table:
+  """The table with the SHA-256 of the files its layer was read from."""
+  return with_metadata(
+      table, _WEIGHTS, json.dumps(dict(weights), sort_keys=True)
+  )
+
+
+def weights_of(table: Columns) -> dict[str, str]:
+  """File -> SHA-256, as `with_weights` put them."""
+  return json.loads(table.schema.metadata[_WEIGHTS])
+
+
+def with_metadata(table: pa.Table, key: bytes, value: str) -> pa.Table:
+  return table.replace_schema_metadata(
+      {**(table.schema.metadata or {}), key: value}
+  )
