@@ -187,6 +187,8 @@ def _arrow(column: Column, values: Any) -> pa.Array:
     if isinstance(values, np.ndarray):
       values = values.tolist()
     return _strings(values, column.shape != 'F')
+  if column.kind == pa.list_(pa.string()):
+    return _strings(values, True)
   if pa.types.is_nested(column.kind):
     return pa.array(values, column.kind)
   array = np.asarray(values)

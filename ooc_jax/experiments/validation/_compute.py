@@ -22,6 +22,7 @@ from ooc_jax.experiments.validation._config import SELF
 from ooc_jax.experiments.validation._config import Validation
 from ooc_jax.experiments.validation._labels import Labels
 from ooc_jax.experiments.validation._scorer import Scorer
+from ooc_jax.experiments.validation._windows import windows_table
 from ooc_jax.model import Model
 from ooc_jax.model import generate
 from ooc_jax.model import random_weights
@@ -40,6 +41,8 @@ class LayerTables:
       of the dictionary and what it took.
     null: A row a random direction.
     effects: How many tokens a lens and their rise have.
+    windows: A row a feature and window of text in which it is largest; None
+      where it was not read back.
     heads: How well its features predict the attention that reads them; None
       where none does.
   """
@@ -47,6 +50,7 @@ class LayerTables:
   features: pa.Table
   null: pa.Table
   effects: pa.Table
+  windows: pa.Table | None = None
   heads: pa.Table | None = None
 
 
@@ -267,6 +271,7 @@ class Validator:
             'rise': rise_bins.astype(np.int32),
             'tokens': counts[lens_bins, rise_bins].astype(np.int32),
         }),
+        windows_table(layer, found, self.windows, self._tokens),
         self._heads(dictionary),
     )
 

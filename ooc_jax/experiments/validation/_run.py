@@ -79,10 +79,14 @@ def run(
         for layer, found in validator.layers(
             missing, source, lambda _, steps=steps: steps
         ):
-          folder.write_table(tables.validation_null_name(layer), found.null)
-          folder.write_table(tables.validation_map_name(layer), found.effects)
-          if found.heads is not None:
-            folder.write_table(tables.validation_heads_name(layer), found.heads)
+          for name, table in (
+              (tables.validation_null_name(layer), found.null),
+              (tables.validation_map_name(layer), found.effects),
+              (tables.validation_windows_name(layer), found.windows),
+              (tables.validation_heads_name(layer), found.heads),
+          ):
+            if table is not None:
+              folder.write_table(name, table)
           # A layer counts as done once this is there, so it is the last.
           folder.write_layer(layer, found.features)
       del validator, source
@@ -99,7 +103,7 @@ def run(
                   mine.read_layer(x),
                   mine.read_table(tables.validation_null_name(x)),
                   mine.read_table(tables.validation_map_name(x)),
-                  mine.read_table(heads[x])
+                  heads=mine.read_table(heads[x])
                   if mine.has_table(heads[x])
                   else None,
               )

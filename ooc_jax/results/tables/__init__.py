@@ -18,6 +18,7 @@ shape or the order of columns stands here and nowhere else:
   validation_null_NN  `VALIDATION_NULL`: a row a random direction
   validation_map_NN   `VALIDATION_MAP`: a row a cell of lens and effect
   validation_heads_NN `VALIDATION_HEADS`: a row a predictor and head
+  validation_windows_NN  `VALIDATION_WINDOWS`: a row a feature and window
 
 Arrays have the shape of `Column.shape` in memory, with heads first; in a file a
 row is a feature, so a number for each head is a list of N.
@@ -70,11 +71,13 @@ from ooc_jax.results.tables._validation import VALIDATION_HEADS
 from ooc_jax.results.tables._validation import VALIDATION_HEADS_NAME
 from ooc_jax.results.tables._validation import VALIDATION_MAP
 from ooc_jax.results.tables._validation import VALIDATION_NULL
+from ooc_jax.results.tables._validation import VALIDATION_WINDOWS
 from ooc_jax.results.tables._validation import health_of
 from ooc_jax.results.tables._validation import permuted_name
 from ooc_jax.results.tables._validation import validation_heads_name
 from ooc_jax.results.tables._validation import validation_map_name
 from ooc_jax.results.tables._validation import validation_null_name
+from ooc_jax.results.tables._validation import validation_windows_name
 from ooc_jax.results.tables._validation import with_health
 
 __all__ = (
@@ -109,6 +112,7 @@ __all__ = (
     'VALIDATION_HEADS_NAME',
     'VALIDATION_MAP',
     'VALIDATION_NULL',
+    'VALIDATION_WINDOWS',
     'coherence_columns',
     'dictionary_layer',
     'directions_name',
@@ -127,6 +131,7 @@ __all__ = (
     'validation_heads_name',
     'validation_map_name',
     'validation_null_name',
+    'validation_windows_name',
     'weights_of',
     'with_dictionary_layer',
     'with_health',

@@ -42,6 +42,11 @@ def validation_heads_name(layer: int) -> str:
   return f'{VALIDATION_HEADS_NAME}_{layer:02d}'
 
 
+def validation_windows_name(layer: int) -> str:
+  """Of the table of windows of text in which a layer's features are largest."""
+  return f'validation_windows_{layer:02d}'
+
+
 def with_health(
     table: pa.Table, health: Mapping[str, float | int | None]
 ) -> pa.Table:
@@ -168,3 +173,24 @@ VALIDATION_HEADS = TableSchema((
         null_high='97.5% quantile',
     ),
 ))
+
+# By feature and then rank, of neurons those of the lowest activations last.
+VALIDATION_WINDOWS = TableSchema(
+    (
+        *columns(
+            INT,
+            layer='of the dictionary',
+            feature='its row',
+            rank='from 0 at the window in which it is largest, or lowest',
+        ),
+        *columns(DOUBLE, value='activation at the peak; below 0 at the lowest'),
+        *columns(
+            INT,
+            window='which one of the text, from 0',
+            position='of the peak in the window, from 0 at its first token',
+            peak='which one of `tokens` the peak is at, from 0',
+        ),
+        Column('tokens', pa.list_(TEXT), 'text of those about the peak'),
+    ),
+    described=True,
+)

@@ -134,6 +134,29 @@ class RunTest(absltest.TestCase):
     self.assertAlmostEqual(health['l0'], own.health.l0)
     self.assertAlmostEqual(health['fvu'], own.health.fvu, places=5)
 
+  def test_windows_show_what_stands_about_each_peak(self):
+    folder = ResultsFolder.view(self.out)
+    found = folder.read_table(tables.validation_windows_name(2)).to_pylist()
+    windows = validation.read_windows(
+        self.config.corpus, self.model.tokenizer, length=12, limit=30
+    )
+    strings = self.model.tokenizer.token_strings()
+    table = self._table(2)
+    peaks = _SCHEMA.array(table, 'peak_tokens')
+    largest = _SCHEMA.array(table, 'max_activation')
+    for row in found:
+      text = [strings[i] for i in windows[row['window']]]
+      start = row['position'] - row['peak']
+      self.assertEqual(text[start : start + len(row['tokens'])], row['tokens'])
+      token = row['tokens'][row['peak']]
+      self.assertEqual(token, peaks[row['feature']][row['rank']])
+      if not row['rank']:
+        self.assertAlmostEqual(row['value'], largest[row['feature']])
+    fires = np.flatnonzero(_SCHEMA.array(table, 'fires'))
+    self.assertEqual({row['feature'] for row in found}, set(fires))
+    order = [(row['feature'], row['rank']) for row in found]
+    self.assertEqual(order, sorted(order))
+
   def test_one_feature_a_layer_has_continuations(self):
     table = self._table(0)
     prompts = _SCHEMA.array(table, 'prompt')
@@ -173,6 +196,9 @@ class RunTest(absltest.TestCase):
     found = experiments.validation.compute(self.model, {1: neurons}, config)
     table = found.layers[1].features
     self.assertNotIn('fires', table.column_names)
+    values = found.layers[1].windows['value'].to_numpy()
+    self.assertLess(values.min(), 0)  # Of either sign.
+    self.assertGreater(values.max(), 0)
     self.assertIsNone(
         experiments.validation.summarise(found, config).summary['layers'][0][
             'rare'
