@@ -1,16 +1,15 @@
-"""The experiments from the command line, and the comparison of their runs."""
+"""The experiments from the command line."""
 
-from collections.abc import Sequence
 import dataclasses
 import os
 import pathlib
 import time
+import types
 from typing import Any, TypeVar
 
 from absl import logging
 
 from ooc_jax import experiments
-from ooc_jax import measures
 from ooc_jax._cli._flags import Given
 from ooc_jax._cli._main import Command
 from ooc_jax._errors import InputError
@@ -126,19 +125,32 @@ def _where(given: Given, experiment: str, dictionary: str) -> dict[str, Any]:
   }
 
 
-def _say(
-    lines: Sequence[str], run: experiments.Run, files: str, start: float
+def _run(
+    given: Given,
+    study: types.ModuleType,
+    config: Any,
+    files: str,
+    dictionary: str | None = None,
+    **options: Any,
 ) -> None:
-  """Prints what a run found and left.
+  """Runs a study; prints what it found and left.
 
   Args:
-    lines: What it found.
-    run: Where.
-    files: What is in there.
-    start: `time.monotonic()` of the beginning.
+    given: On the command line.
+    study: With `run` and `text`.
+    config: Its settings.
+    files: What is in its folder.
+    dictionary: That it reads; by default that of its settings.
+    **options: Further ones of its `run`.
   """
-  seconds = time.monotonic() - start
-  print('\n'.join([*lines, f'\n{run.folder}: {files} ({seconds:.0f} s)']))
+  start = time.monotonic()
+  experiment = study.__name__.rpartition('.')[2]
+  where = _where(given, experiment, dictionary or config.dictionary)
+  run = study.run(config, **options, **where)
+  if experiments.is_first_process():
+    seconds = time.monotonic() - start
+    print('\n'.join(study.text(run.summary, config)))
+    print(f'\n{run.folder}: {files} ({seconds:.0f} s)')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -168,7 +180,6 @@ class _PlanSettings:
 
 
 def _output_prediction(given: Given) -> None:
-  start = time.monotonic()
   config = _config_of(given, OutputPrediction)
   if given['dry_run']:
     lines = output_prediction.plan(config, model=given['weights'])
@@ -182,30 +193,23 @@ def _output_prediction(given: Given) -> None:
     )
     print('\n'.join(lines))
     return
-  where = _where(given, 'output_prediction', config.dictionary)
-  run = output_prediction.run(config, validation=given['validation'], **where)
-  if experiments.is_first_process():
-    files = 'features/, labels.parquet, summary.json, figures/'
-    _say(output_prediction.text(run.summary, config), run, files, start)
+  files = 'features/, labels.parquet, summary.json, figures/'
+  check = given['validation']
+  _run(given, output_prediction, config, files, validation=check)
 
 
 def _attention_participation(given: Given) -> None:
-  start = time.monotonic()
   config = _config_of(given, AttentionParticipation)
   if given['dry_run']:
     lines = attention_participation.plan(config, model=given['weights'])
     print('\n'.join(lines))
     return
-  where = _where(given, 'attention_participation', config.dictionary)
-  run = attention_participation.run(
-      config, validation=given['validation'], **where
+  files = (
+      'features/, heads.parquet, participation.parquet, sweep.parquet,'
+      ' shapes.parquet, summary.json, figures/'
   )
-  if experiments.is_first_process():
-    files = (
-        'features/, heads.parquet, participation.parquet, sweep.parquet,'
-        ' shapes.parquet, summary.json, figures/'
-    )
-    _say(attention_participation.text(run.summary, config), run, files, start)
+  check = given['validation']
+  _run(given, attention_participation, config, files, validation=check)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -231,7 +235,6 @@ def _refuse_unread(given: Given, flag: str, kind: type, other: type) -> None:
 
 
 def _semantic_attention(given: Given) -> None:
-  start = time.monotonic()
   _refuse_unread(given, 'labels', OutputPrediction, AttentionParticipation)
   _refuse_unread(given, 'attention', AttentionParticipation, OutputPrediction)
   labels = _config_of(given, OutputPrediction)
@@ -244,19 +247,16 @@ def _semantic_attention(given: Given) -> None:
       lines += output_prediction.plan(labels, model=weights)
     print('\n'.join(lines))
     return
-  config = SemanticAttention(**given.of(SemanticAttention))
-  run = semantic_attention.run(
-      config,
+  _run(
+      given,
+      semantic_attention,
+      SemanticAttention(**given.of(SemanticAttention)),
+      'populations.parquet, effects.parquet, populations_*.csv, summary.json,'
+      ' figures/',
+      labels.dictionary,
       labels=given['labels'] or labels,
       attention=given['attention'] or attention,
-      **_where(given, 'semantic_attention', labels.dictionary),
   )
-  if experiments.is_first_process():
-    files = (
-        'populations.parquet, effects.parquet, populations_*.csv,'
-        ' summary.json, figures/'
-    )
-    _say(semantic_attention.text(run.summary, config), run, files, start)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -273,7 +273,6 @@ class _CostSettings:
 
 
 def _validate(given: Given) -> None:
-  start = time.monotonic()
   if given['cost']:
     from ooc_jax.experiments import cost  # Matplotlib is slow to import.
 
@@ -287,81 +286,8 @@ def _validate(given: Given) -> None:
         '--dry_run is of the other experiments; leave it out, or ask for'
         ' --cost.'
     )
-  run = validation.run(config, **_where(given, 'validation', config.dictionary))
-  if experiments.is_first_process():
-    files = 'features/, validation_*.parquet, summary.json, figures/'
-    _say(validation.text(run.summary, config), run, files, start)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _CompareSettings:
-  """What is compared, beside the folders."""
-
-  out: str = setting('results/compare', help='Folder to write.')
-  names: tuple[str, ...] | None = setting(
-      None, help='Of the runs, in their order, with commas between.'
-  )
-  side: str = setting(
-      'output',
-      help="Of the features: 'output', 'input' or 'embedding'; of attention:"
-      f' {", ".join(measures.CONTEXTS)}; of semantic_attention, the labels:'
-      " 'output' or 'input'.",
-  )
-
-
-def _compare(given: Given) -> None:
-  from ooc_jax.experiments import compare  # Matplotlib is slow to import.
-
-  out = pathlib.Path(given['out']).expanduser()
-  comparison = compare.run(
-      given.words, out=out, names=given['names'], side=given['side']
-  )
-  print('\n'.join(compare.text(comparison)))
-  print(f'\n{out}: comparison.csv, comparison.md, figures/')
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _IntrusionSettings:
-  """What is asked, beside the folder or the files."""
-
-  out: str = setting('results/intrusion', help='Folder of the page.')
-  score: bool = setting(
-      False, help='Score the saved answers that are given instead.'
-  )
-  items: int = setting(24, help='Items of each kind of list.', least=1)
-  weights: str | None = setting(
-      None,
-      help=(
-          'A local copy of the model of the run, which reads the random'
-          ' directions, instead of the hub.'
-      ),
-  )
-  seed: int = setting(0, help='Of all choices.', least=0)
-
-
-def _intrusion(given: Given) -> None:
-  from ooc_jax.experiments import intrusion  # Matplotlib is slow to import.
-
-  out = pathlib.Path(given['out']).expanduser()
-  if given['score']:
-    rows, answers = intrusion.score_files(given.words, out)
-    print('\n'.join(intrusion.score_text(rows, answers)))
-    print(f'\n{out}: scores.csv')
-    return
-  if len(given.words) != 1:
-    raise InputError(
-        f'{len(given.words)} folders are given; give one results folder, of'
-        ' validation or output_prediction, or --score and saved answers.'
-    )
-  items = intrusion.make(
-      given.words[0],
-      out=out,
-      model=given['weights'],
-      items=given['items'],
-      seed=given['seed'],
-  )
-  print('\n'.join(intrusion.text(items)))
-  print(f'\n{out}: intrusion.html, key.json')
+  files = 'features/, validation_*.parquet, summary.json, figures/'
+  _run(given, validation, config, files)
 
 
 COMMANDS = {
@@ -403,26 +329,5 @@ COMMANDS = {
             'validation': Validation,
         },
         main=_validate,
-    ),
-    'compare': Command(
-        doc=(
-            'Compares the results folders of several runs of one experiment,'
-            ' which are\ngiven as words.'
-        ),
-        settings={'compare': _CompareSettings},
-        main=_compare,
-        words=True,
-        interrupted='the same command does it again.',
-    ),
-    'intrusion': Command(
-        doc=(
-            'Makes a page that asks people which token does not belong, from a'
-            ' results\nfolder that is given as a word; --score scores the files'
-            ' that it saved.'
-        ),
-        settings={'intrusion': _IntrusionSettings},
-        main=_intrusion,
-        words=True,
-        interrupted='the same command does it again.',
     ),
 }
