@@ -53,6 +53,8 @@ setuptools.setup(
     ],
     extras_require={
         'cuda': ['jax[cuda13]>=0.10'],
+        # Runs the quickstart: Jupyter's own client and kernel.
+        'docs': ['ipykernel>=7', 'nbclient>=0.10'],
         'gguf': _GGUF,
         'parity': [
             'pytest>=8',

@@ -8,6 +8,7 @@ import time
 import unittest
 
 from absl.testing import absltest
+import pytest
 
 from ooc_jax.experiments import intrusion
 from tests.experiments.intrusion import items_test
@@ -16,6 +17,7 @@ _BROWSER = shutil.which('chromium') or shutil.which('chromium-browser')
 _DRIVER = shutil.which('chromedriver')
 
 
+@pytest.mark.browser
 @unittest.skipUnless(
     _BROWSER and _DRIVER and importlib.util.find_spec('selenium'),
     'Needs Chromium, its driver and selenium (the extra test-web).',
