@@ -24,7 +24,8 @@ class PagesTest(parameterized.TestCase):
       self.assertTrue((_ROOT / script).exists(), script)
     for model in re.findall(r'--model=(\w+)\b(?!-)', text):
       if model != 'NAME':
-        experiments.load_config(model)  # Refuses what is none.
+        # Refuses what is none.
+        experiments.load_config(model, {}, experiments.OutputPrediction)
 
   def test_all_is_linked(self):
     readme = (_ROOT / 'README.md').read_text()
