@@ -5,9 +5,12 @@ from typing import NamedTuple
 
 from jaxtyping import Bool, Float
 import numpy as np
-import scipy.stats
+from scipy import optimize
+from scipy import special
 
 from ooc_jax._errors import InputError
+
+_MOST = 1e9  # Features; of more, beta distributions have too few digits.
 
 
 class ShareInterval(NamedTuple):
@@ -27,7 +30,7 @@ def share_interval(
     error: float = 0.0,
     level: float = 0.95,
 ) -> ShareInterval:
-  """The share of true labels, with Wilson's interval (1927, JASA 22:209).
+  """The share of true labels, with the mid-P interval; see `mid_p`.
 
   Unlike resampling it has a width where no label, or every label, is true. The
   error of the thresholds is added by its variance: the interval is that of as
@@ -51,7 +54,7 @@ def share_interval(
   share = float(labels.mean())
   variance = share * (1 - share) / labels.size + error**2
   size = effective_size(share, variance, labels.size)
-  return ShareInterval(share, *wilson(share, size, level))
+  return ShareInterval(share, *mid_p(share, size, level))
 
 
 def excess_interval(
@@ -92,8 +95,8 @@ def newcombe(ours: ShareInterval, chance: ShareInterval) -> ShareInterval:
   """The difference of two shares that vary by themselves, from their intervals.
 
   Args:
-    ours: With Wilson's interval.
-    chance: With Wilson's interval.
+    ours: With its interval.
+    chance: With its own.
   """
   excess = ours.share - chance.share
   below = math.hypot(ours.share - ours.low, chance.high - chance.share)
@@ -116,24 +119,53 @@ def effective_size(share: float, variance: float, size: int) -> float:
   return own / variance if variance > 0 else math.inf
 
 
-def wilson(
+def mid_p(
     share: float, size: float, level: float = 0.95
 ) -> tuple[float, float]:
-  """Ends of Wilson's interval of a share of `size` features, also a broken one.
+  """Ends of the mid-P interval of a share of `size` features.
+
+  That of Clopper and Pearson, with half of the chance of the count itself on
+  either side (Lancaster 1961, JASA 56:223; Agresti and Gottard 2007, Comput.
+  Stat. Data Anal. 51:6447). A share of few features is a whole number of them,
+  and no interval covers it evenly: of one count or two Wilson's begins too
+  late, and covers 84 % where 0.18 are expected. This one covers 93 % or more
+  of any share, and more than 97 % where so few are expected that nearly always
+  none is there.
 
   Args:
     share: From 0 to 1.
-    size: Over 0; may be infinite.
+    size: Over 0; may be broken, and infinite.
     level: How often the interval should cover the truth.
   """
-  n, variance = size, share * (1 - share)
-  z = float(scipy.stats.norm.isf((1 - level) / 2))
-  middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-  half = z / (1 + z**2 / n) * math.sqrt(variance / n + (z / (2 * n)) ** 2)
-  # The ends of no feature and of every feature are exact.
-  low = 0.0 if share == 0 else max(middle - half, 0.0)
-  high = 1.0 if share == 1 else min(middle + half, 1.0)
-  return low, high
+  size = min(size, _MOST)
+  count, tail = share * size, (1 - level) / 2
+  return (
+      _mixed_beta_quantile(count, size - count, tail),
+      _mixed_beta_quantile(count, size - count, 1 - tail),
+  )
+
+
+def _mixed_beta_quantile(
+    count: float, rest: float, probability: float
+) -> float:
+  """Of Beta(count, rest + 1) and Beta(count + 1, rest), half of each."""
+  below, above = (count, rest + 1), (count + 1, rest)
+  # Without an argument over 0 a beta distribution is a point at that end.
+  if not count:
+    p = 2 * probability - 1
+    return float(special.betaincinv(*above, p)) if p > 0 else 0.0
+  if not rest:
+    p = 2 * probability
+    return float(special.betaincinv(*below, p)) if p < 1 else 1.0
+  return optimize.brentq(
+      lambda x: special.betainc(*below, x)
+      + special.betainc(*above, x)
+      - 2 * probability,
+      0.0,
+      1.0,
+      xtol=1e-15,
+      rtol=1e-12,
+  )
 
 
 def check_bootstrap(level: float, draws: int) -> None:

@@ -10,7 +10,7 @@ does over the features, with the second term over the null's directions where
 the threshold is theirs. The slope is the share of features between a looser and
 a tighter threshold for which that head decides.
 
-The variance gives an effective number of features, and that Wilson's interval:
+The variance gives an effective number of features, and that the mid-P interval:
 for a share of all layers over a quantile of the same features it is many times
 F, where one threshold for few directions makes it small.
 """
@@ -26,8 +26,8 @@ import scipy.stats
 from ooc_jax._errors import InputError
 from ooc_jax.measures._bootstrap import ShareInterval
 from ooc_jax.measures._bootstrap import effective_size
+from ooc_jax.measures._bootstrap import mid_p
 from ooc_jax.measures._bootstrap import newcombe
-from ooc_jax.measures._bootstrap import wilson
 from ooc_jax.measures._null import allowed_of_null
 from ooc_jax.measures._participation import head_counts
 from ooc_jax.measures._participation import null_cutoffs
@@ -192,7 +192,7 @@ def _interval(
     share: float, variance: float, size: int, level: float
 ) -> ShareInterval:
   own = effective_size(share, variance, size)
-  return ShareInterval(share, *wilson(share, own, level))
+  return ShareInterval(share, *mid_p(share, own, level))
 
 
 class _Compared(NamedTuple):

@@ -133,7 +133,7 @@ class ParticipationSharesTest(parameterized.TestCase):
     self.assertEqual(found[0].excess, {})
 
   def test_many_directions_leave_features_alone(self):
-    """Then it is Wilson's, of as many features as there are."""
+    """Then it is that of a share of as many features as there are."""
     rng = np.random.default_rng(0)
     own = {0: rng.normal(size=(2, 200)) + 1}
     null = {0: rng.normal(size=(2, 400_000))}

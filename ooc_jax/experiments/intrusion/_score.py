@@ -154,7 +154,7 @@ def accuracy(
   """The share of answers that are right, items being the unit.
 
   Several answers to one item are alike, so the variance is that of a ratio of
-  sums over items (Cochran 1977, Sampling Techniques, 6.19). Wilson's interval
+  sums over items (Cochran 1977, Sampling Techniques, 6.19). The mid-P interval
   is as wide as that asks for, and at least as wide as of so many answers; where
   all answers or none are right, as of so many items.
   """

@@ -68,7 +68,7 @@ class AlphaTest(absltest.TestCase):
 
 class AccuracyTest(absltest.TestCase):
 
-  def test_one_rater_has_wilsons_interval(self):
+  def test_one_rater_has_the_interval_of_a_share(self):
     correct = np.array([[True] * 12 + [False] * 8])
     found = intrusion.accuracy(correct, np.ones_like(correct))
     expected = measures.share_interval(correct[0])
