@@ -60,15 +60,17 @@ def checked_target(folder: str | os.PathLike[str]) -> pathlib.Path:
 
 @contextlib.contextmanager
 def new_folder(
-    target: pathlib.Path, size: int = 0
+    target: pathlib.Path, size: int = 0, *, replace: bool = False
 ) -> Generator[pathlib.Path, None, None]:
   """Gives a temporary folder beside `target`, renamed to it at the end.
 
   What a killed run left there is removed first.
 
   Args:
-    target: Must not exist.
+    target: Must not exist, unless it is replaced.
     size: Bytes that will be written.
+    replace: Whether a folder that is there makes room; until then it is as it
+      was.
 
   Raises:
     InputError: It cannot be written, or the disk is too small.
@@ -92,11 +94,17 @@ def new_folder(
       # mkdtemp is private to its user; a checkpoint is as open as any folder.
       temporary.chmod(0o755)
       if os.path.lexists(target):
-        raise InputError(
-            f'{target} was written by another run meanwhile; it is left as it'
-            ' is.'
-        )
-      temporary.rename(target)
+        if not replace:
+          raise InputError(
+              f'{target} was written by another run meanwhile; it is left as it'
+              ' is.'
+          )
+        old = tempfile.mkdtemp(prefix=start, dir=target.parent)
+        target.rename(pathlib.Path(old) / 'old')
+        temporary.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+      else:
+        temporary.rename(target)
     except BaseException:
       shutil.rmtree(temporary, ignore_errors=True)
       raise

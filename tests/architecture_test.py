@@ -24,6 +24,7 @@ _ROOMS = (
     'report',
     'experiments',
     'explore',
+    'export',
     '_cli',
 )
 # Under all rooms: they import only each other.

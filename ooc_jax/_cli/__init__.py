@@ -25,6 +25,7 @@ COMMANDS = {
     'convert_weights': '_convert_weights',
     'train_sae': '_train_sae',
     'explore': '_explore',
+    'export': '_export',
 }
 __all__ = ('COMMANDS', 'Command', 'main', 'run', 'start')
 

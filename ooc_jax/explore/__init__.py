@@ -13,14 +13,39 @@ import step and no state. What takes part:
   _feature   everything that is known of one feature
   _pages     a function a page; `_compare` has that of two runs
   _server    routes, headers, errors as pages
+  _still     the pages of some features as files, for `ooc_jax.export`
 
 Nothing here needs weights or JAX. Tokens are data: templates escape all text,
 and the Content-Security-Policy allows no script but the file in `static/`.
 Needs the extra `web`.
 """
 
+from ooc_jax.explore._feature import layer_column
+from ooc_jax.explore._feature import top_tokens
 from ooc_jax.explore._library import Library
+from ooc_jax.explore._library import Run
+from ooc_jax.explore._library import Study
 from ooc_jax.explore._server import make_app
 from ooc_jax.explore._server import serve
+from ooc_jax.explore._still import still_site
+from ooc_jax.explore._tables import Damaged
+from ooc_jax.explore._tables import attention_layers
+from ooc_jax.explore._tables import counts
+from ooc_jax.explore._tables import whole
+from ooc_jax.explore._words import neuronpedia
 
-__all__ = ('Library', 'make_app', 'serve')
+__all__ = (
+    'Damaged',
+    'Library',
+    'Run',
+    'Study',
+    'attention_layers',
+    'counts',
+    'layer_column',
+    'make_app',
+    'neuronpedia',
+    'serve',
+    'still_site',
+    'top_tokens',
+    'whole',
+)

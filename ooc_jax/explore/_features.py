@@ -218,6 +218,20 @@ def page(study: Study, query: Query) -> Page:
   return Page(fields, rows, total, list(sources.features))
 
 
+def chosen(study: Study, keys: Sequence[tuple[int, int]]) -> Page:
+  """The rows of some features, by layer and number, in their order.
+
+  Raises:
+    Damaged: A table cannot be read.
+  """
+  sources = Sources.of(study)
+  query = Query()
+  fields = sources.fields(query.prefix)
+  total = sum(_tables.counts(sources.features).values())
+  rows = _rows(sources, fields, query, keys)
+  return Page(fields, rows, total, list(sources.features))
+
+
 def _keys(
     sources: Sources, fields: Sequence[Field], query: Query, layers: list[int]
 ) -> tuple[list[tuple[int, int]], int]:

@@ -220,8 +220,11 @@ def feature(study: Study, given: Parameters) -> Context:
   page = _words.neuronpedia(
       study.model, str(study.first.settings.get('dictionary', '')), layer
   )
+  last = number + 1 == view.size
   return {
       'view': view,
+      'previous': (layer, number - 1) if number else None,
+      'following': None if last else (layer, number + 1),
       'neuronpedia': (
           None
           if page is None

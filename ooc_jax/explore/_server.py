@@ -90,8 +90,9 @@ def token_parts(token: Any) -> tuple[str, str, str]:
   return before, printable(bare), after
 
 
-def _environment() -> jinja2.Environment:
-  environment = jinja2.Environment(
+def environment() -> jinja2.Environment:
+  """Templates, their filters, and everything in them escaped."""
+  made = jinja2.Environment(
       loader=jinja2.FileSystemLoader(_HERE / 'templates'),
       autoescape=True,
       # Results of another version lack some of what is shown.
@@ -99,13 +100,13 @@ def _environment() -> jinja2.Environment:
       trim_blocks=True,
       lstrip_blocks=True,
   )
-  environment.filters |= {
+  made.filters |= {
       'number': _words.number,
       'percent': _words.percent,
       'printable': lambda x: printable(str(x)),
       'parts': token_parts,
   }
-  return environment
+  return made
 
 
 class _Site:
@@ -113,7 +114,7 @@ class _Site:
 
   def __init__(self, library: Library):
     self._library = library
-    self._environment = _environment()
+    self._environment = environment()
 
   def render(
       self, template: str, context: dict[str, Any], status: int = 200
