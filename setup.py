@@ -66,6 +66,7 @@ setuptools.setup(
             'beartype==0.23.1',
             'httpx>=0.28',
             'hypothesis>=6.100',
+            'pandas>=2.2',
             'pyink==26.5.1',
             'pyrefly==1.4.1',
             'pytest>=8',

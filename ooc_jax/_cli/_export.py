@@ -12,8 +12,7 @@ def _main(given: Given) -> None:
     run = export.run
   except ModuleNotFoundError as error:
     raise InputError(
-        f'Exports need the package {error.name!r}: pip install'
-        " 'ooc_jax[web]'."
+        f"Exports need the package {error.name!r}: pip install 'ooc_jax[web]'."
     ) from error
   done = run(given.words, config)
   for note in done.notes:

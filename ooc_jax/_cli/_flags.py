@@ -87,13 +87,14 @@ def parse_flags(
     words = values(list(argv))[1:]
   except flags.Error as error:
     raise InputError(f'{error}; --help lists the settings.') from error
-  given = {}
+  given: dict[str, Any] = {}
   for name, (_, (about, *_)) in settings.items():
     present = [x for x in (name, about.alias) if x and values[x].present]
     if len(present) == 2:
       raise InputError(f'--{present[0]} and --{present[1]} are one setting.')
     if present:
-      given[name] = values[present[0]].value
+      value = values[present[0]].value
+      given[name] = tuple(value) if isinstance(value, list) else value
   wanted = None
   if any(values[name].value for name in _HELP):
     wanted = _help(usage, settings)

@@ -164,9 +164,9 @@ def _best(study: explore.Study, layer: int, count: int) -> list[int]:
 
 
 def _labels(study: explore.Study, layer: int) -> Mapping[str, Any]:
-  """The labels of the features of a layer, in order; {} where there are none."""
-  path = study.output and study.output.file('labels')
-  if not path:
+  """The labels of the features of a layer, in order, as far as known."""
+  path = None if study.output is None else study.output.file('labels')
+  if path is None:
     return {}
   table = results.StoredTable(path)
   own = np.asarray(table['layer']) == layer

@@ -25,22 +25,14 @@ from ooc_jax.export._choice import output_run
 from ooc_jax.export._choice import rows_of
 from ooc_jax.export._choice import sizes
 from ooc_jax.export._config import Export
+from ooc_jax.export._neuronpedia_rows import about_rows
+from ooc_jax.export._neuronpedia_rows import activation_row
+from ooc_jax.export._neuronpedia_rows import feature_row
 
 _BATCH = 1024  # Features of a file, as Neuronpedia's own exports have them.
 _COLUMNS = ('top_tokens', 'top_logits', 'bottom_tokens', 'bottom_logits')
-_LISTS = (
-    'topkCosSimIndices', 'topkCosSimValues',
-    'neuron_alignment_indices', 'neuron_alignment_values',
-    'neuron_alignment_l1', 'correlated_neurons_indices',
-    'correlated_neurons_pearson', 'correlated_neurons_l1',
-    'correlated_features_indices', 'correlated_features_pearson',
-    'correlated_features_l1',
-)  # fmt: skip
-_HISTOGRAMS = (
-    'freq_hist_data_bar_heights', 'freq_hist_data_bar_values',
-    'logits_hist_data_bar_heights', 'logits_hist_data_bar_values',
-    'decoder_weights_dist',
-)  # fmt: skip
+_ACTIVITY = ('fires', 'max_activation')
+_WINDOW = ('feature', 'rank', 'value', 'peak', 'tokens')
 
 
 def write_neuronpedia(
@@ -48,20 +40,17 @@ def write_neuronpedia(
     study: explore.Study,
     keys: Keys | None,
     config: Export,
-) -> list[str]:
+) -> None:
   """Writes `MODEL/SOURCE/...` for every layer.
 
-  Activations are not written: a validation keeps the token at each peak and no
-  window. Histograms are empty: results keep the moments of logits.
+  Activations are those of a validation, whose windows have their value at the
+  peak alone.
 
   Args:
     folder: To write into.
     study: The runs.
     keys: The features, or None for all.
     config: Whose they are.
-
-  Returns:
-    The sources, 'MODEL/SOURCE'.
 
   Raises:
     InputError: There is no run of experiment 1, or a table is damaged.
@@ -71,25 +60,43 @@ def write_neuronpedia(
   created = now.isoformat()
   if keys is None:
     keys = [(x, i) for x, size in sizes(study).items() for i in range(size)]
-  sources = []
   for layer, own in itertools.groupby(sorted(keys), key=lambda key: key[0]):
     model, source_set = _names(study, layer, config)
     source = f'{layer}-{source_set}'
-    sources.append(f'{model}/{source}')
     place = folder / model / source
     (place / 'features').mkdir(parents=True)
     shared = {'creatorId': config.creator_id, 'createdAt': created}
-    about = _about(study, run, config, model, source, source_set, shared)
+    positions = _positions(study, layer)
+    about = about_rows(
+        study, run, config, model, source, source_set, positions, shared
+    )
     for name, row in about.items():
       (place / f'{name}.jsonl').write_text(f'{_json(row)}\n', encoding='ascii')
-    rows = _features(study, run, layer, [x for _, x in own])
+    features = [x for _, x in own]
+    rows = _features(study, run, layer, features, positions)
+    windows = _windows(study, layer)
     for i, batch in enumerate(_batches(rows)):
-      text = ''.join(
-          f'{_json(_feature(row, model, source, shared))}\n' for row in batch
+      _write(
+          place / 'features' / f'batch-{i}.jsonl.gz',
+          [feature_row(row, model, source, shared) for row in batch],
       )
-      data = gzip.compress(text.encode('ascii'), compresslevel=5, mtime=0)
-      (place / 'features' / f'batch-{i}.jsonl.gz').write_bytes(data)
-  return sources
+      _write(
+          place / 'activations' / f'batch-{i}.jsonl.gz',
+          [
+              activation_row(window, model, source, row['largest'], shared)
+              for row in batch
+              for window in windows.get(row['index'], ())
+          ],
+      )
+
+
+def _write(path: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> None:
+  # The importer cannot read a file without lines.
+  if rows:
+    path.parent.mkdir(exist_ok=True)
+    text = ''.join(f'{_json(row)}\n' for row in rows)
+    data = gzip.compress(text.encode('ascii'), compresslevel=5, mtime=0)
+    path.write_bytes(data)
 
 
 def _batches(rows: Sequence[Any]) -> Iterator[Sequence[Any]]:
@@ -101,9 +108,7 @@ def _json(value: Any) -> str:
   return json.dumps(results.plain(value), allow_nan=False)
 
 
-def _names(
-    study: explore.Study, layer: int, config: Export
-) -> tuple[str, str]:
+def _names(study: explore.Study, layer: int, config: Export) -> tuple[str, str]:
   """Ids of model and source set: those that it has, or as they are here."""
   dictionary = str(study.first.settings.get('dictionary', ''))
   known = explore.neuronpedia(study.model, dictionary, layer)
@@ -119,26 +124,28 @@ def _slug(name: str) -> str:
   return re.sub(r'[^a-z0-9_.-]+', '-', name.lower()).strip('-.') or 'unnamed'
 
 
+def _positions(study: explore.Study, layer: int) -> int:
+  """Of the text of a validation; 0 where there is none of the layer."""
+  own = study.validation
+  for row in () if own is None else own.summary.get('layers') or ():
+    if row.get('layer') == layer:
+      return int((row.get('health') or {}).get('tokens') or 0)
+  return 0
+
+
 def _features(
-    study: explore.Study, run: explore.Run, layer: int, features: Sequence[int]
+    study: explore.Study,
+    run: explore.Run,
+    layer: int,
+    features: Sequence[int],
+    positions: int,
 ) -> list[dict[str, Any]]:
   """What is known of some features of a layer."""
   rows = rows_of(run.layer_files()[layer], features, _COLUMNS)
   activity: Sequence[Mapping[str, Any]] = [{}] * len(rows)
-  positions = 0
   own = study.validation
   if own is not None and layer in own.layer_files():
-    path = own.layer_files()[layer]
-    activity = rows_of(path, features, ('fires', 'max_activation'))
-    layers = own.summary.get('layers') or ()
-    positions = next(
-        (
-            (x.get('health') or {}).get('tokens') or 0
-            for x in layers
-            if x.get('layer') == layer
-        ),
-        0,
-    )
+    activity = rows_of(own.layer_files()[layer], features, _ACTIVITY)
   return [
       {
           **row,
@@ -150,130 +157,18 @@ def _features(
   ]
 
 
-def _feature(
-    row: Mapping[str, Any], model: str, source: str, shared: Mapping[str, Any]
-) -> dict[str, Any]:
-  """A line of `features/`, its fields as the `Feature` of the converter."""
-  return {
-      'modelId': model,
-      'layer': source,
-      'index': row['index'],
-      **shared,
-      'maxActApprox': row['largest'],
-      'hasVector': False,
-      'vector': [],
-      'vectorLabel': None,
-      'vectorDefaultSteerStrength': 10,
-      'hookName': None,
-      **{name: [] for name in _LISTS},
-      'neg_str': row['bottom_tokens'],
-      'neg_values': row['bottom_logits'],
-      'pos_str': row['top_tokens'],
-      'pos_values': row['top_logits'],
-      'frac_nonzero': row['density'],
-      **{name: [] for name in _HISTOGRAMS},
-  }
-
-
-def _about(
-    study: explore.Study,
-    run: explore.Run,
-    config: Export,
-    model: str,
-    source: str,
-    source_set: str,
-    shared: Mapping[str, Any],
-) -> dict[str, dict[str, Any]]:
-  """The file of each kind of metadata, with its one line."""
-  text = f'{study.dictionary} of {study.model}, read from weights alone'
-  convention = run.settings.get('convention')
-  notes = f'Logits by ooc_jax, out of context, convention {convention}.'
-  release = {
-      'name': config.release,
-      'description': text,
-      'creatorName': config.creator,
-      'creatorId': config.creator_id,
-      'visibility': 'PUBLIC',
-      'isNewUi': False,
-      'featured': False,
-      'descriptionShort': text,
-      'urls': [],
-      'creatorEmail': None,
-      'creatorNameShort': config.creator,
-      'defaultSourceSetName': None,
-      'defaultSourceId': None,
-      'defaultUmapSourceIds': [],
-      'createdAt': shared['createdAt'],
-  }
-  layers = run.summary.get('num_layers')
-  of_model = {
-      'id': model,
-      'instruct': model.endswith('-it'),
-      'creatorId': config.creator_id,
-      'displayNameShort': model,
-      'displayName': model,
-      'tlensId': None,
-      'dimension': None,
-      'visibility': 'PUBLIC',
-      'defaultSourceSetName': None,
-      'defaultSourceId': None,
-      # No server of theirs has these weights.
-      'inferenceEnabled': False,
-      'layers': layers if isinstance(layers, int) else 0,
-      'neuronsPerLayer': 0,
-      'createdAt': shared['createdAt'],
-      'owner': '',
-      'updatedAt': shared['createdAt'],
-      'website': None,
-  }
-  of_set = {
-      'modelId': model,
-      'name': source_set,
-      'creatorId': config.creator_id,
-      'hasDashboards': True,
-      'visibility': 'PUBLIC',
-      'description': text,
-      'type': '',
-      'creatorName': config.creator,
-      'urls': [],
-      'creatorEmail': None,
-      'releaseName': config.release,
-      'defaultOfModelId': None,
-      'defaultRange': 1,
-      'defaultShowBreaks': True,
-      'showDfa': False,
-      'showCorrelated': False,
-      'showHeadAttribution': False,
-      'showUmap': False,
-      'createdAt': shared['createdAt'],
-  }
-  of_source = {
-      'id': source,
-      'modelId': model,
-      'setName': source_set,
-      'creatorId': config.creator_id,
-      'hasDashboards': True,
-      'inferenceEnabled': False,
-      'inferenceHosts': [],
-      'saelensConfig': None,
-      'saelensRelease': None,
-      'saelensSaeId': None,
-      'hfRepoId': None,
-      'hfFolderId': None,
-      'visibility': 'PUBLIC',
-      'defaultOfModelId': None,
-      'hasUmap': False,
-      'hasUmapLogSparsity': False,
-      'hasUmapClusters': False,
-      'num_prompts': None,
-      'num_tokens_in_prompt': None,
-      'dataset': None,
-      'notes': notes,
-      'createdAt': shared['createdAt'],
-  }
-  return {
-      'release': release,
-      'model': of_model,
-      'sourceset': of_set,
-      'source': of_source,
-  }
+def _windows(study: explore.Study, layer: int) -> dict[int, list[Any]]:
+  """Feature -> the windows in which it is largest."""
+  own = study.validation
+  name = f'validation_windows_{layer:02d}'
+  path = None if own is None else own.file(name)
+  if path is None:
+    return {}
+  table = results.StoredTable(path)
+  columns = [table[x].to_pylist() for x in _WINDOW]
+  found: dict[int, list[Any]] = {}
+  for row in zip(*columns, strict=True):
+    window = dict(zip(_WINDOW, row, strict=True))
+    if window['value'] > 0:  # Not where a neuron is lowest.
+      found.setdefault(window['feature'], []).append(window)
+  return found

@@ -38,9 +38,7 @@ class Exported:
   notes: tuple[str, ...]
 
 
-def run(
-    folders: Sequence[str | os.PathLike[str]], config: Export
-) -> Exported:
+def run(folders: Sequence[str | os.PathLike[str]], config: Export) -> Exported:
   """Exports the runs of one dictionary.
 
   Args:
@@ -86,11 +84,9 @@ def _run(folders: Sequence[str], config: Export) -> Exported:
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         (folder / file).write_bytes(data)
     elif config.to == 'neuronpedia':
-      sources = write_neuronpedia(folder, study, keys, config)
-      notes.append(
-          'Without activations: results have none; import'
-          f' {", ".join(sources[:3])}{", ..." if len(sources) > 3 else ""}.'
-      )
+      write_neuronpedia(folder, study, keys, config)
+      if study.validation is None:
+        notes.append('There is no validation, so activations are left out.')
     elif config.to == 'vectors':
       write_vectors(folder, study, keys or (), config.weights)
     else:

@@ -53,7 +53,7 @@ class FlagsTest(parameterized.TestCase):
   def test_only_what_is_given(self):
     given = _parse('--number=4', '--noyes', 'word', '--names=a,b')
     self.assertEqual(given.of(_First), {
-        'number': 4, 'yes': False, 'names': ['a', 'b']
+        'number': 4, 'yes': False, 'names': ('a', 'b')
     })  # fmt: skip
     self.assertEqual(given.of(_Second), {'number': 4})
     self.assertEqual(list(given.words), ['word'])
