@@ -2,7 +2,8 @@
 
 Windows go through the model in batches, with taps at the sites of all
 dictionaries together. Of each batch only sums are added, and the best n windows
-of every feature are kept, so that memory does not grow with the text.
+of every feature are kept, so that memory grows with the text by three numbers a
+window. The host is a batch ahead of the device and never waits for it.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,7 +12,6 @@ import functools
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 import numpy as np
 
@@ -23,27 +23,45 @@ from ooc_jax.model import ModelConfig
 from ooc_jax.model import Site
 from ooc_jax.model import Transformer
 from ooc_jax.model import run_with_taps
+from ooc_jax.validation._batches import Top
+from ooc_jax.validation._batches import add_features
+from ooc_jax.validation._batches import add_neurons
+from ooc_jax.validation._batches import no_windows
 
 PEAKS = 20  # Windows that are kept of each feature.
 _BATCH = 16  # Windows that go through the model at once.
+# Windows, evenly spread, that are decoded for the unexplained variance: of all
+# of them the decoder would take as long as the encoder.
+_DECODED = 64
+_NORMAL = 1.96  # Standard errors to either end of a 95% interval.
 _Key = tuple[Site, int]
 
 
 class Health(NamedTuple):
   """How a dictionary does on a text, at positions after the first.
 
+  Intervals are of 95%, for other windows of the same kind of text.
+
   Attributes:
     tokens: Positions.
     l0: Features that fire, a token; None of neurons.
     dead: Share of the features that fire nowhere; None of neurons.
-    fvu: Σ‖y - ŷ‖² / Σ‖y - mean‖² of what is written at its site; None where
-      that is not what the decoder makes.
+    fvu: Σ‖y - ŷ‖² / Σ‖y - mean‖² of what is written at its site, in windows
+      that are evenly spread; None where that is not what the decoder makes.
+    l0_low: Of its interval; None where there is none.
+    l0_high: See `l0_low`.
+    fvu_low: Of its interval; None where there is none.
+    fvu_high: See `fvu_low`.
   """
 
   tokens: int
-  l0: float | None
-  dead: float | None
-  fvu: float | None
+  l0: float | None = None
+  dead: float | None = None
+  fvu: float | None = None
+  l0_low: float | None = None
+  l0_high: float | None = None
+  fvu_low: float | None = None
+  fvu_high: float | None = None
 
 
 class Peaks(NamedTuple):
@@ -145,37 +163,56 @@ def collect_activations(
   keys = {key for reader in readers.values() for key in reader.keys}
   saved_of = make_tapped(model.config, tuple(sorted(keys)))
   count = -(-len(windows) // batch)
+  decoded = np.arange(len(windows)) % max(1, len(windows) // _DECODED) == 0
   states = {k: reader.empty(peaks) for k, reader in readers.items()}
-  totals: dict[int, Any] = {}
+  totals = {k: _Totals() for k in readers}
   pending: dict[int, Any] = {}
   for i in progress(range(count)):
     rows = windows[i * batch : (i + 1) * batch]
-    valid = np.arange(batch) < len(rows)
+    counts = np.zeros((2, batch), bool)  # Whether it is there, and decoded.
+    counts[0, : len(rows)] = True
+    counts[1, : len(rows)] = decoded[i * batch : (i + 1) * batch]
     padded = np.zeros((batch, windows.shape[1]), np.int32)
     padded[: len(rows)] = rows
     saved = saved_of(model.params, padded)
     before, pending = pending, {}
     for key, reader in readers.items():
       states[key], pending[key] = reader.add(
-          states[key], saved, valid, i * batch
+          states[key], saved, counts, i * batch
       )
     # Of the batch before: the device is never waited for.
-    _accumulate(totals, before)
-  _accumulate(totals, pending)
-  tokens = len(windows) * (windows.shape[1] - 1)
+    for key, sums in before.items():
+      totals[key].add(sums)
+  for key, sums in pending.items():
+    totals[key].add(sums)
   return {
-      key: reader.result(totals[key], states[key], windows, tokens)
+      key: reader.result(totals[key], states[key], windows)
       for key, reader in readers.items()
   }
 
 
-def _accumulate(totals: dict[int, Any], sums: Mapping[int, Any]) -> None:
-  """Adds sums of a batch in float64."""
-  for key, own in sums.items():
-    own = jax.tree.map(lambda x: np.asarray(x, np.float64), own)
-    totals[key] = (
-        jax.tree.map(np.add, totals[key], own) if key in totals else own
-    )
+class _Totals:
+  """Sums of batches in float64, and numbers of each window."""
+
+  def __init__(self) -> None:
+    self._sums: dict[str, np.ndarray] = {}
+    self._windows: list[np.ndarray] = []
+
+  def add(self, found: tuple[Mapping[str, Array], Array | None]) -> None:
+    """Of a batch."""
+    sums, windows = found
+    for name, value in sums.items():
+      own = np.asarray(value, np.float64)
+      self._sums[name] = self._sums[name] + own if name in self._sums else own
+    if windows is not None:
+      self._windows.append(np.asarray(windows, np.float64))
+
+  def __getitem__(self, name: str) -> np.ndarray:
+    return self._sums[name]
+
+  def windows(self, count: int) -> Float[np.ndarray, 'numbers W']:
+    """The numbers of each window, without those that fill the last batch."""
+    return np.concatenate(self._windows, axis=1)[:, :count]
 
 
 @functools.lru_cache(maxsize=16)
@@ -194,14 +231,6 @@ def make_tapped(
     return saved
 
   return tapped
-
-
-class _Top(NamedTuple):
-  """[F, n] best values so far, and the window and position of each."""
-
-  values: Array
-  windows: Array
-  positions: Array
 
 
 class _Reader:
@@ -224,57 +253,59 @@ class _Reader:
         dictionary, site=DictionarySite(0, site.hook), name='', files=()
     )
 
-  def empty(self, n: int) -> tuple[_Top, ...]:
+  def empty(self, n: int) -> tuple[Top, ...]:
     """No window yet."""
-    shape = (self._dictionary.size, n)
-    none = jnp.full(shape, -1, jnp.int32)
-    top = _Top(jnp.zeros(shape, jnp.float32), none, none)
-    return (top, top) if self.signed else (top,)
+    size = self._dictionary.size
+    return tuple(no_windows(size, n) for _ in range(2 if self.signed else 1))
 
   def add(
       self,
-      state: tuple[_Top, ...],
+      state: tuple[Top, ...],
       saved: Mapping[_Key, Array],
-      valid: Bool[np.ndarray, 'B'],
+      counts: Bool[np.ndarray, '2 B'],
       first: int,
-  ) -> tuple[tuple[_Top, ...], dict[str, Array]]:
+  ) -> tuple[tuple[Top, ...], tuple[dict[str, Array], Array | None]]:
     """The state with a batch, and the sums of the batch alone."""
     x = saved[self._reads]
     if self.signed:
-      return _add_neurons(state, x, valid, first)
+      return add_neurons(state, x, counts[0], first)
     y = None if self._writes is None else saved[self._writes]
-    return _add_features(state, self._dictionary, x, y, valid, first)
+    return add_features(state, self._dictionary, x, y, counts, first)
 
   def result(
       self,
-      total: Mapping[str, Any],
-      state: tuple[_Top, ...],
+      total: _Totals,
+      state: tuple[Top, ...],
       windows: Int[np.ndarray, 'W T'],
-      tokens: int,
   ) -> FeatureActivations:
     """All of it, on the host."""
     tops = [_peaks(top, windows) for top in state]
     largest = tops[0].values[:, 0]
+    W, t = windows.shape[0], windows.shape[1] - 1
     if self.signed:
       low = tops[1]._replace(values=-tops[1].values)
       return FeatureActivations(
           fires=None,
-          mean=total['sum'] / tokens,
+          mean=total['sum'] / (W * t),
           max=largest,
           peaks=tops[0],
           low_peaks=low,
-          health=Health(tokens, None, None, None),
+          health=Health(W * t),
       )
     fired = total['fired']
     mean = np.full(fired.shape, np.nan)
     np.divide(total['sum'], fired, out=mean, where=fired > 0)
-    fvu = None
+    active, error, square, decoded = total.windows(W)
+    l0 = _ratio(active, np.full(W, float(t)))
+    fvu = (None, None, None)
     if self._writes is not None:
       # About the decoder's bias, which is near the mean: the difference of two
       # large numbers would lose the digits of float32.
-      shift = total['y'] / tokens
-      variance = float(total['square'] - tokens * np.square(shift).sum())
-      fvu = float(total['error']) / variance if variance > 0 else None
+      moved = np.square(total['y']).sum() / (decoded.sum() * t)
+      if square.sum() > moved:
+        used = decoded > 0
+        share = 1 - moved / square.sum()
+        fvu = _ratio(error[used], share * square[used])
     return FeatureActivations(
         fires=fired.astype(np.int64),
         mean=mean,
@@ -282,76 +313,27 @@ class _Reader:
         peaks=tops[0],
         low_peaks=None,
         health=Health(
-            tokens, float(fired.sum() / tokens), float((fired == 0).mean()), fvu
+            W * t, l0[0], float((fired == 0).mean()), fvu[0], *l0[1:], *fvu[1:]
         ),
     )
 
 
-def _peaks(top: _Top, windows: Int[np.ndarray, 'W T']) -> Peaks:
+def _ratio(
+    parts: Float[np.ndarray, 'W'], wholes: Float[np.ndarray, 'W']
+) -> tuple[float, float | None, float | None]:
+  """Σ parts / Σ wholes with its interval over windows.
+
+  By the linear form of a ratio (Cochran, Sampling Techniques, 1977, 6.4).
+  """
+  ratio, W = float(parts.sum() / wholes.sum()), parts.size
+  if W < 2:
+    return ratio, None, None
+  rest = np.square(parts - ratio * wholes).sum() * W / (W - 1)
+  half = _NORMAL * float(np.sqrt(rest) / wholes.sum())
+  return ratio, ratio - half, ratio + half
+
+
+def _peaks(top: Top, windows: Int[np.ndarray, 'W T']) -> Peaks:
   values, rows, positions = (np.array(x) for x in top)
   tokens = windows[np.maximum(rows, 0), np.maximum(positions, 0)]
   return Peaks(values, rows, positions, np.where(rows < 0, -1, tokens))
-
-
-@jax.jit
-def _add_features(
-    state: tuple[_Top, ...],
-    dictionary: Dictionary,
-    x: Float[Array, 'B T R'],
-    y: Float[Array, 'B T D'] | None,
-    valid: Bool[Array, 'B'],
-    first: Int[Array, ''] | int,
-) -> tuple[tuple[_Top, ...], dict[str, Array]]:
-  counts = valid[:, None, None]
-  a = jnp.where(counts, dictionary.encode(x[:, 1:]), 0.0)
-  sums = {
-      'sum': a.sum(axis=(0, 1)),
-      'fired': (a != 0).sum(axis=(0, 1), dtype=jnp.float32),
-  }
-  if y is not None:
-    y = y[:, 1:].astype(jnp.float32)
-    error = jnp.where(counts, dictionary.decode(a) - y, 0.0)
-    bias = dictionary.decoder_bias.astype(jnp.float32)[None, None]
-    y = jnp.where(counts, y - bias, 0.0)
-    sums |= {
-        'error': jnp.square(error).sum(),
-        'y': y.sum(axis=(0, 1)),
-        'square': jnp.square(y).sum(),
-    }
-  return (_merged(state[0], a, first),), sums
-
-
-@jax.jit
-def _add_neurons(
-    state: tuple[_Top, ...],
-    x: Float[Array, 'B T M'],
-    valid: Bool[Array, 'B'],
-    first: Int[Array, ''] | int,
-) -> tuple[tuple[_Top, ...], dict[str, Array]]:
-  a = jnp.where(valid[:, None, None], x[:, 1:].astype(jnp.float32), 0.0)
-  tops = (_merged(state[0], a, first), _merged(state[1], -a, first))
-  return tops, {'sum': a.sum(axis=(0, 1))}
-
-
-def _merged(
-    top: _Top, a: Float[Array, 'B t F'], first: Int[Array, ''] | int
-) -> _Top:
-  """The best n of those so far and of the windows of a batch."""
-  B, n = a.shape[0], top.values.shape[1]
-  peak_BF = a.max(axis=1)
-  place_BF = jnp.argmax(a, axis=1).astype(jnp.int32) + 1
-  window_B = (first + jnp.arange(B)).astype(jnp.int32)
-  # What is there stands first: of equal values the earlier window stays.
-  values = jnp.concatenate([top.values, peak_BF.T], axis=1)
-  windows = jnp.broadcast_to(window_B[None], peak_BF.T.shape)
-  windows = jnp.concatenate([top.windows, windows], axis=1)
-  places = jnp.concatenate([top.positions, place_BF.T], axis=1)
-  best, chosen = jax.lax.top_k(values, n)
-  windows = jnp.take_along_axis(windows, chosen, axis=1)
-  places = jnp.take_along_axis(places, chosen, axis=1)
-  none = best <= 0
-  return _Top(
-      jnp.where(none, 0.0, best),
-      jnp.where(none, -1, windows),
-      jnp.where(none, -1, places),
-  )
