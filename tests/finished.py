@@ -16,7 +16,7 @@ from tests.tiny import make_checkpoint
 
 ROOT: pathlib.Path | None = None  # Set by conftest.py.
 # The default is many times what tests of a path through the code need.
-SMALL = {'output_prediction': {'null_size': 1000}}
+SMALL = {'output_prediction': {'null_size': 1000, 'layer_null_size': 200}}
 _KINDS = {
     'output_prediction': 'OutputPrediction',
     'attention_participation': 'AttentionParticipation',

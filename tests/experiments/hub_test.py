@@ -13,6 +13,7 @@ import numpy as np
 from ooc_jax import results
 from ooc_jax.dictionaries import list_dictionaries
 from tests.dictionaries import written
+from tests.experiments import scripts
 from tests.hub import repositories
 from tests.loopback_hub import LoopbackHub
 
@@ -41,6 +42,7 @@ class HubTest(parameterized.TestCase):
             str(_SCRIPT),
             f'--out={self.root / "out"}',
             '--nofigures',
+            *scripts.SMALL,
             *args,
         ],
         capture_output=True,

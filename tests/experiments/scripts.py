@@ -13,6 +13,9 @@ from ooc_jax import _cli
 from ooc_jax import results
 from ooc_jax._cli import _main
 
+# As `finished.SMALL`.
+SMALL = ('--null_size=1000', '--layer_null_size=200')
+
 
 def environment() -> dict[str, str]:
   """No hub, whatever the machine has."""

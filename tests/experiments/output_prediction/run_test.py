@@ -46,7 +46,7 @@ def _run_into(out, weights, **settings):
 
 def _command(*args):
   model = '--model=smollm2'  # Studied by its neurons, as any model can be.
-  return [sys.executable, str(_SCRIPT), model, *map(str, args)]
+  return [sys.executable, str(_SCRIPT), model, *scripts.SMALL, *map(str, args)]
 
 
 def _run(*args):
