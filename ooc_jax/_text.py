@@ -159,3 +159,8 @@ def _font_characters() -> frozenset[int]:
   return frozenset(
       ft2font.FT2Font(str(folder / 'DejaVuSans.ttf')).get_charmap()
   )
+
+
+def p_text(value: float, name: str = 'p') -> str:
+  """'p = 0.012', or 'p <= 0.001', under which nobody needs the digits."""
+  return f'{name} <= 0.001' if value <= 0.001 else f'{name} = {value:.2g}'

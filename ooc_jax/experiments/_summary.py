@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from ooc_jax import measures
 from ooc_jax import results
+from ooc_jax._text import p_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +48,13 @@ def number_shape(
   return dataclasses.asdict(shape)
 
 
+_UNDECIDED = {
+    'curve': 'a curve of no such shape',
+    'layers differ': 'layers differ without a shape',
+    'power': 'no shape, but one might be missed',
+}
+
+
 def shape_text(shape: Mapping[str, Any]) -> str:
   """What was found and, once there were tests, what could have been.
 
@@ -56,7 +64,9 @@ def shape_text(shape: Mapping[str, Any]) -> str:
   p, name = shape['p_value'], shape['name']
   if p is None:
     return name
-  words = [f'p = {p:.2g}']
+  words = [p_text(p)]
+  if reason := shape.get('reason'):
+    words.insert(0, _UNDECIDED[reason])
   if shape['turning_point'] is not None:
     words.append(f'turns at {shape["turning_point"]:.1f}')
   power = ', '.join(f'{x} {share:.0%}' for x, share in shape['power'].items())

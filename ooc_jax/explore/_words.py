@@ -9,6 +9,8 @@ import math
 import re
 from typing import Any
 
+from ooc_jax._text import p_text
+
 CONTEXTS = {
     'query_pre': 'As a query, by score',
     'query_post': 'As a query, by weight',
@@ -104,8 +106,8 @@ def shape_text(shape: Any) -> str:
   """'rising (p = 0.002)'."""
   if not isinstance(shape, Mapping) or 'name' not in shape:
     return ''
-  p = shape.get('p_value')
-  return str(shape['name']) + (f' (p = {p:.2g})' if _is_number(p) else '')
+  p: Any = shape.get('p_value')
+  return str(shape['name']) + (f' ({p_text(p)})' if _is_number(p) else '')
 
 
 def output_findings(

@@ -157,15 +157,15 @@ def _mixed_beta_quantile(
   if not rest:
     p = 2 * probability
     return float(special.betaincinv(*below, p)) if p < 1 else 1.0
-  return optimize.brentq(
+  found = optimize.root_scalar(
       lambda x: special.betainc(*below, x)
       + special.betainc(*above, x)
       - 2 * probability,
-      0.0,
-      1.0,
+      bracket=(0.0, 1.0),
       xtol=1e-15,
       rtol=1e-12,
   )
+  return found.root
 
 
 def check_bootstrap(level: float, draws: int) -> None:

@@ -30,6 +30,8 @@ _PLANTED = {
     'rising': lambda x: x,
 }
 _DRAWS = 100  # Of each planted shape: their share is good to 5 points.
+_BLOCK = 25  # Of them.
+_ENOUGH = 0.8  # Of the power for every shape, for 'flat'.
 _REST_SHARE = 0.1  # Of alpha, for layers that differ without a shape.
 _FLAT_SPREAD = 0.25  # Of the mean.
 _DIGITS = 4  # Of errors, relative to each other.
@@ -43,8 +45,10 @@ class DepthShape:
 
   Attributes:
     name: One of `SHAPES`.
-    p_value: Of the test that the name rests on; of 'flat', that of the shape
-      it is nearest to. Never under 0.001, the resolution of what was drawn.
+    p_value: Of the test that the name rests on; of 'flat', and of a profile
+      that is undecided for lack of power, that of the shape it is nearest to.
+      Of shapes never under 0.001, the resolution of what was drawn.
+    reason: Of 'undecided': 'curve', 'layers differ' or 'power' (see there).
     turning_point: The layer at which the best two-armed model turns, or the
       middle of the middle plateau; None where the name is of no such shape.
     change: From the first layer to the last, by a straight line.
@@ -54,12 +58,14 @@ class DepthShape:
       with: of those on a grid up to 0.8 that the layers do not speak against,
       the one that makes shapes most likely by chance.
     power: 'U', 'inverted U', 'bifurcated', 'monotone' -> how often such one,
-      as high as this profile goes from its lowest layer to its highest, would
-      be given its name with these layers, errors and roughness.
+      as high as this profile goes from its lowest layer to its highest, or as
+      `flat_spread` where that is more, would be given its name with these
+      layers, errors and roughness.
   """
 
   name: str
   p_value: float | None = None
+  reason: str | None = None
   turning_point: float | None = None
   change: float | None = None
   trend_p_value: float | None = None
@@ -97,10 +103,11 @@ def depth_shape(
       fit best.
     rising, falling: a line, a line that begins or ends level, or a step has
       p <= alpha.
-    undecided: a smooth curve that is not a constant (p <= alpha), or layers
+    undecided: a smooth curve that is not a constant (p <= alpha); or layers
       that differ by more than `flat_spread`, and not by chance (Cochran's Q,
-      p <= alpha / 10).
-    flat: none of these. Not a proof: `power` says what might have been found.
+      p <= alpha / 10); or too little `power`, under 80 % for one of the shapes.
+    flat: none of these, so a shape that matters would most likely have been
+      found; and a profile that is the same everywhere.
 
   Layers may differ for no reason of depth, and neighbours may be alike in
   that: `_shape_tests` says how that is reckoned with, and one level, alpha,
@@ -113,7 +120,8 @@ def depth_shape(
     errors: Their standard errors; of shares, `share_errors`.
     alpha: See above.
     flat_spread: The standard deviation between layers up to which they are
-      called flat; a quarter of the mean size of the values if None.
+      called flat, and the least height of a shape that matters; a quarter of
+      the mean size of the values if None.
 
   Returns:
     The shape; `undecided`, without numbers, for fewer than 6 layers.
@@ -152,7 +160,7 @@ def depth_shapes(
     errors: Of all.
     alpha: As of `depth_shape`.
     flat_spread: As of `depth_shape`.
-    power: Whether to find it, which takes longer than the tests.
+    power: Whether to give it, which takes longer than the tests.
 
   Raises:
     InputError: As `depth_shape`.
@@ -170,12 +178,22 @@ def depth_shapes(
     rows = np.flatnonzero((relative == pattern).all(axis=1))
     reading = tests.read((y[rows] / units[rows, None]).T)
     for i, row in enumerate(rows.tolist()):
-      shape = _shape(x, y[row], errors[row], reading.of(i), alpha, flat_spread)
-      if power:
-        height = float(np.ptp(y[row]) / units[row])
-        noise = tests.root(reading, i)
-        found = _power(tests, noise, x, height, alpha)
-        shape = dataclasses.replace(shape, power=found)
+      own, spread = y[row], flat_spread
+      if spread is None:
+        spread = _FLAT_SPREAD * float(np.abs(own).mean())
+      shape = _shape(x, own, errors[row], reading.of(i), alpha, spread)
+      if power or (shape.name == 'flat' and np.ptp(own)):
+        planted = _Planted(
+            tests,
+            tests.root(reading, i),
+            x,
+            max(float(np.ptp(own)), spread) / units[row],
+            alpha,
+        )
+        if shape.name == 'flat' and np.ptp(own) and planted.may_be_missed():
+          shape = dataclasses.replace(shape, name='undecided', reason='power')
+        if power:
+          shape = dataclasses.replace(shape, power=planted.power())
       shapes[row] = shape
   return [shapes[i] for i in range(len(values))]
 
@@ -190,21 +208,21 @@ def _shape(x, y, errors, reading: Reading, alpha, flat_spread) -> DepthShape:
   (name,) = _names(reading, alpha)
   two_armed, monotone, curved = (float(p) for p in reading.p_values[:, 0])
   spread = np.sqrt(max(y.var(ddof=1) - (errors**2).mean(), 0.0))
-  if flat_spread is None:
-    flat_spread = _FLAT_SPREAD * float(np.abs(y).mean())
   p_value = {'rising': monotone, 'falling': monotone, 'undecided': curved}.get(
       name, two_armed
   )
+  reason = 'curve' if name == 'undecided' else None
   if name == 'flat':
     p_value = min(two_armed, monotone, curved)
     differ = _differ_p_value(y, errors)
     if spread > flat_spread and differ <= _REST_SHARE * alpha:
-      name, p_value = 'undecided', differ
+      name, p_value, reason = 'undecided', differ, 'layers differ'
   turns = name in ('U', 'inverted U', 'bifurcated')
   slope, _ = np.polyfit(x, y, 1)
   return DepthShape(
       name=name,
       p_value=p_value,
+      reason=reason,
       turning_point=float(reading.turn[0]) if turns else None,
       change=float(slope * (x[-1] - x[0])),
       trend_p_value=monotone,
@@ -224,14 +242,8 @@ def _names(reading: Reading, alpha: float) -> list[str]:
   ).tolist()
 
 
-def _power(
-    tests: ShapeTests,
-    root: np.ndarray,
-    x: np.ndarray,
-    height: float,
-    alpha: float,
-) -> dict[str, float]:
-  """How often each planted shape of this height is given its name.
+class _Planted:
+  """Shapes of one height in noise, and how often they are given their name.
 
   Args:
     tests: Of these layers and errors.
@@ -240,17 +252,44 @@ def _power(
     height: In the unit of the tests, as is the noise.
     alpha: Level of the names.
   """
-  depth = (x - x[0]) / (x[-1] - x[0])
-  rng = np.random.default_rng(1)
-  noise = root @ rng.normal(size=(x.size, _DRAWS))
-  drawn = [height * way(depth)[:, None] + noise for way in _PLANTED.values()]
-  names = _names(tests.read(np.concatenate(drawn, axis=1)), alpha)
-  return {
-      'monotone'
-      if shape == 'rising'
-      else shape: names[i * _DRAWS : (i + 1) * _DRAWS].count(shape) / _DRAWS
-      for i, shape in enumerate(_PLANTED)
-  }
+
+  def __init__(
+      self,
+      tests: ShapeTests,
+      root: np.ndarray,
+      x: np.ndarray,
+      height: float,
+      alpha: float,
+  ):
+    rng = np.random.default_rng(1)
+    self._noise = root @ rng.normal(size=(x.size, _DRAWS))
+    depth = (x - x[0]) / (x[-1] - x[0])
+    self._courses = {
+        shape: height * way(depth)[:, None] for shape, way in _PLANTED.items()
+    }
+    self._tests, self._alpha = tests, alpha
+
+  def _found(self, shape: str, draws: slice) -> int:
+    drawn = self._courses[shape] + self._noise[:, draws]
+    return _names(self._tests.read(drawn), self._alpha).count(shape)
+
+  def power(self) -> dict[str, float]:
+    """Shape -> the share that is found."""
+    every = slice(None)
+    return {
+        'monotone' if x == 'rising' else x: self._found(x, every) / _DRAWS
+        for x in self._courses
+    }
+
+  def may_be_missed(self) -> bool:
+    """Whether a power is under `_ENOUGH`: no more is drawn than shows it."""
+    for shape in reversed(self._courses):  # A slope is found least often.
+      missed = 0
+      for start in range(0, _DRAWS, _BLOCK):
+        missed += _BLOCK - self._found(shape, slice(start, start + _BLOCK))
+        if missed > round((1 - _ENOUGH) * _DRAWS):
+          return True
+    return False
 
 
 def _differ_p_value(y: np.ndarray, errors: np.ndarray) -> float:

@@ -14,6 +14,7 @@ import numpy as np
 
 from ooc_jax import measures
 from ooc_jax._text import figure_text
+from ooc_jax._text import p_text
 from ooc_jax.report import _style
 from ooc_jax.report._reading import OUTPUT
 from ooc_jax.report._reading import Figure
@@ -293,7 +294,7 @@ def _card(figure: MplFigure, y: float | int, feature: SheetFeature) -> None:
     put(_MARGIN + x, y, text, color=_GREY)
   verdict = 'semantic' if feature.semantic else 'not semantic'
   if math.isfinite(feature.q_value):
-    q = _style.p_text(feature.q_value, 'q')
+    q = p_text(feature.q_value, 'q')
     verdict += f', {q.replace("=", "≤") if feature.q_is_bound else q}'
   put(_WIDTH - _MARGIN, y, verdict, ha='right')
   y += _LINE

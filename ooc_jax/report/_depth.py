@@ -14,6 +14,7 @@ import numpy as np
 
 from ooc_jax import measures
 from ooc_jax._text import figure_text
+from ooc_jax._text import p_text
 from ooc_jax.report import _style
 from ooc_jax.report._check import Check
 from ooc_jax.report._check import check_of
@@ -312,7 +313,7 @@ def _name(curve: DepthCurve, name: str | None) -> str:
   name += f': {_style.short(shape.name, 24)}'
   tested = shape.name not in ('flat', 'undecided')  # No p speaks for these.
   if tested and shape.p_value is not None and math.isfinite(shape.p_value):
-    name += f', {_style.p_text(shape.p_value)}'
+    name += f', {p_text(shape.p_value)}'
   return name
 
 

@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 import numpy as np
 
+from ooc_jax._text import p_text
 from ooc_jax.report import _style
 from ooc_jax.report._reading import Figure
 from ooc_jax.report._reading import Run
@@ -293,7 +294,7 @@ def _change(context: ContextPopulations) -> str:
   """What the test says of the change over depth."""
   if math.isnan(context.change):
     return 'too few layers for a test'
-  return f'change {context.change:+.2f}, {_style.p_text(context.p_value)}'
+  return f'change {context.change:+.2f}, {p_text(context.p_value)}'
 
 
 def effects_figure(

@@ -230,8 +230,3 @@ def text_width(text: str, size: float | int) -> float:
 def number(value: float | int | None) -> float:
   """A number of a summary, where null stands for none."""
   return math.nan if value is None else float(value)
-
-
-def p_text(value: float, name: str = 'p') -> str:
-  """'p = 0.012', or 'p < 0.001', under which nobody needs the digits."""
-  return f'{name} < 0.001' if value < 0.001 else f'{name} = {value:.2g}'
