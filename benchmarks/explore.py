@@ -7,11 +7,13 @@ Writes results folders of random numbers as large as those of a real model (or
 takes those of an earlier call), serves them in a process of its own, asks for
 pages in turn and prints one JSON object: seconds until the first page, the
 median and the largest time of each kind of page and of a search in
-milliseconds, their medians over all, and the memory of the server in MB.
+milliseconds, their medians over all, the mean processor time of a page, which
+other work on the machine does not change, and the memory of the server in MB.
 """
 
 import http.client
 import json
+import os
 import pathlib
 import statistics
 import subprocess
@@ -62,16 +64,28 @@ def _status(process: int, key: str) -> float:
   return int(line.split()[1]) / 1000
 
 
+def _processor_ms(process: int) -> float:
+  """Used by a process until now."""
+  fields = pathlib.Path(f'/proc/{process}/stat').read_text().rsplit(')')[1]
+  ticks = sum(map(int, fields.split()[11:13]))
+  return 1000 * ticks / os.sysconf('SC_CLK_TCK')
+
+
 def _get(port: int, address: str) -> float:
   """Milliseconds until a page is there."""
   start = time.perf_counter()
+  _body(port, address)
+  return 1000 * (time.perf_counter() - start)
+
+
+def _body(port: int, address: str) -> bytes:
   connection = http.client.HTTPConnection('127.0.0.1', port, timeout=120)
   connection.request('GET', address)
   response = connection.getresponse()
   text = response.read()
   if response.status != 200 or b'cannot be shown' in text:
     raise RuntimeError(f'{address}: {response.status}')
-  return 1000 * (time.perf_counter() - start)
+  return text
 
 
 def main(argv: list[str]) -> None:
@@ -96,14 +110,19 @@ def main(argv: list[str]) -> None:
     port = int(server.stdout.readline().split()[0].rstrip('/').split(':')[2])
     _get(port, f'{_SLUG}/')
     first = time.perf_counter() - start
-    _get(port, f'{_SLUG}/search?q=the')  # Waits for the vocabulary.
+    _get(port, f'{_SLUG}/search?q=the')
     ready = time.perf_counter() - start
+    while b'Not all layers' in _body(port, f'{_SLUG}/search?q=the'):
+      time.sleep(0.2)
+    whole = time.perf_counter() - start
     rng = np.random.default_rng(0)
     words = _explore_folder.vocabulary(_TOKENS.value).tolist()
     times: dict[str, list[float]] = {}
+    before = _processor_ms(server.pid)
     for _ in range(_REPEATS.value):
       for kind, address in _pages(rng, words).items():
         times.setdefault(kind, []).append(_get(port, address))
+    used = _processor_ms(server.pid) - before
     flat = {
         search: [
             x
@@ -119,8 +138,12 @@ def main(argv: list[str]) -> None:
                 'features': _LAYERS.value * _FEATURES.value,
                 'first_page_s': round(first, 2),
                 'first_search_s': round(ready, 2),
+                'all_searched_s': round(whole, 2),
                 'page_median_ms': round(statistics.median(flat[False]), 1),
                 'search_median_ms': round(statistics.median(flat[True]), 1),
+                'processor_mean_ms': round(
+                    used / sum(map(len, times.values())), 1
+                ),
                 'kinds_ms': {
                     kind: {
                         'median': round(statistics.median(own), 1),

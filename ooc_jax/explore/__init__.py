@@ -6,11 +6,13 @@ import step and no state. What takes part:
 
   _library   which folders there are, and which runs belong to one dictionary
   _tables    SQL over their Parquet files, by DuckDB
-  _search    tokens of the vocabulary, and the features that have them
+  _index     the tokens of the vocabulary and the lists that have them
+  _search    features by a token, a text, or what another has
   _features  the table of features: sorted, filtered, a page at a time
   _charts    the geometry of every chart
   _words     what a run found, in sentences
   _feature   everything that is known of one feature
+  _attention features in heads, and the pairs of a head
   _pages     a function a page; `_compare` has that of two runs
   _server    routes, headers, errors as pages
   _still     the pages of some features as files, for `ooc_jax.export`

@@ -9,13 +9,22 @@ from typing import Any
 import numpy as np
 
 from ooc_jax._errors import InputError
+from ooc_jax.explore import _attention
 from ooc_jax.explore import _charts
 from ooc_jax.explore import _tables
 from ooc_jax.explore import _words
 from ooc_jax.explore._library import Study
 
 _SIDES = (('output', ''), ('input', 'input_'), ('embedding', 'embedding_'))
-_MOST_PARTNERS = 5
+# Of a feature, after the prefix of a readout; the rest need not be read.
+_LISTS = ('top_tokens', 'top_logits', 'bottom_tokens', 'bottom_logits')
+_FACTS = {
+    'mean': 'Logits, mean',
+    'std': 'Logits, spread',
+    'skewness': 'Logits, skewness',
+    'kurtosis': 'Logits, excess kurtosis',
+}
+_SHARES = ('top_mass', 'undertrained', 'active_share', 'shared')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,34 +61,45 @@ class Side:
 
 
 @dataclasses.dataclass(frozen=True)
-class HeadView:
-  """A feature in one head of attention.
+class Window:
+  """A piece of text in which a feature is largest, or lowest.
 
   Attributes:
-    layer: Of the attention.
-    head: Its number.
-    partners: Role -> partner and score.
-    numbers: Name -> value.
-    writes: Tokens that the head writes for the feature, if that is known.
+    value: Of its activation at the peak.
+    before: Tokens before the peak.
+    peak: The token at it.
+    after: Tokens after it.
   """
 
-  layer: int
-  head: int
-  partners: Mapping[str, Sequence[tuple[int, float]]]
-  numbers: Mapping[str, Any]
-  writes: Sequence[str]
+  value: float
+  before: Sequence[str]
+  peak: str
+  after: Sequence[str]
 
 
 @dataclasses.dataclass(frozen=True)
 class FeatureView:
-  """What the page of a feature shows."""
+  """What the page of a feature shows.
+
+  Attributes:
+    layer: Of the dictionary.
+    feature: Its row.
+    size: Features of the layer; 0 where experiment 1 does not have it.
+    sides: A readout each.
+    heads: In which it takes part.
+    validation: Its row of the validation; empty where there is none.
+    windows: In which it is largest, and then those in which it is lowest;
+      None where the validation has none.
+    partner_tokens: First top tokens of its partners.
+  """
 
   layer: int
   feature: int
   size: int
   sides: Sequence[Side]
-  heads: Sequence[HeadView]
+  heads: Sequence[_attention.HeadView]
   validation: Mapping[str, Any]
+  windows: Sequence[Window] | None
   partner_tokens: Mapping[int, Sequence[str]]
 
 
@@ -100,7 +120,12 @@ def feature_view(study: Study, layer: int, feature: int) -> FeatureView:
   if layer in files:
     columns = _tables.columns(files[layer])
     size = _tables.counts({layer: files[layer]})[layer]
-    row = _row(files[layer], feature)
+    shown = [
+        prefix + x
+        for _, prefix in _SIDES
+        for x in (*_LISTS, *_FACTS, *_SHARES, *_words.MEASURES)
+    ]
+    row = _tables.row(files[layer], feature, shown)
     if row is None:
       raise InputError(
           f'There is no feature {feature} in layer {layer}, which has {size:,}.'
@@ -109,7 +134,9 @@ def feature_view(study: Study, layer: int, feature: int) -> FeatureView:
     for name, prefix in _SIDES:
       if f'{prefix}top_tokens' in columns:
         sides.append(_side(study, name, prefix, layer, row, labels))
-  heads = [view for x in attention for view in _heads(study, x, layer, feature)]
+  heads = [
+      view for x in attention for view in _attention.heads_of(study, x, feature)
+  ]
   if not sides and not heads:
     raise InputError(f'There is no feature {feature} in layer {layer}.')
   partners = {
@@ -117,16 +144,36 @@ def feature_view(study: Study, layer: int, feature: int) -> FeatureView:
   }
   tokens = top_tokens(study, layer, sorted(partners))
   own = _tables.validation_files(study).get(layer)
-  validation = (_row(own, feature) or {}) if own is not None else {}
-  return FeatureView(layer, feature, size, sides, heads, validation, tokens)
-
-
-def _row(path: pathlib.Path, feature: int) -> dict[str, Any] | None:
-  _tables.columns(path)  # Says so where the file is empty.
-  found = _tables.rows(
-      f'SELECT * FROM {_tables.source(path)} WHERE feature = {feature}'
+  validation = (_tables.row(own, feature) or {}) if own is not None else {}
+  windows = _windows(study, layer, feature)
+  return FeatureView(
+      layer, feature, size, sides, heads, validation, windows, tokens
   )
-  return found[0] if found else None
+
+
+def _windows(study: Study, layer: int, feature: int) -> Sequence[Window] | None:
+  run = study.validation
+  path = run.file(f'validation_windows_{layer:02d}') if run else None
+  try:
+    shown = ('rank', 'value', 'peak', 'tokens')
+    if path is None or len(_tables.known(path, shown)) < len(shown):
+      return None
+    found = _tables.rows(
+        f'SELECT {", ".join(shown)} FROM {_tables.source(path)}'
+        f' WHERE feature = {feature} ORDER BY value < 0, rank'
+    )
+  except _tables.Damaged:
+    return None  # The rest of the page stands.
+  return [
+      Window(
+          row['value'],
+          row['tokens'][: row['peak']],
+          row['tokens'][row['peak']],
+          row['tokens'][row['peak'] + 1 :],
+      )
+      for row in found
+      if 0 <= row['peak'] < len(row['tokens'])
+  ]
 
 
 def top_tokens(
@@ -197,10 +244,7 @@ def _side(
     passes = said.get(f'{measure}_passes')
     measures.append(MeasureView(title, about, own[measure], passes, chart))
   facts = [
-      ('Logits, mean', _words.number(own.get('mean'), 2)),
-      ('Logits, spread', _words.number(own.get('std'), 2)),
-      ('Logits, skewness', _words.number(own.get('skewness'), 2)),
-      ('Logits, excess kurtosis', _words.number(own.get('kurtosis'), 2)),
+      *((text, _words.number(own.get(x), 2)) for x, text in _FACTS.items()),
       ('Mass of the top tokens', _words.percent(own.get('top_mass'))),
       ('Under-trained top tokens', str(own.get('undertrained', '–'))),
   ]
@@ -244,11 +288,25 @@ def _measure_chart(
   return _charts.histogram(chance, features, value, threshold)
 
 
-@functools.lru_cache(64)
 def _column(path: pathlib.Path, column: str, changed: int) -> np.ndarray:
-  del changed  # Another value is another file.
+  measured = _measured(path, changed)
+  if column in measured:
+    return measured[column]
   query = f'SELECT {_tables.name(column)} AS x FROM {_tables.source(path)}'
   return _tables.arrays(query)['x']
+
+
+@functools.lru_cache(24)
+def _measured(path: pathlib.Path, changed: int) -> dict[str, np.ndarray]:
+  """The measures of all readouts of a file, in one query."""
+  del changed  # Another value is another file.
+  wanted = [prefix + x for _, prefix in _SIDES for x in _words.MEASURES]
+  there = _tables.known(path, wanted)
+  if not there:
+    return {}
+  shown = ', '.join(map(_tables.name, there))
+  found = _tables.arrays(f'SELECT {shown} FROM {_tables.source(path)}')
+  return {name: x.astype(np.float32) for name, x in found.items()}
 
 
 def chance_of(study: Study, side: str, measure: str) -> np.ndarray:
@@ -272,72 +330,3 @@ def layer_column(study: Study, layer: int, column: str) -> np.ndarray:
   if layer not in files or column not in _tables.columns(files[layer]):
     return np.zeros(0)
   return _column(files[layer], column, files[layer].stat().st_mtime_ns)
-
-
-def _heads(
-    study: Study, attention: int, layer: int, feature: int
-) -> list[HeadView]:
-  del layer  # Of the dictionary; the files are of the layers of attention.
-  assert study.attention is not None
-  row = _row(study.attention.layer_files()[attention], feature)
-  if row is None or not row.get('query_max'):
-    return []
-  writes: dict[int, Sequence[str]] = {}
-  try:
-    for head in _tables.heads(study, but=('profile',)):
-      if head['layer'] == attention:
-        for key, tokens in zip(
-            head.get('write_features') or (),
-            head.get('write_tokens') or (),
-            strict=False,
-        ):
-          if key == feature:
-            writes[head['head']] = tokens
-  except _tables.Damaged:
-    pass  # The page of the heads says so.
-  number = len(row['query_max'])
-  views = []
-  for head in range(number):
-    partners = {}
-    for role in ('query', 'key'):
-      ids, scores = row.get(f'{role}_partners'), row.get(f'{role}_scores')
-      if ids and scores:
-        k = len(ids) // number
-        pairs = zip(ids, scores, strict=True)
-        partners[role] = list(pairs)[head * k : head * k + _MOST_PARTNERS]
-    numbers = {
-        name: row[name][head]
-        for name in (
-            'query_max',
-            'largest_weight',
-            'key_max',
-            'largest_received',
-        )
-        if row.get(name)
-    }
-    views.append(
-        HeadView(attention, head, partners, numbers, writes.get(head, ()))
-    )
-  return views
-
-
-def best_pairs(
-    study: Study, attention: int, head: int, most: int = 20
-) -> list[dict[str, Any]]:
-  """The pairs of query and key with the largest scores in a head."""
-  run = study.attention
-  files = {} if run is None else run.layer_files()
-  if attention not in files:
-    return []
-  path = files[attention]
-  if not _tables.known(path, ['query_partners']):
-    return []
-  return _tables.rows(
-      'WITH t AS (SELECT feature, query_partners, query_scores,'
-      ' len(query_partners) // len(query_max) AS k FROM'
-      f' {_tables.source(path)})'
-      ' SELECT feature AS query, query_partners[? * k + 1] AS key,'
-      ' query_scores[? * k + 1] AS score FROM t'
-      f' ORDER BY score DESC LIMIT {most}',
-      [head, head],
-  )

@@ -48,14 +48,19 @@ class Run:
   def experiment(self) -> str:
     return str(self.settings.get('experiment', 'unknown'))
 
-  def layer_files(self, folder: str = 'features') -> dict[int, pathlib.Path]:
-    """Layer -> its file, layers rising."""
+  def layer_files(self) -> dict[int, pathlib.Path]:
+    """Layer -> its file, layers rising; as they were when first asked for."""
+    return dict(self._layer_files)
+
+  @functools.cached_property
+  def _layer_files(self) -> dict[int, pathlib.Path]:
+    folder = self.path / 'features'
     try:
-      names = os.listdir(self.path / folder)
+      names = os.listdir(folder)
     except OSError:
       return {}
     found = {
-        int(match[1]): self.path / folder / name
+        int(match[1]): folder / name
         for name in names
         if (match := _LAYER_FILE.fullmatch(name))
     }

@@ -7,9 +7,11 @@ from urllib.parse import urlencode
 import numpy as np
 
 from ooc_jax._errors import InputError
+from ooc_jax.explore import _attention
 from ooc_jax.explore import _charts
 from ooc_jax.explore import _feature
 from ooc_jax.explore import _features
+from ooc_jax.explore import _index
 from ooc_jax.explore import _search
 from ooc_jax.explore import _tables
 from ooc_jax.explore import _words
@@ -194,7 +196,7 @@ def search(study: Study, given: Parameters) -> Context:
       'match': match,
       'fold': fold,
       'matches': _search.MATCHES,
-      'list_titles': _search.LISTS,
+      'list_titles': _index.LISTS,
       'found': None,
       'problems': _damaged(study),
   }
@@ -238,7 +240,7 @@ def like(study: Study, given: Parameters) -> Context:
   """The features that share most tokens with one."""
   layer, number = _place(given)
   stem = given.get('list', 'top')
-  stem = stem if stem in _search.LISTS else 'top'
+  stem = stem if stem in _index.LISTS else 'top'
   total, hits = _search.alike(study, layer, number, stem)
   tokens = _feature.top_tokens(study, layer, [number], 12)
   if number not in tokens:
@@ -247,7 +249,7 @@ def like(study: Study, given: Parameters) -> Context:
       'layer': layer,
       'feature': number,
       'list': stem,
-      'lists': _search.LISTS,
+      'lists': _index.LISTS,
       'total': total,
       'hits': hits,
       'tokens': tokens[number],
@@ -299,7 +301,7 @@ def head(study: Study, given: Parameters) -> Context:
   if own is None or layer is None or number is None:
     raise InputError(f'There is no head {number} of layer {layer} here.')
   origin = _tables.attention_layers(study).get(layer)
-  pairs = _feature.best_pairs(study, layer, number)
+  pairs = _attention.best_pairs(study, layer, number)
   named = {x for pair in pairs for x in (pair['query'], pair['key'])}
   named |= set(own.get('write_features') or ())
   tokens = (

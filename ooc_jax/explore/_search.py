@@ -1,169 +1,21 @@
-"""Tokens of the vocabulary, and the features whose lists have them.
+"""The features whose lists have the tokens of a text, or those of another."""
 
-The ids of the top and bottom tokens are kept in memory once they were read, as
-arrays and up to a bound, because a search goes over all of them.
-"""
-
-import bisect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
-import functools
-import pathlib
 import re
-import threading
 from typing import Any
 
 import numpy as np
 
-from ooc_jax.explore import _tables
+from ooc_jax.explore import _index
 from ooc_jax.explore._library import Study
 
 MATCHES = {'exact': 'Whole token', 'prefix': 'Begins with'}
-# List of a feature -> what it means that a token is in it.
-LISTS = {
-    'top': 'Promote it',
-    'bottom': 'Suppress it',
-    'input_top': 'Read it',
-    'input_bottom': 'Read against it',
-}
 _MOST_TOKENS = 64  # That one search is for; a prefix of one letter has more.
 _MOST_FEATURES = 20  # Of each list.
 _FEW = 6  # Up to so many ids are compared one by one, which is faster.
-_LAST = '\U0010ffff'  # Comes after every character.
-_MOST_BYTES = 160 << 20  # Of the arrays of ids.
 _FEATURE = re.compile(r'(?:L|layer\s*)?(\d{1,4})\s*[/.:\s]\s*(\d{1,9})', re.I)
 _PAGE = re.compile(r'.*/(\d{1,4})-[\w.-]+/(\d{1,9})/?')  # Of Neuronpedia.
-_lock = threading.Lock()
-_arrays: dict[tuple[Any, ...], np.ndarray] = {}
-
-
-@dataclasses.dataclass(frozen=True)
-class Vocabulary:
-  """The tokens that are in some list of a study.
-
-  Attributes:
-    ids: [tokens], in the order of `folded`.
-    texts: Of each.
-    folded: Of each without the spaces it begins with and in one case, rising.
-  """
-
-  ids: np.ndarray
-  texts: list[str]
-  folded: list[str]
-
-  def matching(self, text: str, match: str, fold: bool) -> list[int]:
-    """Ids of the tokens that are, or begin with, a text."""
-    wanted = text.lstrip(' ')
-    key = wanted.casefold()
-    first = bisect.bisect_left(self.folded, key)
-    last = bisect.bisect_right(
-        self.folded, key if match == 'exact' else key + _LAST
-    )
-    found = range(first, last)
-    if not fold:
-      found = [
-          i for i in found if self._is(self.texts[i].lstrip(' '), wanted, match)
-      ]
-    return [int(self.ids[i]) for i in found]
-
-  def _is(self, token: str, wanted: str, match: str) -> bool:
-    return token == wanted if match == 'exact' else token.startswith(wanted)
-
-  @functools.cached_property
-  def position(self) -> Mapping[int, int]:
-    """Id -> its place here."""
-    return {int(x): i for i, x in enumerate(self.ids)}
-
-  def pieces(self, word: str) -> list[str]:
-    """A word as the longest tokens that it can be read as."""
-    found = []
-    while word:
-      sizes = range(len(word), 0, -1)
-      size = next(
-          (n for n in sizes if self.matching(word[:n], 'exact', True)), None
-      )
-      if size is None:
-        return found
-      found.append(word[:size])
-      word = word[size:]
-    return found
-
-
-def vocabulary(study: Study) -> Vocabulary:
-  """The tokens of a study; empty where it has no lists of them."""
-  files = {} if study.output is None else study.output.layer_files()
-  files = _tables.whole(files)
-  return _vocabulary(tuple(_signature(x) for x in files.values()))
-
-
-@functools.lru_cache(4)
-def _vocabulary(signatures: tuple[tuple[Any, ...], ...]) -> Vocabulary:
-  found: dict[int, str] = {}
-  for stem in LISTS:  # One at a time takes a quarter of the memory.
-    pairs = [
-        f'SELECT unnest({stem}_ids) AS i, unnest({stem}_tokens) AS t'
-        f' FROM {_tables.source(path)}'
-        for path, *_ in signatures
-        if {f'{stem}_ids', f'{stem}_tokens'} <= set(_tables.columns(path))
-    ]
-    if pairs:
-      own = _tables.arrays(
-          'SELECT i, any_value(t) AS t FROM'
-          f' ({" UNION ALL ".join(pairs)}) GROUP BY i'
-      )
-      found.update(zip(own['i'].tolist(), own['t'].tolist(), strict=True))
-  words = sorted(
-      (str(text).lstrip(' ').casefold(), i, str(text))
-      for i, text in found.items()
-  )
-  return Vocabulary(
-      np.array([x for _, x, _ in words], np.int64),
-      [x for *_, x in words],
-      [x for x, *_ in words],
-  )
-
-
-def _signature(path: pathlib.Path) -> tuple[pathlib.Path, int, int]:
-  about = path.stat()
-  return path, about.st_mtime_ns, about.st_size
-
-
-def _ids(path: pathlib.Path, stem: str) -> np.ndarray:
-  """[F, k] ids of a list of the features of a file."""
-  key = (*_signature(path), stem)
-  with _lock:
-    if key in _arrays:
-      _arrays[key] = _arrays.pop(key)  # The last used come last.
-      return _arrays[key]
-  flat = _tables.arrays(
-      f'SELECT unnest({stem}_ids) AS i FROM {_tables.source(path)}'
-  )['i']
-  rows = _tables.counts({0: path})[0]
-  found = np.ascontiguousarray(flat, np.int32).reshape(rows, -1)
-  with _lock:
-    _arrays[key] = found
-    while sum(x.nbytes for x in _arrays.values()) > _MOST_BYTES:
-      _arrays.pop(next(iter(_arrays)))
-  return found
-
-
-def _lists(
-    study: Study, stem: str
-) -> Iterator[tuple[int, pathlib.Path, np.ndarray]]:
-  """Layer, file and ids of a list of every feature."""
-  if study.output is None:
-    return
-  for layer, path in _tables.whole(study.output.layer_files()).items():
-    if f'{stem}_ids' in _tables.columns(path):
-      yield layer, path, _ids(path, stem)
-
-
-def warm(study: Study) -> None:
-  """Reads what the first search would have to wait for."""
-  vocabulary(study)
-  for stem in LISTS:
-    for _ in _lists(study, stem):
-      pass
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,12 +48,14 @@ class Found:
     more: How many others match and are left out.
     pieces: What the words were read as, where they are no tokens.
     lists: List -> the number of features, and the first of them.
+    missing: Layers that are not read yet.
   """
 
   tokens: Sequence[str]
   more: int
   pieces: Sequence[str]
   lists: Mapping[str, tuple[int, Sequence[Hit]]]
+  missing: Sequence[int]
 
 
 def feature_of(query: str) -> tuple[int, int] | None:
@@ -221,7 +75,8 @@ def search(study: Study, query: str, match: str, fold: bool) -> Found:
     match: One of `MATCHES`.
     fold: Whether capitals do not matter.
   """
-  words = vocabulary(study)
+  ready = _index.ready(study)
+  words = ready.words
   pieces: list[str] = []
   chosen: list[int] = []
   for word in query.split() or [query]:
@@ -233,28 +88,26 @@ def search(study: Study, query: str, match: str, fold: bool) -> Found:
     chosen += ids
   ids = list(dict.fromkeys(chosen))
   # The shorter a token, the nearer to what was asked for.
-  ids.sort(key=lambda x: len(words.texts[words.position[x]]))
+  ids.sort(key=lambda x: len(words.text(x)))
   more, ids = max(len(ids) - _MOST_TOKENS, 0), ids[:_MOST_TOKENS]
-  shown = [words.texts[words.position[x]] for x in ids]
-  lists = {stem: _with_tokens(study, words, stem, ids, None) for stem in LISTS}
-  return Found(shown, more, pieces, lists)
+  shown = [words.text(x) for x in ids]
+  lists = {x: _with_tokens(ready, x, ids, None) for x in _index.LISTS}
+  return Found(shown, more, pieces, lists, ready.missing)
 
 
 def alike(
     study: Study, layer: int, feature: int, stem: str = 'top'
 ) -> tuple[int, Sequence[Hit]]:
   """The features that share most tokens of a list with one, and how many."""
-  words = vocabulary(study)
-  for own, _, ids in _lists(study, stem):
+  ready = _index.ready(study, first=layer)
+  for own, ids in ready.lists(stem):
     if own == layer and 0 <= feature < len(ids):
-      wanted = ids[feature].tolist()
-      return _with_tokens(study, words, stem, wanted, (layer, feature))
+      return _with_tokens(ready, stem, ids[feature].tolist(), (layer, feature))
   return 0, []
 
 
 def _with_tokens(
-    study: Study,
-    words: Vocabulary,
+    ready: _index.Ready,
     stem: str,
     ids: Sequence[int],
     but: tuple[int, int] | None,
@@ -262,17 +115,17 @@ def _with_tokens(
   """How many features have some of the ids in a list, and the best of them."""
   if not len(ids):
     return 0, []
-  is_wanted = _matcher(words, ids)
+  words = ready.words
+  is_wanted = _matcher(words.size, ids)
   layers, features, counts, places = [], [], [], []
-  for layer, _, own in _lists(study, stem):
+  sources = dict(ready.lists(stem))
+  for layer, own in sources.items():
     at = np.flatnonzero(is_wanted(own.ravel()))
     rows, place = np.divmod(at, own.shape[1])
-    unique, first, count = np.unique(
-        rows, return_index=True, return_counts=True
-    )
-    layers.append(np.full(len(unique), layer))
-    features.append(unique)
-    counts.append(count)
+    first = np.flatnonzero(np.diff(rows, prepend=-1))  # Rows rise.
+    layers.append(np.full(len(first), layer))
+    features.append(rows[first])
+    counts.append(np.diff(first, append=len(rows)))
     places.append(place[first])
   if not layers:
     return 0, []
@@ -284,18 +137,16 @@ def _with_tokens(
     keep = (layer[order] != but[0]) | (feature[order] != but[1])
     order = order[keep]
   hits = []
-  sources = {x: own for x, _, own in _lists(study, stem)}
   for i in order[:_MOST_FEATURES]:
     own = sources[int(layer[i])][feature[i]].tolist()
-    texts = [words.texts[words.position[x]] for x in own if x in words.position]
-    token = own[place[i]]
+    texts = [words.text(x) for x in own]
     hits.append(
         Hit(
             int(layer[i]),
             int(feature[i]),
             int(count[i]),
             int(place[i]) + 1,
-            words.texts[words.position[token]],
+            texts[place[i]],
             texts,
         )
     )
@@ -303,12 +154,12 @@ def _with_tokens(
 
 
 def _matcher(
-    words: Vocabulary, ids: Sequence[int]
+    size: int, ids: Sequence[int]
 ) -> Callable[[np.ndarray], np.ndarray]:
   """Whether each of many ids is one of a few."""
   if len(ids) <= _FEW:
     return lambda own: np.logical_or.reduce([own == x for x in ids])
-  table = np.zeros(int(words.ids.max()) + 1, bool)
+  table = np.zeros(size, bool)
   table[np.asarray(ids)] = True
   return lambda own: np.take(table, own, mode='clip')
 

@@ -28,8 +28,8 @@ import uvicorn
 from ooc_jax._errors import InputError
 from ooc_jax._text import printable
 from ooc_jax.explore import _compare
+from ooc_jax.explore import _index
 from ooc_jax.explore import _pages
-from ooc_jax.explore import _search
 from ooc_jax.explore import _tables
 from ooc_jax.explore import _words
 from ooc_jax.explore._library import Library
@@ -269,6 +269,6 @@ def _warm(library: Library) -> None:
   """Reads what the first search would have to wait for."""
   for study in library.studies().values():
     try:
-      _search.warm(study)
+      _index.warm(study)
     except (_tables.Damaged, OSError):
       continue  # The pages say so.

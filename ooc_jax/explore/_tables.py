@@ -107,6 +107,27 @@ def arrays(query: str, parameters: Sequence[Any] = ()) -> dict[str, np.ndarray]:
   }
 
 
+def row(
+    path: pathlib.Path, feature: int, wanted: Sequence[str] | None = None
+) -> dict[str, Any] | None:
+  """Those columns of a feature that its file has; None where it has no row.
+
+  Args:
+    path: A file with a row a feature.
+    feature: Which.
+    wanted: Columns; None is all.
+
+  Raises:
+    Damaged: The file cannot be read.
+  """
+  there = columns(path)  # Says so where the file is empty.
+  shown = ', '.join(name(x) for x in there if wanted is None or x in wanted)
+  found = rows(
+      f'SELECT {shown or 1} FROM {source(path)} WHERE feature = {feature}'
+  )
+  return found[0] if found else None
+
+
 def _reason(error: duckdb.Error) -> str:
   return printable(str(error).splitlines()[0], 300)
 
@@ -208,20 +229,22 @@ def heads(study: Study, but: Sequence[str] = ()) -> list[dict[str, Any]]:
   if run is None:
     return []
   path = run.file('heads')
-  if path is not None:
-    return rows(
-        f'SELECT {_all(path, but)} FROM {source(path)} ORDER BY layer, head'
-    )
-  found = []
-  for layer in run.layer_files():  # A run that has not finished.
-    own = run.file(f'heads_{layer:02d}')
-    if own is not None:
-      found += rows(f'SELECT {_all(own, but)} FROM {source(own)} ORDER BY head')
-  return found
+  files = [] if path is None else [path]
+  if path is None:  # A run that has not finished.
+    own = [run.file(f'heads_{layer:02d}') for layer in run.layer_files()]
+    files = [x for x in own if x is not None]
+  return [
+      row for x in files for row in _heads(x, x.stat().st_mtime_ns, tuple(but))
+  ]
 
 
-def _all(path: pathlib.Path, but: Sequence[str]) -> str:
-  return ', '.join(name(x) for x in columns(path) if x not in but)
+@functools.lru_cache(8)
+def _heads(
+    path: pathlib.Path, changed: int, but: tuple[str, ...]
+) -> list[dict[str, Any]]:
+  del changed  # Another value is another file.
+  shown = ', '.join(name(x) for x in columns(path) if x not in but)
+  return rows(f'SELECT {shown} FROM {source(path)} ORDER BY layer, head')
 
 
 def validation_files(study: Study) -> dict[int, pathlib.Path]:

@@ -191,6 +191,21 @@ def validation(folder: pathlib.Path, model: str = 'tiny') -> pathlib.Path:
           'plain': [' a time'] * n,
       },
   )
+  # Feature 3 fires nowhere; the second window of the others is a lowest one.
+  fires = np.repeat(np.delete(np.arange(n, dtype=np.int32), 3), 2)
+  _write(
+      folder / 'validation_windows_01.parquet',
+      {
+          'layer': np.ones(len(fires), np.int32),
+          'feature': fires,
+          'rank': np.tile(np.arange(2, dtype=np.int32), len(fires) // 2),
+          'value': np.where(np.arange(len(fires)) % 2, -2.5, 3.25),
+          'window': np.zeros(len(fires), np.int32),
+          'position': np.full(len(fires), 9, np.int32),
+          'peak': np.full(len(fires), 2, np.int32),
+          'tokens': [['Once', ' <i>', MARKUP, '\n', ' on']] * len(fires),
+      },
+  )
   _json(folder, 'config', _settings('validation', model))
   score = {'mean': 0.5, 'low': 0.4, 'high': 0.6, 'permuted': {'mean': 0.05}}
   rows = [{'layer': 1, 'scores': {'output_decoder': score}}]

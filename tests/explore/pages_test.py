@@ -184,6 +184,21 @@ class PagesTest(parameterized.TestCase):
         'There is no validation', self.client.get('/s/out/feature/0/0').text
     )
 
+  def test_windows_of_text_have_their_peak_marked(self):
+    text = self.client.get('/s/out/feature/1/7').text
+    peak = '&lt;script&gt;alert(1)&lt;/script&gt;'
+    self.assertIn(f'Once &lt;i&gt;<mark class="peak">{peak}</mark>', text)
+    self.assertNotIn(folders.MARKUP, text)
+    self.assertIn('>−2.50<', text)
+    silent = self.client.get('/s/out/feature/1/3').text
+    self.assertIn('It fires nowhere on the text', silent)
+    other = self.client.get('/s/out/feature/0/0').text
+    self.assertNotIn('largest on text', other)
+
+  def test_likeness_says_what_it_is(self):
+    text = self.client.get('/s/out/like/1/7').text
+    self.assertIn('By the tokens that they share', text)
+
   @parameterized.parameters(
       '/nope', '/s/none/', '/s/out/feature/1/60', '/s/out/feature/9/0',
       '/s/out/feature/1/99999999999999999999', '/s/out/head/9/9',
