@@ -76,7 +76,8 @@ setuptools.setup(
             *_GGUF,
             *_WEB,
         ],
-        # Beside Chromium and its driver.
+        # Beside Chromium, its driver and, without what it depends on, axe-core:
+        # pip install --no-deps axe-playwright-python==0.1.8
         'test-web': ['selenium>=4.30'],
         'tpu': ['jax[tpu]>=0.10'],
         'web': _WEB,

@@ -1,21 +1,16 @@
 """The pages in a real browser: no error, no other host, keys and forms work."""
 
-import importlib.util
-import json
 import pathlib
-import shutil
 import tempfile
 import threading
-import unittest
 
 from absl.testing import absltest
 import pytest
 
 from ooc_jax import explore
+from tests import browser
 from tests.explore import folders
 
-_BROWSER = shutil.which('chromium') or shutil.which('chromium-browser')
-_DRIVER = shutil.which('chromedriver')
 _PAGES = (
     '', 'features', 'feature/1/0', 'search?q=the', 'like/1/7', 'heads',
     'head/1/0', '../../compare', 'feature/99/0',
@@ -23,17 +18,12 @@ _PAGES = (
 
 
 @pytest.mark.browser
-@unittest.skipUnless(
-    _BROWSER and _DRIVER and importlib.util.find_spec('selenium'),
-    'Needs Chromium, its driver and selenium (the extra test-web).',
-)
+@browser.needed
 class BrowserTest(absltest.TestCase):
 
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
-    from selenium import webdriver
-
     root = pathlib.Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
     library = explore.Library([
         folders.output(root / 'out'),
@@ -56,22 +46,7 @@ class BrowserTest(absltest.TestCase):
     ready.wait(30)
     cls.home = address[0]
     cls.base = f'{cls.home}s/out/'
-    options = webdriver.ChromeOptions()
-    options.binary_location = _BROWSER
-    for flag in (
-        '--headless=new',
-        '--no-sandbox',
-        '--disable-gpu',
-        '--disable-dev-shm-usage',
-        '--window-size=1200,900',
-        f'--user-data-dir={root / "profile"}',
-    ):
-      options.add_argument(flag)
-    logs = {'browser': 'ALL', 'performance': 'ALL'}
-    options.set_capability('goog:loggingPrefs', logs)
-    cls.driver = webdriver.Chrome(
-        options=options, service=webdriver.ChromeService(_DRIVER)
-    )
+    cls.driver = browser.start(root)
     cls.addClassCleanup(cls.driver.quit)
 
   def _open(self, page):
@@ -106,14 +81,28 @@ class BrowserTest(absltest.TestCase):
         if 'feature/99/0' not in x['message']  # Is to be a 404.
     ]
     self.assertEqual(errors, [])
-    requests = []
-    for entry in self.driver.get_log('performance'):
-      message = json.loads(entry['message'])['message']
-      if message['method'] == 'Network.requestWillBeSent':
-        requests.append(message['params']['request']['url'])
+    requests = browser.requests(self.driver)
     self.assertNotEmpty(requests)
     for url in requests:
       self.assertStartsWith(url, self.home)
+
+  @browser.axe_needed
+  def test_no_grave_violation_of_accessibility(self):
+    for theme in ('light', 'dark'):
+      for page in (*_PAGES, 'like/1/7?list=input_top', 'features?sort=cosine'):
+        for width in (400, 1200):
+          self.driver.set_window_size(width, 900)
+          self._open(page)
+          script = 'document.documentElement.dataset.theme = arguments[0]'
+          self.driver.execute_script(script, theme)
+          found = browser.violations(self.driver)
+          self.assertEqual(found, [], f'{page}, {theme}, {width}')
+    self.driver.set_window_size(1200, 900)
+    # What a planted fault looks like.
+    self.driver.execute_script(
+        'document.querySelector("main").append(document.createElement("img"))'
+    )
+    self.assertIn('image-alt', browser.violations(self.driver)[0])
 
   def test_markup_shows_as_text(self):
     found = []

@@ -11,9 +11,18 @@ from ooc_jax import results
 
 LAYERS, FEATURES, HEADS, K, PARTNERS = 3, 60, 2, 5, 2
 MARKUP = '<script>alert(1)</script>'
-WORDS = [MARKUP, ' the', 'The', ' cat', ' dog', '\n', ' </td>', '&amp;'] + [
-    f' word{i}' for i in range(40)
-]
+WORDS = [
+    MARKUP,
+    ' the',
+    'The',
+    ' cat',
+    ' dog',
+    '\n',
+    ' </td>',
+    '&amp;',
+    '         x',
+    '  ',
+] + [f' word{i}' for i in range(38)]
 
 
 def _lists(array):

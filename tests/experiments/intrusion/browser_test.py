@@ -1,51 +1,26 @@
 """The page in a real browser: opened as a file, filled in, saved, scored."""
 
-import importlib.util
 import json
 import pathlib
-import shutil
 import time
-import unittest
 
 from absl.testing import absltest
 import pytest
 
 from ooc_jax.experiments import intrusion
+from tests import browser
 from tests.experiments.intrusion import items_test
-
-_BROWSER = shutil.which('chromium') or shutil.which('chromium-browser')
-_DRIVER = shutil.which('chromedriver')
 
 
 @pytest.mark.browser
-@unittest.skipUnless(
-    _BROWSER and _DRIVER and importlib.util.find_spec('selenium'),
-    'Needs Chromium, its driver and selenium (the extra test-web).',
-)
+@browser.needed
 class BrowserTest(absltest.TestCase):
 
   def setUp(self):
     super().setUp()
-    from selenium import webdriver
-
     self.folder = pathlib.Path(self.create_tempdir().full_path)
-    options = webdriver.ChromeOptions()
-    options.binary_location = _BROWSER
-    for flag in (
-        '--headless=new',
-        '--no-sandbox',
-        '--disable-gpu',
-        '--disable-dev-shm-usage',
-        '--window-size=900,800',
-        f'--user-data-dir={self.folder / "profile"}',
-    ):
-      options.add_argument(flag)
-    options.add_experimental_option(
-        'prefs', {'download.default_directory': str(self.folder / 'saved')}
-    )
-    options.set_capability('goog:loggingPrefs', {'browser': 'ALL'})
-    self.driver = webdriver.Chrome(
-        options=options, service=webdriver.ChromeService(_DRIVER)
+    self.driver = browser.start(
+        self.folder, width=900, height=800, downloads=self.folder / 'saved'
     )
     self.addCleanup(self.driver.quit)
 
