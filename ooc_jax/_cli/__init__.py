@@ -24,6 +24,7 @@ COMMANDS = {
     'intrusion': '_finished',
     'convert_weights': '_convert_weights',
     'train_sae': '_train_sae',
+    'explain': '_explain',
     'explore': '_explore',
     'export': '_export',
 }

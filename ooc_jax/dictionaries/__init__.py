@@ -19,8 +19,11 @@ from ooc_jax.dictionaries._from_arrays import from_arrays
 from ooc_jax.dictionaries._listing import listing
 from ooc_jax.dictionaries._load import load_dictionary
 from ooc_jax.dictionaries._registry import DictionaryPlan
+from ooc_jax.dictionaries._registry import Named
+from ooc_jax.dictionaries._registry import find_entry
 from ooc_jax.dictionaries._registry import list_dictionaries
 from ooc_jax.dictionaries._registry import model_parts
+from ooc_jax.dictionaries._registry import pasted_name
 from ooc_jax.dictionaries._registry import plan_dictionary
 from ooc_jax.dictionaries.formats import FORMATS
 from ooc_jax.dictionaries.formats import OPTIONS
@@ -36,14 +39,17 @@ __all__ = (
     'FORMATS',
     'Format',
     'HOOKS',
+    'Named',
     'OPTIONS',
     'Release',
+    'find_entry',
     'from_arrays',
     'list_dictionaries',
     'listing',
     'load_dictionary',
     'mlp_dictionary',
     'model_parts',
+    'pasted_name',
     'plan_dictionary',
     'random_dictionary',
     'save_dictionary',

@@ -46,6 +46,7 @@ __all__ = (
     'compare',
     'config_names',
     'cost',
+    'explain',
     'intrusion',
     'is_first_process',
     'join',
@@ -62,6 +63,6 @@ __all__ = (
 
 def __getattr__(name: str) -> Any:
   """What draws, once it is asked for: Matplotlib is slow to import."""
-  if name in ('compare', 'cost', 'intrusion'):
+  if name in ('compare', 'cost', 'explain', 'intrusion'):
     return importlib.import_module(f'ooc_jax.experiments.{name}')
   raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -5,8 +5,10 @@ unembedding; a feature is semantic where its top tokens go together. From the
 weights alone: no text, no activation.
 """
 
+from ooc_jax.experiments.output_prediction._compute import DictionaryReader
 from ooc_jax.experiments.output_prediction._compute import OutputTables
 from ooc_jax.experiments.output_prediction._compute import compute
+from ooc_jax.experiments.output_prediction._compute import ends_of
 from ooc_jax.experiments.output_prediction._config import OutputPrediction
 from ooc_jax.experiments.output_prediction._config import parse_readouts
 from ooc_jax.experiments.output_prediction._config import parse_thresholds
@@ -17,9 +19,11 @@ from ooc_jax.experiments.output_prediction._summarise import summarise
 from ooc_jax.experiments.output_prediction._text import text
 
 __all__ = (
+    'DictionaryReader',
     'OutputPrediction',
     'OutputTables',
     'compute',
+    'ends_of',
     'parse_readouts',
     'parse_thresholds',
     'plan',

@@ -6,7 +6,7 @@ import itertools
 from typing import Any
 
 from jax.sharding import Mesh
-from jaxtyping import Float, Int
+from jaxtyping import Array, Bool, Float, Int
 import numpy as np
 import pyarrow as pa
 
@@ -162,13 +162,18 @@ class DictionaryReader:
     )
     self._tokens = np.asarray(tokenizer.token_strings(), object)
 
+  @property
+  def mask(self) -> Bool[Array, 'V']:
+    """The tokens that count."""
+    return self._mask
+
   def features(self, dictionary: Dictionary) -> pa.Table:
     """One row a feature; who reads files adds their hashes."""
     columns: dict[str, Any] = {}
     readouts = self._readouts_of(dictionary)
     ends = ends_of(self._config, dictionary)
     for readout in readouts:
-      lens, by_size = self._read(readout, dictionary, ends, self._sizes)
+      lens, by_size = self.read(readout, dictionary, ends, self._sizes)
       lens = lens.first(self._config.k, self._config.spread)
       own = self._columns(lens, by_size.pop(self._config.k))
       for size, coherence in by_size.items():
@@ -241,7 +246,7 @@ class DictionaryReader:
         if count < at_once:
           rows = np.concatenate([rows, random[: at_once - count]])
         null = from_arrays(rows, rows, layer=0, name='null')
-        _, by_size = self._read(
+        _, by_size = self.read(
             readout, null, ends, self._sizes if end <= some else ()
         )
         parts += [
@@ -262,14 +267,21 @@ class DictionaryReader:
         x for x in self._readouts if x != 'input' or dictionary.reads_stream
     )
 
-  def _read(
+  def read(
       self,
       readout: str,
       dictionary: Dictionary,
       ends: str,
       sizes: Sequence[int],
   ) -> tuple[circuits.Lens, dict[int, measures.Coherence]]:
-    """The lens of the largest k, and the measures at each number of tokens."""
+    """The lens of the largest k, and the measures at each number of tokens.
+
+    Args:
+      readout: One of `tables.READOUTS`.
+      dictionary: What is read; of more rows than features, if one likes.
+      ends: One of `measures.ENDS`.
+      sizes: Numbers of tokens beside that of the run.
+    """
     config = self._config
     lens = circuits.output_lens if readout == 'output' else circuits.input_lens
     if readout == 'embedding':
