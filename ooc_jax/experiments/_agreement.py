@@ -41,13 +41,16 @@ def heads_table(agreement: validation.AttentionAgreement) -> pa.Table:
   return tables.VALIDATION_HEADS.build_rows(rows)
 
 
-def heads_summary(table: pa.Table, dictionary_layer: int) -> dict[str, Any]:
+def heads_summary(
+    table: pa.Table, dictionary_layer: int | None
+) -> dict[str, Any]:
   """Of a layer: for each predictor the mean of its heads, and how many are
   over their null.
 
   Args:
     table: `VALIDATION_HEADS`.
-    dictionary_layer: By which the table is named.
+    dictionary_layer: By which the table is named; None of the one before layer
+      0.
   """
   rows = table.to_pylist()
   predictors, heads = {}, []

@@ -9,6 +9,9 @@ import dataclasses
 import re
 from typing import Any, ClassVar
 
+from ooc_jax import circuits
+from ooc_jax import measures
+from ooc_jax import model
 from ooc_jax._errors import InputError
 from ooc_jax._settings import check
 from ooc_jax._settings import setting
@@ -178,3 +181,37 @@ class SharedSettings(DictionarySettings):
 
   def __post_init__(self):
     check(self)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LensSettings(SharedSettings):
+  """How directions are read, and which of their top tokens go together."""
+
+  convention: str = setting(
+      'normed',
+      help='How a direction is read; see `ooc_jax.output_lens`.',
+      choices=circuits.CONVENTIONS,
+  )
+  undertrained_cosine: float | None = setting(
+      circuits.UNDERTRAINED_COSINE,
+      help=(
+          'Tokens that are as close to the mean of those that were never'
+          ' trained are left out; none keeps them.'
+      ),
+  )
+  token_space: str = setting(
+      'whitened',
+      help='In which the cosine of two tokens is taken.',
+      choices=measures.TOKEN_SPACES,
+  )
+  rule: str = setting(
+      'any',
+      help='How many of the measures a semantic feature must pass.',
+      choices=measures.RULES,
+      source='inferred',
+  )
+
+  @property
+  def parts(self) -> tuple[str, ...]:
+    """Parts of the model that are read: all."""
+    return model.PARTS

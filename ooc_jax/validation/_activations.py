@@ -103,6 +103,40 @@ class FeatureActivations:
   low_peaks: Peaks | None
   health: Health
 
+  @property
+  def signs(self) -> Int[np.ndarray, 'F']:
+    """1; -1 of neurons that fire with the other sign more.
+
+    That is where the largest activations of either sign, as many windows as
+    are kept, have the larger sum.
+    """
+    signs = np.ones(self.max.size, np.int32)
+    if self.low_peaks is not None:
+      signs[(self.peaks.values + self.low_peaks.values).sum(axis=1) < 0] = -1
+    return signs
+
+  def turned(self, signs: Int[np.ndarray, 'F']) -> 'FeatureActivations':
+    """Where a sign is -1, what stands for minus the neuron."""
+    if self.low_peaks is None:
+      return self
+    low = self.low_peaks
+    turn = (signs < 0)[:, None]
+
+    def ends(first: Peaks, second: Peaks) -> Peaks:
+      return Peaks(
+          *(np.where(turn, y, x) for x, y in zip(first, second, strict=True))
+      )
+
+    minus = (x._replace(values=-x.values) for x in (low, self.peaks))
+    peaks, low = map(ends, (self.peaks, low), minus)
+    return dataclasses.replace(
+        self,
+        mean=self.mean * signs,
+        max=peaks.values[:, 0],
+        peaks=peaks,
+        low_peaks=low,
+    )
+
 
 def is_signed(dictionary: Dictionary, config: ModelConfig) -> bool:
   """Whether the features are the neurons of an MLP, of either sign."""

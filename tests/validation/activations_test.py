@@ -14,6 +14,7 @@ import ooc_jax
 from ooc_jax import Site
 from ooc_jax import validation
 from ooc_jax.dictionaries import DictionarySite
+from ooc_jax.validation import _activations
 from tests import finished
 
 
@@ -126,6 +127,18 @@ class ActivationsTest(parameterized.TestCase):
     np.testing.assert_allclose(found.mean, a[:, 1:].mean((0, 1)), 1e-4, 1e-6)
     self.assertIsNone(found.fires)
     self.assertIsNone(found.health.l0)
+    high, low = (
+        np.sort(np.maximum(sign * a[:, 1:], 0).max(1), axis=0)[-5:].sum(0)
+        for sign in (1, -1)
+    )
+    signs = np.where(high >= low, 1, -1)
+    np.testing.assert_array_equal(found.signs, signs)
+    turned = found.turned(signs)
+    _, _, values, tokens = _oracle(a * signs, self.windows, 5)
+    np.testing.assert_allclose(turned.peaks.values, values, 1e-4, 1e-6)
+    np.testing.assert_array_equal(turned.peaks.tokens, tokens)
+    np.testing.assert_array_equal(turned.max, turned.peaks.values[:, 0])
+    np.testing.assert_array_equal(turned.turned(signs).max, found.max)
 
   def test_batches_and_company_change_nothing(self):
     saes = {
@@ -154,26 +167,63 @@ class ActivationsTest(parameterized.TestCase):
       )
 
 
-class BundledHealthTest(parameterized.TestCase):
+class HealthTest(parameterized.TestCase):
+
+  def test_intervals_hold_what_they_say(self):
+    """Ratios of sums over windows that differ, 400 texts of 60 windows."""
+    rng = np.random.default_rng(0)
+    hits = 0
+    for _ in range(400):
+      wholes = rng.gamma(20, size=60)
+      parts = wholes * 0.08 * rng.gamma(8, 1 / 8, size=60)
+      ratio, low, high = _activations._ratio(parts, wholes)
+      self.assertBetween(ratio, low, high)
+      hits += low <= 0.08 <= high
+    self.assertBetween(hits / 400, 0.91, 0.975)
+    self.assertEqual(
+        _activations._ratio(np.ones(1), np.full(1, 4.0)), (0.25, None, None)
+    )
+
+  def test_a_sample_of_a_long_text_is_decoded(self):
+    model = ooc_jax.load_model(finished.checkpoint('gemma2'))
+    rng = np.random.default_rng(1)
+    windows = rng.integers(0, model.config.vocab_size, (150, 5)).astype('int32')
+    sae = _sae(model, DictionarySite(1, 'resid_post'))
+    long = validation.collect_activations(model, {0: sae}, windows)[0].health
+    # One of two.
+    own = validation.collect_activations(model, {0: sae}, windows[::2])[0]
+    self.assertAlmostEqual(long.fvu, own.health.fvu, places=5)
+    self.assertNotAlmostEqual(long.l0, own.health.l0, places=3)
 
   @parameterized.parameters('gemma2', 'llama3')
   def test_bundled_saes_do_on_the_default_corpus_as_their_card_says(self, kind):
-    """The card is of held-out text of another kind: 13 % lower at most."""
+    """The card is of held-out text of the training corpus, of other books.
+
+    There all 16 SAEs agree within their intervals but for rounding (see
+    BUILD_NOTES). Here the late ones of llama3 leave 8 % more unexplained.
+    """
     model = ooc_jax.load_model(f'tiny-{kind}')
     folder = pathlib.Path(model.files[0]).parent
     card = (folder / 'README.md').read_text()
     rows = re.findall(r'\| layer_(\d) \| ([\d.]+) \| ([\d.]+) \|', card)
     expected = {int(i): (float(fvu), float(l0)) for i, fvu, l0 in rows}
-    windows = validation.read_windows('default', model.tokenizer, limit=48)
+    # Of the whole of what a run reads, not of its first book alone.
+    windows = validation.read_windows('default', model.tokenizer, limit=256)
     saes = {
         i: ooc_jax.load_dictionary(f'tiny-{kind}-res', model=model, layer=i)
         for i in (0, 7)
     }
-    found = validation.collect_activations(model, saes, windows)
+    found = validation.collect_activations(model, saes, windows[::5])
     for layer, own in found.items():
-      fvu, l0 = expected[layer]
-      self.assertLess(abs(own.health.l0 / l0 - 1), 0.1)
-      self.assertLess(abs(own.health.fvu / fvu - 1), 0.2)
+      health, (fvu, l0) = own.health, expected[layer]
+      self.assertLess(abs(health.l0 / l0 - 1), 0.08)
+      if (kind, layer) == ('llama3', 7):
+        self.assertBetween(health.fvu / fvu, 1.0, 1.15)
+      else:
+        rounding = 0.0005
+        self.assertLess(health.fvu_low - rounding, fvu)
+        self.assertGreater(health.fvu_high + rounding, fvu)
+      self.assertLess(health.fvu_high - health.fvu_low, 0.1 * fvu)
 
 
 if __name__ == '__main__':

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 import dataclasses
 import functools
-import pathlib
 from typing import Any
 
 from jax.sharding import Mesh
@@ -11,22 +10,22 @@ from jaxtyping import Float
 import numpy as np
 
 from ooc_jax import circuits
-from ooc_jax import dictionaries
 from ooc_jax._errors import InputError
 from ooc_jax.dictionaries import Dictionary
-from ooc_jax.dictionaries import DictionarySite
 from ooc_jax.experiments import _runtime
+from ooc_jax.experiments._first import EMBEDDING
+from ooc_jax.experiments._first import EVERYWHERE
+from ooc_jax.experiments._first import TOKENS
+from ooc_jax.experiments._first import before_first
+from ooc_jax.experiments._first import exists
+from ooc_jax.experiments._first import first_name
+from ooc_jax.experiments._first import is_resid_pre
 from ooc_jax.experiments._settings import parse_layers
 from ooc_jax.experiments.attention_participation._config import (
     AttentionParticipation,
 )
 from ooc_jax.model import Model
 from ooc_jax.model import Site
-
-_TOKENS = 'tokens'
-_EVERYWHERE = (_TOKENS, 'random')
-# Of a release, the id of layer 0 is called so, where there is one.
-_LAYER, _EMBEDDING = 'layer_{layer}', 'embedding'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,7 +143,7 @@ def _given(given: Mapping[int, Dictionary], num_layers: int) -> dict[int, Load]:
     site = dictionary.site
     layer = (
         max(number, 0)
-        if site.hook == _EMBEDDING
+        if site.hook == EMBEDDING
         else circuits.attention_layer(site)
     )
     if layer is None:
@@ -159,22 +158,10 @@ def _given(given: Mapping[int, Dictionary], num_layers: int) -> dict[int, Load]:
       )
     if layer < num_layers:  # What the last layer writes, no attention reads.
       found = LayerInput(
-          _before_first(dictionary, layer), number if number >= 0 else None
+          before_first(dictionary, layer), number if number >= 0 else None
       )
       inputs[layer] = lambda model, mesh, found=found: found
   return dict(sorted(inputs.items()))
-
-
-def _before_first(dictionary: Dictionary, layer: int) -> Dictionary:
-  """The stream before layer 0 under a name that says it is no token table.
-
-  A feature of it is read by its encoder, and a token by its unembedding.
-  """
-  if dictionary.site.hook != _EMBEDDING or dictionary.name == _TOKENS:
-    return dictionary
-  return dataclasses.replace(
-      dictionary, site=DictionarySite(layer, 'resid_pre')
-  )
 
 
 def _load(
@@ -196,62 +183,33 @@ def _load(
   if site.hook == 'resid_pre' and site.layer == layer - 1:
     return LayerInput(load(layer), layer)
   if source == config.dictionary and (
-      site.hook != _EMBEDDING or source == _TOKENS
+      site.hook != EMBEDDING or source == TOKENS
   ):
     return LayerInput(dictionary, number)
-  return LayerInput(_before_first(dictionary, layer), None)
+  return LayerInput(before_first(dictionary, layer), None)
 
 
 def _source(config: AttentionParticipation, layer: int) -> tuple[str, int]:
   """Name and layer for `load_dictionary`."""
-  if config.dictionary in _EVERYWHERE:
+  if config.dictionary in EVERYWHERE:
     return config.dictionary, layer
-  if _is_resid_pre(config.dictionary, layer):
+  if is_resid_pre(config.dictionary, layer):
     return config.dictionary, layer
   if layer:
     return config.dictionary, layer - 1
-  if config.first == 'auto':
-    return config.dictionary.replace(_LAYER, _EMBEDDING), 0
-  return config.first, 0
+  first = first_name(config.dictionary, config.first)
+  return first or config.dictionary, 0
 
 
 def _has_dictionary(config: AttentionParticipation, layer: int) -> bool:
   name, before = _source(config, layer)
-  if _is_resid_pre(config.dictionary, layer):
+  if is_resid_pre(config.dictionary, layer):
     return True
-  if layer == 0 and config.dictionary not in _EVERYWHERE:
-    if config.first == 'none':
-      return False
-    if config.first == 'auto' and name == config.dictionary:
-      return False  # There is no id to replace.
-    return config.first != 'auto' or bool(_exists(name))
+  if layer == 0 and config.dictionary not in EVERYWHERE:
+    return first_name(config.dictionary, config.first) is not None
   if '{layer}' not in name:
     return True
-  if _is_resid_pre(name, before) and before != layer:
+  if is_resid_pre(name, before) and before != layer:
     return False  # It is at the input of the layer before.
   # A release need not have every layer; what is no release says it later.
-  return _exists(name.replace('{layer}', str(before))) is not False
-
-
-def _is_resid_pre(name: str, layer: int) -> bool:
-  """Whether a release has an id of the stream before this layer."""
-  release, _, entry = name.replace('{layer}', str(layer)).partition('/')
-  for known in dictionaries.list_dictionaries():
-    if known.name == release and entry in known.entries:
-      site = known.entries[entry].site
-      return site is not None and (site.hook, site.layer) == (
-          'resid_pre',
-          layer,
-      )
-  return False
-
-
-def _exists(name: str) -> bool | None:
-  """Whether a release has an id, or a path is there; None if unknown."""
-  release, _, entry = name.partition('/')
-  for known in dictionaries.list_dictionaries():
-    if known.name == release:
-      return entry in known.entries
-  if pathlib.Path(name).expanduser().exists():
-    return True
-  return False if name.startswith(('/', '.', '~')) else None
+  return exists(name.replace('{layer}', str(before))) is not False

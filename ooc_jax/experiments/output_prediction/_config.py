@@ -14,7 +14,7 @@ from ooc_jax import measures
 from ooc_jax._errors import InputError
 from ooc_jax._settings import setting
 from ooc_jax.dictionaries import model_parts
-from ooc_jax.experiments._settings import SharedSettings
+from ooc_jax.experiments._settings import LensSettings
 from ooc_jax.results.tables import READOUTS
 
 
@@ -72,15 +72,10 @@ def parse_thresholds(text: str) -> tuple[str, Any]:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OutputPrediction(SharedSettings):
+class OutputPrediction(LensSettings):
   """Everything that defines a run; all of it is written into its results."""
 
   k: int = setting(20, help='Top tokens a feature.', least=2)
-  convention: str = setting(
-      'normed',
-      help='How a direction is read; see `ooc_jax.output_lens`.',
-      choices=circuits.CONVENTIONS,
-  )
   centered: bool = setting(
       False, help='Subtract the mean row of the unembedding.'
   )
@@ -89,18 +84,6 @@ class OutputPrediction(SharedSettings):
       help='How logits are computed; see `ooc_jax.output_lens`.',
       choices=circuits.PRECISIONS,
   )
-  undertrained_cosine: float | None = setting(
-      circuits.UNDERTRAINED_COSINE,
-      help=(
-          'Tokens that are as close to the mean of those that were never'
-          ' trained are left out; none keeps them.'
-      ),
-  )
-  token_space: str = setting(
-      'whitened',
-      help='In which the cosine of two tokens is taken.',
-      choices=measures.TOKEN_SPACES,
-  )
   spread: float = setting(
       1.5,
       help=(
@@ -108,12 +91,6 @@ class OutputPrediction(SharedSettings):
           ' count, to which they are scaled before the softmax; nats.'
       ),
       between=(0.0, 100.0),
-  )
-  rule: str = setting(
-      'any',
-      help='How many of the measures a semantic feature must pass.',
-      choices=measures.RULES,
-      source='inferred',
   )
   thresholds: str = setting(
       'null',

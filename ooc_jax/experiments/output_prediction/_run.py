@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 import contextlib
-import dataclasses
 import os
 import pathlib
 from typing import Any
@@ -12,9 +11,7 @@ from jax.sharding import Mesh
 from ooc_jax import results
 from ooc_jax.dictionaries import Dictionary
 from ooc_jax.experiments import _runtime
-from ooc_jax.experiments._devices import make_mesh
-from ooc_jax.experiments._settings import chosen_layers
-from ooc_jax.experiments._settings import parse_layers
+from ooc_jax.experiments._frame import opened
 from ooc_jax.experiments._stages import progress
 from ooc_jax.experiments._stages import stage
 from ooc_jax.experiments._validated import check_validation
@@ -59,30 +56,24 @@ def run(
   Raises:
     InputError: For anything that a user can cause.
   """
-  devices = make_mesh(mesh)
-  config = _runtime.named(config, model, dictionaries)
-  loaded = _runtime.open_model(model, config, config.parts, devices)
-  num_layers = loaded.config.num_layers
-  settings = {'experiment': EXPERIMENT, **dataclasses.asdict(config)}
-  if dictionaries is None:
-    layers = parse_layers(config.layers, num_layers)
-  else:
-    layers = chosen_layers(config.layers, dictionaries, num_layers)
-  weights = _runtime.weight_hashes(loaded, dictionaries)
-  with _runtime.open_folder(out, settings, weights, loaded.notes) as folder:
+  with opened(
+      EXPERIMENT,
+      config,
+      model=model,
+      dictionaries=dictionaries,
+      out=out,
+      mesh=mesh,
+  ) as (frame, loaded):
+    config, folder, layers = frame.config, frame.folder, frame.layers
     folder.ask(check_validation(validation))
     nulls = {x: tables.directions_name(x) for x in _compute.null_layers(layers)}
-    missing = [x for x in layers if not folder.has_layer(x)]
+    missing = frame.missing()
     unread = [x for x, name in nulls.items() if not folder.has_table(name)]
     if missing or unread:
       with stage('preparing tokens and their geometry'):
-        reader = _compute.DictionaryReader(loaded, config, devices)
-      source = dictionaries
-      if source is None:
-        # Of the model that is read: its neurons are drawn anew with it.
-        source = _runtime.StoredDictionaries(
-            config, layers, reader.model, devices
-        )
+        reader = _compute.DictionaryReader(loaded, config, frame.devices)
+      # Of the model that is read: its neurons are drawn anew with it.
+      source = frame.source(reader.model)
       for layer in unread:
         whose = 'all layers' if layer == tables.ALL_LAYERS else f'layer {layer}'
         with stage(f'reading random directions of {whose}'):
@@ -102,7 +93,7 @@ def run(
 
     def finish(mine: results.ResultsFolder) -> dict[str, Any]:
       found = _compute.OutputTables(
-          num_layers,
+          frame.num_layers,
           {x: mine.read_layer(x) for x in layers},
           {x: mine.read_table(name) for x, name in nulls.items()},
       )

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import dataclasses
-import time
 from typing import Any
 
 import jax
@@ -17,6 +16,8 @@ from ooc_jax import validation
 from ooc_jax._errors import InputError
 from ooc_jax.dictionaries import Dictionary
 from ooc_jax.experiments._agreement import heads_table
+from ooc_jax.experiments._clock import timed
+from ooc_jax.experiments._first import before_first
 from ooc_jax.experiments._settings import chosen_layers
 from ooc_jax.experiments.validation._config import SELF
 from ooc_jax.experiments.validation._config import Validation
@@ -61,10 +62,13 @@ class ValidationTables:
   Attributes:
     num_layers: Of the model, not of the run.
     layers: Layer -> its tables.
+    first: As `LayerTables.heads`, of the dictionary before layer 0; None where
+      there is none.
   """
 
   num_layers: int
   layers: Mapping[int, LayerTables]
+  first: pa.Table | None = None
 
 
 def compute(
@@ -79,7 +83,9 @@ def compute(
   Args:
     model: With all its parts and a tokenizer. Its own name and that of the
       dictionary in `config` are not read.
-    dictionaries: By the layer as `load_dictionary` counts; with encoders.
+    dictionaries: By the layer as `load_dictionary` counts; with encoders. One
+      of the embedding may stand under -1: of it the attention of layer 0 is
+      predicted.
     config: The settings; its layers choose among the dictionaries.
     progress: Goes through the layers.
 
@@ -87,10 +93,15 @@ def compute(
     InputError: A layer has no dictionary, a dictionary has no encoder, or as
       `validation.read_windows`.
   """
-  layers = chosen_layers(config.layers, dictionaries, model.config.num_layers)
+  num_layers = model.config.num_layers
+  own = [x for x in dictionaries if x >= 0]
+  layers = chosen_layers(config.layers, own, num_layers)
   validator = Validator(model, config)
-  found = validator.layers(layers, dictionaries, progress)
-  return ValidationTables(model.config.num_layers, dict(found))
+  found = dict(validator.layers(layers, dictionaries, progress))
+  first = None
+  if -1 in dictionaries:
+    first = validator.heads(before_first(dictionaries[-1]))
+  return ValidationTables(num_layers, found, first)
 
 
 class Validator:
@@ -155,18 +166,18 @@ class Validator:
   ) -> dict[int, Any]:
     """Layer -> dictionary and random one, what they do, and how fast."""
     nulls = {x: self._null(x, own) for x, own in group.items()}
-    start = time.monotonic()
     # Random directions have the numbers below 0.
-    found = validation.collect_activations(
-        self.model,
-        {**group, **{-1 - x: own for x, own in nulls.items()}},
-        self.windows,
-        progress=passing,
-    )
-    seconds = time.monotonic() - start
+    with timed() as clock:
+      found = validation.collect_activations(
+          self.model,
+          {**group, **{-1 - x: own for x, own in nulls.items()}},
+          self.windows,
+          progress=passing,
+      )
     about = {
-        'text_seconds': seconds / len(group),
-        'tokens_per_second': self.windows.size / seconds,
+        'text_seconds': clock.seconds / len(group),
+        'tokens_per_second': self.windows.size / clock.seconds,
+        'compile_seconds': clock.compiling / len(group),
     }
     return {
         x: (own, found[x], nulls[x], found[-1 - x], about)
@@ -210,30 +221,35 @@ class Validator:
       null_found: validation.FeatureActivations,
       about: Mapping[str, float],
   ) -> LayerTables:
-    start = time.monotonic()
-    readouts, lens = self._readouts(dictionary, found)
-    lens_seconds = time.monotonic() - start
-    weights = self._labels.by_weights(
-        lens, validation.is_signed(dictionary, self.model.config)
-    )
+    of_neurons = validation.is_signed(dictionary, self.model.config)
+    windows = windows_table(layer, found, self.windows, self._tokens)
+    heads = self.heads(dictionary)
+    signs = found.signs
+    if of_neurons:
+      dictionary = self._turned(dictionary, signs)
+      found = found.turned(signs)
+    with timed() as lens_clock:
+      readouts, lens = self._readouts(dictionary, found)
+    weights = self._labels.by_weights(lens, of_neurons)
     activations, judged = self._labels.by_activations(found)
     sampled, steered = self._drawn(layer, found, weights)
     site = dictionary.site
     rows = np.flatnonzero(steered)
     own = {name: x[rows] for name, x in readouts.items()}
-    scores, counts = self._scorer.scores(
-        site,
-        circuits.to_host(dictionary.decoder)[rows],
-        found.max[rows],
-        own,
-    )
-    null_readouts, _ = self._readouts(null, null_found)
-    null_scores, _ = self._scorer.scores(
-        site,
-        circuits.to_host(null.decoder),
-        null_found.max,
-        null_readouts,
-    )
+    with timed() as steering_clock:
+      scores, counts = self._scorer.scores(
+          site,
+          circuits.to_host(dictionary.decoder)[rows],
+          found.max[rows],
+          own,
+      )
+      null_readouts, _ = self._readouts(null, null_found)
+      null_scores, _ = self._scorer.scores(
+          site,
+          circuits.to_host(null.decoder),
+          null_found.max,
+          null_readouts,
+      )
     del null_scores['raised_ids']
     columns = {
         name: _spread(x, rows, dictionary.size) for name, x in scores.items()
@@ -252,13 +268,20 @@ class Validator:
     }
     if found.fires is not None:
       columns['fires'] = found.fires
+    if of_neurons:
+      columns['sign'] = signs
     for name in ('peak', 'lens', 'raised'):
       columns[f'{name}_tokens'] = self._tokens[columns[f'{name}_ids']].tolist()
     health = {
         **found.health._asdict(),
         **about,
-        'lens_seconds': lens_seconds,
-        'steering_seconds': time.monotonic() - start - lens_seconds,
+        'lens_seconds': lens_clock.seconds,
+        'steering_seconds': steering_clock.seconds,
+        'compile_seconds': (
+            about['compile_seconds']
+            + lens_clock.compiling
+            + steering_clock.compiling
+        ),
     }
     lens_bins, rise_bins = np.nonzero(counts)
     return LayerTables(
@@ -271,11 +294,28 @@ class Validator:
             'rise': rise_bins.astype(np.int32),
             'tokens': counts[lens_bins, rise_bins].astype(np.int32),
         }),
-        windows_table(layer, found, self.windows, self._tokens),
-        self._heads(dictionary),
+        windows,
+        heads,
     )
 
-  def _heads(self, dictionary: Dictionary) -> pa.Table | None:
+  def _turned(
+      self, dictionary: Dictionary, signs: Int[np.ndarray, 'F']
+  ) -> Dictionary:
+    """Neurons as they write where they fire with the given sign."""
+    rows = jnp.asarray(signs)[:, None]
+    encoder = dictionary.encoder
+    # A gate is open for either sign: only without one does the sign turn what
+    # is read, too.
+    if not self.model.config.gated and encoder is not None:
+      encoder = encoder * rows.astype(encoder.dtype)
+    decoder = dictionary.decoder
+    return dataclasses.replace(
+        dictionary,
+        decoder=decoder * rows.astype(decoder.dtype),
+        encoder=encoder,
+    )
+
+  def heads(self, dictionary: Dictionary) -> pa.Table | None:
     """How well attention is predicted in the layer that reads a dictionary."""
     layer = circuits.attention_layer(dictionary.site)
     windows = self.windows[: self._config.attention_windows]

@@ -3,19 +3,17 @@
 import dataclasses
 from typing import ClassVar
 
-from ooc_jax import circuits
-from ooc_jax import measures
-from ooc_jax import model
 from ooc_jax import validation
 from ooc_jax._errors import InputError
 from ooc_jax._settings import setting
-from ooc_jax.experiments._settings import SharedSettings
+from ooc_jax.experiments._first import AUTO
+from ooc_jax.experiments._settings import LensSettings
 
 SELF = 'self'  # A corpus that the model writes.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Validation(SharedSettings):
+class Validation(LensSettings):
   """Everything that defines a run; all of it is written into its results."""
 
   CONFIG_ENTRY: ClassVar[str | None] = 'validation'
@@ -45,6 +43,13 @@ class Validation(SharedSettings):
       ),
       least=0,
   )
+  first: str = setting(
+      AUTO,
+      help=(
+          'Dictionary at the input of layer 0, whose attention is predicted'
+          " too: 'auto', 'none', or its name."
+      ),
+  )
   k: int = setting(
       25, help='Tokens of a lens, and tokens that rise most.', least=2
   )
@@ -64,29 +69,6 @@ class Validation(SharedSettings):
       ),
       least=2,
   )
-  convention: str = setting(
-      'normed',
-      help='How a direction is read; see `ooc_jax.output_lens`.',
-      choices=circuits.CONVENTIONS,
-  )
-  undertrained_cosine: float | None = setting(
-      circuits.UNDERTRAINED_COSINE,
-      help=(
-          'Tokens that are as close to the mean of those that were never'
-          ' trained are left out; none keeps them.'
-      ),
-  )
-  token_space: str = setting(
-      'whitened',
-      help='In which the cosine of two tokens is taken.',
-      choices=measures.TOKEN_SPACES,
-  )
-  rule: str = setting(
-      'any',
-      help='How many of the measures a semantic feature must pass.',
-      choices=measures.RULES,
-      source='inferred',
-  )
   null_size: int = setting(
       4096, help='Random directions and token lists of each null.', least=100
   )
@@ -101,8 +83,3 @@ class Validation(SharedSettings):
           f'coherence_k={self.coherence_k} is more than k={self.k}: give at'
           ' most as many tokens as the lens has.'
       )
-
-  @property
-  def parts(self) -> tuple[str, ...]:
-    """Parts of the model that are read: all."""
-    return model.PARTS

@@ -1,21 +1,22 @@
 """The validation into a folder, which the same call resumes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import contextlib
-import dataclasses
 import os
 import pathlib
 from typing import Any
 
 from jax.sharding import Mesh
+import pyarrow as pa
 
 from ooc_jax import results
 from ooc_jax import validation
 from ooc_jax.dictionaries import Dictionary
 from ooc_jax.experiments import _runtime
-from ooc_jax.experiments._devices import make_mesh
-from ooc_jax.experiments._settings import chosen_layers
-from ooc_jax.experiments._settings import parse_layers
+from ooc_jax.experiments._first import before_first
+from ooc_jax.experiments._first import first_name
+from ooc_jax.experiments._frame import Frame
+from ooc_jax.experiments._frame import opened
 from ooc_jax.experiments._stages import progress
 from ooc_jax.experiments._stages import stage
 from ooc_jax.experiments._summary import Summary
@@ -55,26 +56,28 @@ def run(
   Raises:
     InputError: For anything that a user can cause.
   """
-  devices = make_mesh(mesh)
-  config = _runtime.named(config, model, dictionaries)
-  loaded = _runtime.open_model(model, config, config.parts, devices)
-  num_layers = loaded.config.num_layers
-  settings = {'experiment': EXPERIMENT, **dataclasses.asdict(config)}
-  if dictionaries is None:
-    layers = parse_layers(config.layers, num_layers)
-  else:
-    layers = chosen_layers(config.layers, dictionaries, num_layers)
-  weights = _runtime.weight_hashes(loaded, dictionaries)
-  with _runtime.open_folder(out, settings, weights, loaded.notes) as folder:
-    missing = [x for x in layers if not folder.has_layer(x)]
-    if missing:
+  with opened(
+      EXPERIMENT,
+      config,
+      model=model,
+      dictionaries=dictionaries,
+      out=out,
+      mesh=mesh,
+  ) as (frame, loaded):
+    config, folder, layers = frame.config, frame.folder, frame.layers
+    heads = {x: tables.validation_heads_name(x) for x in (None, *layers)}
+    missing = frame.missing()
+    first = _first(frame)
+    if folder.has_table(heads[None]):
+      first = None
+    if missing or first:
       with stage('reading the corpus'):
         validator = _compute.Validator(loaded, config)
-      source = dictionaries
-      if source is None:
-        source = _runtime.StoredDictionaries(
-            config, layers, validator.model, devices
-        )
+      source = frame.source(validator.model)
+      if first is not None:
+        found = validator.heads(first(validator.model))
+        if found is not None:
+          folder.write_table(heads[None], found)
       with contextlib.closing(progress(missing)) as steps:
         for layer, found in validator.layers(
             missing, source, lambda _, steps=steps: steps
@@ -83,7 +86,7 @@ def run(
               (tables.validation_null_name(layer), found.null),
               (tables.validation_map_name(layer), found.effects),
               (tables.validation_windows_name(layer), found.windows),
-              (tables.validation_heads_name(layer), found.heads),
+              (heads[layer], found.heads),
           ):
             if table is not None:
               folder.write_table(name, table)
@@ -93,22 +96,19 @@ def run(
     model_config = loaded.config
     del loaded
 
-    heads = {x: tables.validation_heads_name(x) for x in layers}
-
     def finish(mine: results.ResultsFolder) -> dict[str, Any]:
       found = _compute.ValidationTables(
-          num_layers,
+          frame.num_layers,
           {
               x: _compute.LayerTables(
                   mine.read_layer(x),
                   mine.read_table(tables.validation_null_name(x)),
                   mine.read_table(tables.validation_map_name(x)),
-                  heads=mine.read_table(heads[x])
-                  if mine.has_table(heads[x])
-                  else None,
+                  heads=_read(mine, heads[x]),
               )
               for x in layers
           },
+          _read(mine, heads[None]),
       )
       with stage('finding scores and intervals'):
         summary = summarise(found, config)
@@ -119,13 +119,35 @@ def run(
     return _runtime.Run(pathlib.Path(out), folder.ask(finish))
 
 
+def _read(folder: results.ResultsFolder, name: str) -> pa.Table | None:
+  return folder.read_table(name) if folder.has_table(name) else None
+
+
+def _first(
+    frame: Frame[Validation],
+) -> Callable[[Model], Dictionary] | None:
+  """What loads the dictionary before layer 0, where there is one."""
+  config = frame.config
+  if not config.attention_windows:
+    return None
+  if frame.given is not None:
+    own = frame.given.get(-1)
+    return None if own is None else lambda _: before_first(own)
+  name = first_name(config.dictionary, config.first)
+  if name is None:
+    return None
+  return lambda model: before_first(
+      _runtime.stored_dictionary(config, name, 0, model, frame.devices)
+  )
+
+
 def _cost(
     summary: Mapping[str, Any], model_config: ModelConfig, config: Validation
 ) -> dict[str, float | int]:
   """What either side took: FLOPs by formula, and seconds as it was run.
 
-  Seconds are those of whoever made a layer, and count compiling; FLOPs are of
-  one pass over the text, and of both lenses.
+  Seconds are those of whoever made a layer, compiling apart; FLOPs are of one
+  pass over the text, and of both lenses.
   """
   rows = summary['layers']
   own = validation.cost(
@@ -142,4 +164,5 @@ def _cost(
       'text_seconds': sum(row['health']['text_seconds'] for row in rows),
       'lens_flops': own.output_lens + own.input_lens,
       'lens_seconds': sum(row['health']['lens_seconds'] for row in rows),
+      'compile_seconds': sum(row['health']['compile_seconds'] for row in rows),
   }

@@ -46,9 +46,12 @@ def summarise(found: ValidationTables, config: Validation) -> Summary:
       'claims': _claims(found, layers),
       'examples': _examples(found, config),
       'attention': [
-          heads_summary(own.heads, layer)
-          for layer, own in found.layers.items()
-          if own.heads is not None
+          heads_summary(heads, layer)
+          for layer, heads in (
+              (None, found.first),
+              *((layer, own.heads) for layer, own in found.layers.items()),
+          )
+          if heads is not None
       ],
   }
   return Summary({}, results.plain(summary))

@@ -41,7 +41,8 @@ def text(summary: Mapping[str, Any], config: Validation) -> list[str]:
       *report.aligned_table(_score_rows(summary)),
       '',
       'Semantic by weights and by activations, in %, with the correlation of',
-      'the labels; health of the dictionary on this text; seconds.',
+      'the labels; health of the dictionary on this text, with 95%',
+      'intervals; seconds as run, those of compiling apart.',
       *report.aligned_table(_label_rows(layers)),
       '',
   ]
@@ -58,6 +59,11 @@ def text(summary: Mapping[str, Any], config: Validation) -> list[str]:
   lines += ['', *_claim_lines(summary['claims'], config)]
   if summary['attention']:
     lines += ['', *heads_text(summary['attention'])]
+    if summary['attention'][0]['layer']:
+      lines.append(
+          'Attention of a layer is left out where no dictionary of the run is'
+          ' at its input; that of layer 0 reads embeddings (--first).'
+      )
   for example in summary['examples']:
     lines += ['', *_example_lines(example)]
   return lines
@@ -69,7 +75,8 @@ def _cost_line(cost: Mapping[str, Any]) -> str:
       f'Cost: activations {text:.1e} FLOPs in {cost["text_seconds"]:.1f} s,'
       f' both lenses {lens:.1e} in {cost["lens_seconds"]:.1f} s; as much by'
       f' FLOPs at {cost["tokens"] * lens / text:,.0f} tokens of'
-      f' {cost["tokens"]:,}.'
+      f' {cost["tokens"]:,}. Compiling took {cost["compile_seconds"]:.1f} s'
+      ' more.'
   )
 
 
@@ -134,7 +141,8 @@ def _label_rows(layers: Sequence[Mapping[str, Any]]) -> list[list[str]]:
           'judged',
           'rare',
       ]
-      + ['L0', 'dead', 'FVU', 'text s', 'lens s', 'steering s']
+      + ['L0', 'dead', 'FVU']
+      + ['text s', 'lens s', 'steering s', 'compile s']
   ]
   for row in layers:
     health, table = row['health'], row['agreement']
@@ -150,12 +158,13 @@ def _label_rows(layers: Sequence[Mapping[str, Any]]) -> list[list[str]]:
         _number(table['phi'], 2),
         f'{100 * row["judged"]:.0f}',
         rare,
-        _number(health['l0'], 1),
+        _interval(health, 'l0', 1),
         _number(None if health['dead'] is None else 100 * health['dead'], 1),
-        _number(health['fvu'], 3),
+        _interval(health, 'fvu', 3),
         _number(health['text_seconds'], 1),
         _number(health['lens_seconds'], 1),
         _number(health['steering_seconds'], 1),
+        _number(health['compile_seconds'], 1),
     ])
   return rows
 
@@ -210,6 +219,13 @@ def _example_lines(example: Mapping[str, Any]) -> list[str]:
       f'  0.25 nat {example["steered_low"]!r}',
       f'  0.5 nat  {example["steered_high"]!r}',
   ]
+
+
+def _interval(health: Mapping[str, Any], name: str, digits: int) -> str:
+  low, high = health[f'{name}_low'], health[f'{name}_high']
+  if low is None:
+    return _number(health[name], digits)
+  return f'{health[name]:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})'
 
 
 def _number(value: float | None, digits: int) -> str:

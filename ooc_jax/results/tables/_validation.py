@@ -34,12 +34,14 @@ def validation_map_name(layer: int) -> str:
   return f'validation_map_{layer:02d}'
 
 
-def validation_heads_name(layer: int) -> str:
+def validation_heads_name(layer: int | None) -> str:
   """Of the table of how well the heads that read a dictionary are predicted.
 
-  By the layer of the dictionary, as `features/layer=NN`.
+  By the layer of the dictionary, as `features/layer=NN`; None is the one before
+  layer 0.
   """
-  return f'{VALIDATION_HEADS_NAME}_{layer:02d}'
+  end = 'first' if layer is None else f'{layer:02d}'
+  return f'{VALIDATION_HEADS_NAME}_{end}'
 
 
 def validation_windows_name(layer: int) -> str:
@@ -104,6 +106,13 @@ _SCORED = (
 )
 _ACTIVE = (
     Column('fires', LONG, 'positions at which it does', optional=True),
+    Column(
+        'sign',
+        INT,
+        'of neurons: -1 where all that follows is of minus the neuron, as it'
+        ' fires with that sign more',
+        optional=True,
+    ),
     *columns(
         DOUBLE,
         mean_activation='where it fires; of neurons everywhere',

@@ -99,6 +99,26 @@ class RunTest(absltest.TestCase):
     self.assertTrue([x for x in lines if x.startswith('Attention: ')])
     self.assertTrue([x for x in lines if x.startswith('Cost: ')])
 
+  def test_attention_of_layer_0_is_predicted_by_what_stands_before_it(self):
+    D = self.model.config.embed_dim
+    rows = np.random.default_rng(5).normal(size=(2, 40, D)).astype(np.float32)
+    first = from_arrays(*rows, layer=0, hook='embedding', name='first')
+    run = experiments.validation.run(
+        dataclasses.replace(self.config, layers='0'),
+        model=self.model,
+        dictionaries={-1: first, **self.saes},
+        out=self.folder / 'with_first',
+        figures=False,
+    )
+    found = run.summary['attention']
+    self.assertEqual([row['layer'] for row in found], [0, 1])
+    self.assertIsNone(found[0]['dictionary_layer'])
+    curves = report.attention_by_head(self.folder / 'with_first')
+    self.assertEqual(curves.layers, (0, 1))
+    for own, says in ((run, False), (self.run_, True)):
+      lines = experiments.validation.text(own.summary, self.config)
+      self.assertEqual(any('--first' in line for line in lines), says)
+
   def test_scores_are_those_of_the_lists_in_the_table(self):
     table = self._table(0)
     steered = _SCHEMA.array(table, 'steered').astype(bool)
@@ -193,12 +213,23 @@ class RunTest(absltest.TestCase):
         self.config, corpus='self', windows=8, layers='1', dictionary='mlp'
     )
     neurons = ooc_jax.load_dictionary('mlp', model=self.model, layer=1)
+    lens = ooc_jax.output_lens(self.model, neurons, k=8)
     found = experiments.validation.compute(self.model, {1: neurons}, config)
     table = found.layers[1].features
     self.assertNotIn('fires', table.column_names)
     values = found.layers[1].windows['value'].to_numpy()
     self.assertLess(values.min(), 0)  # Of either sign.
     self.assertGreater(values.max(), 0)
+    # Each by the sign that it fires with more, and all that follows with it.
+    signs = _SCHEMA.array(table, 'sign')
+    self.assertEqual(set(signs), {-1, 1})
+    np.testing.assert_array_equal(
+        _SCHEMA.array(table, 'lens_ids'),
+        np.where((signs > 0)[:, None], lens.top_ids, lens.bottom_ids),
+    )
+    low = signs[_SCHEMA.array(table, 'steered').astype(bool)] < 0
+    self.assertTrue(low.any())
+    self.assertGreaterEqual(_SCHEMA.array(table, 'max_activation').min(), 0)
     self.assertIsNone(
         experiments.validation.summarise(found, config).summary['layers'][0][
             'rare'
