@@ -20,7 +20,6 @@ from ooc_jax import measures
 from ooc_jax._errors import InputError
 from ooc_jax.dictionaries import Dictionary
 from ooc_jax.dictionaries import DictionarySite
-from ooc_jax.dictionaries import from_arrays
 from ooc_jax.experiments.output_prediction import DictionaryReader
 from ooc_jax.experiments.output_prediction import OutputPrediction
 from ooc_jax.experiments.output_prediction import ends_of
@@ -170,7 +169,8 @@ def compute(
   reader = DictionaryReader(model, config)
   assert model.tokenizer is not None  # The reader refuses one without.
   strings = model.tokenizer.token_strings()
-  decoder = dictionary.decoder[feature].astype(jnp.float32)
+  rows_of = functools.partial(_rows, dictionary)
+  decoder = rows_of('decoder', [feature])[0]
   layer = circuits.attention_layer(dictionary.site)
   if layer is not None and layer >= model.config.num_layers:
     layer = None
@@ -182,35 +182,28 @@ def compute(
       )
   )
   writes = [_write(model, decoder, layer or 0, use.head) for use in used]
-  extra = [
-      *writes,
-      *(dictionary.decoder[i].astype(jnp.float32) for i in partners),
-  ]
-  random = measures.isotropic_directions(
-      max(directions - 1, len(extra) + 32), len(decoder), seed=config.seed
-  )
+  extra = np.concatenate([
+      np.zeros((0, len(decoder)), np.float32),
+      *(x[None] for x in writes),
+      rows_of('decoder', partners),
+  ])
   count = len(extra)
-  rows = jnp.concatenate([
-      jnp.stack([decoder, *extra]), jnp.asarray(random, jnp.float32)[count:]
-  ])  # fmt: skip
-  reads, encoder = dictionary.reads_stream, None
-  if reads:
-    encoder = dictionary.encoder[feature].astype(jnp.float32)
-  together = from_arrays(
-      rows,
-      None if encoder is None else jnp.concatenate([encoder[None], random]),
-      layer=dictionary.site.layer,
-      hook=dictionary.site.hook,
-      threshold=None
-      if not reads
-      else _one(dictionary.threshold[feature], rows),
-      encoder_bias=(
-          None if not reads else _one(dictionary.encoder_bias[feature], rows)
-      ),
-      name=dictionary.name,
+  random = circuits.to_host(
+      measures.isotropic_directions(
+          max(directions - 1, count + 32), len(decoder), seed=config.seed
+      )
+  )
+  encoder = None
+  if dictionary.reads_stream:
+    encoder = rows_of('encoder', [feature])[0]
+  together = _together(
+      dictionary,
+      feature,
+      np.concatenate([decoder[None], extra, random[count:]]),
+      None if encoder is None else np.concatenate([encoder[None], random]),
   )
   ends, sides, first = ends_of(config, dictionary), [], None
-  for name in ('output', 'input') if reads else ('output',):
+  for name in ('output',) if encoder is None else ('output', 'input'):
     lens, by_size = reader.read(name, together, ends, ())
     first = first or lens
     skipped = 1 + (count if name == 'output' else 0)
@@ -223,9 +216,9 @@ def compute(
       site=dictionary.site,
       feature=feature,
       size=dictionary.size,
-      norm=float(jnp.linalg.norm(decoder)),
+      norm=float(np.linalg.norm(decoder.astype(np.float64))),
       cosine=None if encoder is None else _cosine(encoder, decoder),
-      directions=len(rows) - 1 - count,
+      directions=len(random) - count,
       sides=sides,
       attention_layer=layer,
       heads=[
@@ -241,14 +234,37 @@ def compute(
   )
 
 
-def _one(value: Array, rows: Float[Array, 'R D']) -> Float[Array, 'R']:
-  return jnp.full(len(rows), value.astype(jnp.float32))
+def _rows(
+    dictionary: Dictionary, name: str, features: Sequence[int]
+) -> Float[np.ndarray, 'n R']:
+  rows = getattr(dictionary, name)[np.asarray(features, np.int32)]
+  return circuits.to_host(rows).astype(np.float32)
 
 
-def _cosine(a: Float[Array, 'D'], b: Float[Array, 'D']) -> float:
-  a64, b64 = (circuits.to_host(x).astype(np.float64) for x in (a, b))
-  norms = np.linalg.norm(a64) * np.linalg.norm(b64)
-  return float(a64 @ b64 / norms) if norms else 0.0
+def _together(
+    dictionary: Dictionary,
+    feature: int,
+    decoder: Float[np.ndarray, 'n D'],
+    encoder: Float[np.ndarray, 'n R'] | None,
+) -> Dictionary:
+  """Rows as a dictionary at the site of another, with the bias of a feature."""
+
+  def repeated(vector: Array) -> Float[Array, 'n']:
+    value = circuits.to_host(vector)[feature]
+    return jnp.asarray(np.full(len(decoder), value, np.float32))
+
+  return dataclasses.replace(
+      dictionary,
+      decoder=jnp.asarray(decoder),
+      encoder=None if encoder is None else jnp.asarray(encoder),
+      encoder_bias=repeated(dictionary.encoder_bias),
+      threshold=repeated(dictionary.threshold),
+  )
+
+
+def _cosine(a: Float[np.ndarray, 'D'], b: Float[np.ndarray, 'D']) -> float:
+  norms = float(np.linalg.norm(a) * np.linalg.norm(b))
+  return float(a @ b) / norms if norms else 0.0
 
 
 def _side(
@@ -294,7 +310,7 @@ def _heads(
 ) -> list[HeadUse]:
   """Partners in every head of the layer that reads the feature."""
   rows, found, keys, kv_head = dictionary.decoder, [], None, None
-  own = rows[feature][None].astype(jnp.float32)
+  own = jnp.asarray(_rows(dictionary, 'decoder', [feature]))
   for head in range(model.config.num_heads):
     if keys is None or kv_head != head // model.config.group_size:
       kv_head = head // model.config.group_size
@@ -357,18 +373,18 @@ def _best(
 
 
 def _write(
-    model: Model, direction: Float[Array, 'D'], layer: int, head: int
-) -> Float[Array, 'D']:
+    model: Model, direction: Float[np.ndarray, 'D'], layer: int, head: int
+) -> Float[np.ndarray, 'D']:
   """What a head writes where it attends to a direction."""
-  value = circuits.head_values(model, direction[None], layer, head)[0]
-  output = circuits.head_output(model, layer, head)
-  return jnp.einsum('h,hd->d', value, output, precision=_HIGHEST)
+  row = jnp.asarray(direction[None])
+  value = circuits.to_host(circuits.head_values(model, row, layer, head))[0]
+  return value @ circuits.to_host(circuits.head_output(model, layer, head))
 
 
 def _writers(
     model: Model,
     site: DictionarySite,
-    encoder: Float[Array, 'D'],
+    encoder: Float[np.ndarray, 'D'],
     mask: Array,
     strings: Sequence[str],
 ) -> list[Writer]:
@@ -380,21 +396,25 @@ def _writers(
   """
   before = {'resid_pre': site.layer, 'embedding': 0}
   strengths, readers = {}, {}
-  length = jnp.linalg.norm(encoder)
+  length = float(np.linalg.norm(encoder))
+  # The value of each coordinate: the norm sees directions alone.
+  identity = jnp.asarray(np.eye(len(encoder), dtype=np.float32))
+  rows = jnp.asarray(encoder)
   for layer in range(before.get(str(site.hook), site.layer + 1)):
     for head in range(model.config.num_heads):
-      # The value of each coordinate: the norm sees directions alone.
-      identity = jnp.eye(len(encoder), dtype=jnp.float32)
       values = circuits.head_values(model, identity, layer, head)
       output = circuits.head_output(model, layer, head)
-      r, size = _reader(values, output, encoder)
-      expected = size * length / math.sqrt(len(encoder))
-      strengths[layer, head] = float(jnp.linalg.norm(r) / expected)
-      readers[layer, head] = r
+      r, size = _reader(values, output, rows)
+      reader = circuits.to_host(r)
+      expected = float(size) * length / math.sqrt(len(encoder))
+      strengths[layer, head] = float(np.linalg.norm(reader)) / expected
+      readers[layer, head] = reader
   strongest = sorted(strengths, key=lambda x: -strengths[x])[:_WRITERS]
   if not strongest:
     return []
-  sources = _sources(model, jnp.stack([readers[x] for x in strongest]), mask)
+  sources = _sources(
+      model, jnp.asarray(np.stack([readers[x] for x in strongest])), mask
+  )
   return [
       Writer(layer, head, strengths[layer, head], [strings[i] for i in row])
       for (layer, head), row in zip(strongest, sources, strict=True)
