@@ -128,9 +128,10 @@ def mid_p(
   either side (Lancaster 1961, JASA 56:223; Agresti and Gottard 2007, Comput.
   Stat. Data Anal. 51:6447). A share of few features is a whole number of them,
   and no interval covers it evenly: of one count or two Wilson's begins too
-  late, and covers 84 % where 0.18 are expected. This one covers 93 % or more
-  of any share, and more than 97 % where so few are expected that nearly always
-  none is there.
+  late, and covers 84 % where 0.18 are expected. This one covers 92 % or more of
+  any share at a nominal 95, 95 on the mean where 3 to 20 are expected, and
+  more, up to 99, where fewer are: nearly always there is then none, and the
+  interval of none has the truth in it.
 
   Args:
     share: From 0 to 1.

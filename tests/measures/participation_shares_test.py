@@ -11,6 +11,7 @@ from ooc_jax import measures
 _SHIFTS = (0.0, 0.7, -0.4)
 _M = (1, 2, 4)
 _WHOLE = -1
+_FEATURES = 300
 
 
 def _draw(rng, size, together, shifts=_SHIFTS):
@@ -34,8 +35,8 @@ def _cutoffs(kind, own, null):
   return measures.head_cutoffs(null, 0.05)
 
 
-def _covered(kind, trials, seed=0, alone=False):
-  """(what, m, layer) -> rate at which the interval holds the truth.
+def participation_coverage(kind, trials, seed=0, alone=False):
+  """(what, m, layer) -> how often the interval holds the truth; the rare ones.
 
   With `alone`, thresholds are taken for known, as a plain interval does.
   """
@@ -49,14 +50,11 @@ def _covered(kind, trials, seed=0, alone=False):
       cuts = measures.Cutoffs(cuts.at, cuts.at, cuts.at, 1.0)
     return measures.participation_shares(own, cuts, _M, null, whole=_WHOLE)
 
-  truth = sample(200_000, 200_000)
+  truth = sample(100_000, 100_000)
   found = {}
   for _ in range(trials):
-    for layer, got in sample(300, 1_000).items():
+    for layer, got in sample(_FEATURES, 1_000).items():
       for m in _M:
-        # Of rare ones no interval covers evenly: they are whole numbers.
-        if 300 * truth[layer].at_least[m].share < 5:
-          continue
         for name in ('at_least', 'excess'):
           interval = getattr(got, name)[m]
           true = getattr(truth[layer], name)[m].share
@@ -68,31 +66,50 @@ def _covered(kind, trials, seed=0, alone=False):
         found.setdefault(('mean', 0, layer), []).append(
             mean.low <= truth[layer].mean_heads.mean <= mean.high
         )
-  return {key: float(np.mean(x)) for key, x in found.items()}
+  rates = {key: float(np.mean(x)) for key, x in found.items()}
+  # Of few features any interval covers more than it says: see `mid_p`.
+  rare = {
+      (name, m, layer)
+      for layer, own in truth.items()
+      for m in _M
+      for name in ('at_least', 'excess')
+      if len(_SHIFTS if layer == _WHOLE else (0,)) * _FEATURES
+      * own.at_least[m].share < 5
+  }  # fmt: skip
+  return rates, rare
 
 
 class ParticipationSharesTest(parameterized.TestCase):
 
+  def _check(self, kind, trials, seed):
+    found, rare = participation_coverage(kind, trials, seed)
+    common = [rate for key, rate in found.items() if key not in rare]
+    # One has a standard deviation of 1.8 % of 150, the mean of all a fifth.
+    error = np.sqrt(0.95 * 0.05 / trials)
+    for key, rate in found.items():
+      most = 1.0 if key in rare else 0.965 + 3.5 * error
+      self.assertBetween(rate, 0.935 - 3.5 * error, most, key)
+    self.assertBetween(np.mean(common), 0.945 - error, 0.96 + error)
+
   @parameterized.parameters('quantile', 'null', 'another')
   def test_covers_the_truth(self, kind):
-    found = _covered(kind, 150)
-    # One of these has a standard deviation of 1.8 %.
-    self.assertBetween(np.mean(list(found.values())), 0.935, 0.975)
-    self.assertGreater(min(found.values()), 0.89, found)
+    self._check(kind, 120, 0)
 
   @parameterized.parameters('quantile', 'null', 'another')
   @pytest.mark.slow
   def test_each_covers_the_truth(self, kind):
-    found = _covered(kind, 3_000, seed=1)
-    for key, rate in found.items():
-      self.assertBetween(rate, 0.925, 0.975, key)
-    self.assertBetween(np.mean(list(found.values())), 0.94, 0.96)
+    """`python -m benchmarks.calibration` has 2,000 draws."""
+    self._check(kind, 500, 1)
 
   @parameterized.parameters('quantile', 'null')
   def test_with_thresholds_for_known_it_would_not(self, kind):
     """The fault of a plain interval."""
-    found = _covered(kind, 150, alone=True)
-    wrong = [key for key, x in found.items() if not 0.91 < x < 0.985]
+    found, rare = participation_coverage(kind, 150, alone=True)
+    wrong = [
+        key
+        for key, x in found.items()
+        if key not in rare and not 0.91 < x < 0.985
+    ]
     self.assertNotEmpty(wrong, found)
 
   def test_shares_are_counted(self):

@@ -14,9 +14,10 @@ import pytest
 import ooc_jax
 from ooc_jax import circuits
 from ooc_jax import experiments
+from ooc_jax import measures
+from ooc_jax.experiments.output_prediction._labels import readouts_of
 
 _TINY = ('tiny-gemma2', 'tiny-llama3')
-_SEEDS = 20
 _SMOLLM2 = pytest.mark.skipif(
     not os.environ.get('OOC_JAX_REAL'), reason='opt-in: OOC_JAX_REAL=1'
 )
@@ -29,8 +30,7 @@ def _read(name, layers, **settings):
       model=name,
       dictionary=source,
       layers=','.join(map(str, layers)),
-      readouts='output,input',
-      **({'layer_null_size': 100} | settings),
+      **({'layer_null_size': 100, 'readouts': 'output,input'} | settings),
   )
   model = ooc_jax.load_model(name)
   dictionaries = {
@@ -82,7 +82,23 @@ class EntropyTest(parameterized.TestCase):
   @parameterized.parameters(*_TINY)
   @pytest.mark.slow
   def test_in_any_layer(self, name):
-    self._check(name, range(8))
+    model, saes, config = _read(name, range(8))
+    mask = circuits.readable_mask(model)
+    most = np.log(np.asarray(mask).sum())
+    for lens in (circuits.output_lens, circuits.input_lens):
+      table = (
+          circuits.unembedding_table
+          if lens is circuits.output_lens
+          else circuits.embedding_table
+      )(model)
+      moments = circuits.table_moments(table, mask)
+      for layer, sae in saes.items():
+        read = lens(
+            model, sae, k=2, spread=config.spread, mask=mask, moments=moments
+        )
+        entropy = np.asarray(read.entropy)
+        self.assertGreater(entropy.min(), 1e-3, layer)
+        self.assertLess(entropy.max(), most, layer)
 
   @_SMOLLM2
   def test_of_neurons(self):
@@ -99,57 +115,84 @@ class EntropyTest(parameterized.TestCase):
     self.assertLess(summary['sides']['input']['thresholds']['entropy'], 0.1)
 
 
+def decisions_of_nulls(name, layers, size, seeds, **settings):
+  """Readout -> the decision by each of several nulls, all drawn at once."""
+  model, dictionaries, config = _read(
+      name, layers, null_size=seeds * size, **settings
+  )
+  found = experiments.output_prediction.compute(model, dictionaries, config)
+  decisions = {}
+  for readout in readouts_of(found, config):
+    own = readout.decision
+    (every,) = {id(x): x for x in own.nulls.values()}.values()
+    decisions[readout.name] = []
+    for rows in np.split(np.arange(seeds * size), seeds):
+      null = measures.Coherence(**{k: x[rows] for k, x in every.items()})
+      decisions[readout.name].append(
+          dataclasses.replace(own, nulls=dict.fromkeys(own.nulls, null))
+      )
+  return decisions
+
+
+def share_of(decision):
+  """The share, the ends of its interval and the error of the thresholds."""
+  labels = np.concatenate(list(decision.labels.values()))
+  resampled = list(decision.resampled.values())
+  sizes = np.array([x.rates.size for x in resampled])
+  # Layers of one null err together.
+  error = (sizes @ np.stack([x.shares for x in resampled]) / sizes.sum()).std()
+  return *measures.share_interval(labels, error=error), error
+
+
+def shares_of_nulls(decisions):
+  """Share, ends and error [4, seeds]; how often the others' mean is inside."""
+  found = np.array([share_of(x) for x in decisions]).T
+  share, low, high, _ = found
+  # Of the others: where the share is without the error of one null.
+  middle = (share.sum() - share) / (share.size - 1)
+  return found, int(((low <= middle) & (middle <= high)).sum())
+
+
 class NullSeedsTest(parameterized.TestCase):
   """The share moves with the null by less than the interval that is printed."""
 
-  def _check(self, name, layers, **settings):
-    model, dictionaries, config = _read(name, layers, **settings)
-    shares = {'output': [], 'input': []}
-    labels, stability = [], []
-    for seed in range(_SEEDS):
-      own = dataclasses.replace(config, seed=1_000 * seed)
-      _, table, summary = _found(model, dictionaries, own)
-      labels.append(table['semantic'].to_numpy())
-      stability.append(table['null_stability'].to_numpy().mean())
-      for side, rows in shares.items():
-        total = (summary if side == 'output' else summary['sides'][side])[
-            'total'
-        ]
-        rows.append((*total['semantic'].values(), total['threshold_error']))
-    for side, rows in shares.items():
-      share, low, high, error = np.array(rows).T
-      # Of the others: where the share is without the error of one null.
-      middle = (share.sum() - share) / (_SEEDS - 1)
-      inside = int(((low <= middle) & (middle <= high)).sum())
-      moves = share.std(ddof=1)
-      print(
-          f'{name} {side}: {100 * share.min():.1f} to {100 * share.max():.1f} %'
-          f' over {_SEEDS} nulls, printed'
-          f' {100 * low.mean():.1f} to {100 * high.mean():.1f} %; standard'
-          f' deviation {100 * moves:.2f} %, printed {100 * error.mean():.2f} %;'
-          f' inside {inside}'
-      )
-      self.assertGreaterEqual(inside, _SEEDS - 1)
-      # Of 20, a standard deviation is known to a third.
-      self.assertBetween(moves / error.mean(), 0.6, 1.5)
+  def _check(self, name, layer):
+    """`python -m benchmarks.calibration` has all layers, and larger nulls."""
+    found = decisions_of_nulls(name, (layer,), 4_096, 8, readouts='output')
+    own = found['output']
+    (share, _, _, error), inside = shares_of_nulls(own)
+    self.assertGreaterEqual(inside, 7)
+    # Of 8, a standard deviation is known to a quarter.
+    self.assertBetween(share.std(ddof=1) / error.mean(), 0.5, 1.75)
     # The label at the threshold without error is that of most nulls.
-    rates = np.mean(labels, axis=0)
-    changes = np.minimum(rates, 1 - rates).mean()
-    print(
-        f'{name}: {100 * (1 - changes):.2f} % of labels as in most nulls,'
-        f' printed {100 * np.mean(stability):.2f} %'
-    )
-    self.assertBetween(changes / (1 - np.mean(stability)), 0.6, 1.6)
+    labels = np.stack([x.labels[layer] for x in own])
+    called = np.stack([x.resampled[layer].rates for x in own])
+    rates = labels.mean(axis=0)
+    printed = np.where(labels, 1 - called, called).mean()
+    self.assertBetween(np.minimum(rates, 1 - rates).mean() / printed, 0.5, 1.75)
 
   @parameterized.parameters(*_TINY)
   @pytest.mark.slow
   def test_of_tiny_models(self, name):
-    self._check(name, (6,), null_size=8_192)
+    self._check(name, 6)
 
   @_SMOLLM2
   @pytest.mark.slow
   def test_of_neurons(self):
-    self._check('smollm2', (28,), null_size=4_096)
+    self._check('smollm2', 28)
+
+  def test_shares_are_those_of_the_summary(self):
+    model, dictionaries, config = _read(
+        'tiny-gemma2', (3, 6), null_size=1_000, readouts='output'
+    )
+    module = experiments.output_prediction
+    found = module.compute(model, dictionaries, config)
+    total = module.summarise(found, config).summary['total']
+    (readout,) = readouts_of(found, config)
+    self.assertEqual(
+        share_of(readout.decision),
+        (*total['semantic'].values(), total['threshold_error']),
+    )
 
 
 if __name__ == '__main__':
