@@ -1,6 +1,6 @@
 """Everything that is known of one feature."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
 import pathlib
@@ -24,6 +24,7 @@ _FACTS = {
     'skewness': 'Logits, skewness',
     'kurtosis': 'Logits, excess kurtosis',
 }
+_LABELS = ('coherent', 'sharp', '_passes', 'q_value', 'at_resolution')
 _SHARES = ('top_mass', 'undertrained', 'active_share', 'shared')
 
 
@@ -91,6 +92,7 @@ class FeatureView:
     windows: In which it is largest, and then those in which it is lowest;
       None where the validation has none.
     partner_tokens: First top tokens of its partners.
+    problems: Sentences about files that could not be read.
   """
 
   layer: int
@@ -101,6 +103,7 @@ class FeatureView:
   validation: Mapping[str, Any]
   windows: Sequence[Window] | None
   partner_tokens: Mapping[int, Sequence[str]]
+  problems: Sequence[str] = ()
 
 
 def feature_view(study: Study, layer: int, feature: int) -> FeatureView:
@@ -116,7 +119,16 @@ def feature_view(study: Study, layer: int, feature: int) -> FeatureView:
   ]
   if layer not in files and not attention:
     raise InputError(f'There is no layer {layer} in these results.')
-  sides, size = [], 0
+  sides, size, problems = [], 0, []
+
+  def read(function: Callable[..., Any], *args: Any) -> Any:
+    """None, and a sentence more, where a file is damaged."""
+    try:
+      return function(*args)
+    except _tables.Damaged as error:
+      problems.append(f'Left out here: {error}')
+      return None
+
   if layer in files:
     columns = _tables.columns(files[layer])
     size = _tables.counts({layer: files[layer]})[layer]
@@ -130,12 +142,14 @@ def feature_view(study: Study, layer: int, feature: int) -> FeatureView:
       raise InputError(
           f'There is no feature {feature} in layer {layer}, which has {size:,}.'
       )
-    labels = _labels(study, layer, feature)
+    labels = read(_labels, study, layer, feature) or {}
     for name, prefix in _SIDES:
       if f'{prefix}top_tokens' in columns:
         sides.append(_side(study, name, prefix, layer, row, labels))
   heads = [
-      view for x in attention for view in _attention.heads_of(study, x, feature)
+      view
+      for x in attention
+      for view in read(_attention.heads_of, study, x, feature) or ()
   ]
   if not sides and not heads:
     raise InputError(f'There is no feature {feature} in layer {layer}.')
@@ -144,26 +158,23 @@ def feature_view(study: Study, layer: int, feature: int) -> FeatureView:
   }
   tokens = top_tokens(study, layer, sorted(partners))
   own = _tables.validation_files(study).get(layer)
-  validation = (_tables.row(own, feature) or {}) if own is not None else {}
-  windows = _windows(study, layer, feature)
+  validation = (read(_tables.row, own, feature) if own else None) or {}
+  windows = read(_windows, study, layer, feature)
   return FeatureView(
-      layer, feature, size, sides, heads, validation, windows, tokens
+      layer, feature, size, sides, heads, validation, windows, tokens, problems
   )
 
 
 def _windows(study: Study, layer: int, feature: int) -> Sequence[Window] | None:
   run = study.validation
   path = run.file(f'validation_windows_{layer:02d}') if run else None
-  try:
-    shown = ('rank', 'value', 'peak', 'tokens')
-    if path is None or len(_tables.known(path, shown)) < len(shown):
-      return None
-    found = _tables.rows(
-        f'SELECT {", ".join(shown)} FROM {_tables.source(path)}'
-        f' WHERE feature = {feature} ORDER BY value < 0, rank'
-    )
-  except _tables.Damaged:
-    return None  # The rest of the page stands.
+  shown = ('rank', 'value', 'peak', 'tokens')
+  if path is None or len(_tables.known(path, shown)) < len(shown):
+    return None
+  found = _tables.rows(
+      f'SELECT {", ".join(shown)} FROM {_tables.source(path)}'
+      f' WHERE feature = {feature} ORDER BY value < 0, rank'
+  )
   return [
       Window(
           row['value'],
@@ -200,14 +211,13 @@ def _labels(study: Study, layer: int, feature: int) -> dict[str, Any]:
   path = None if study.output is None else study.output.file('labels')
   if path is None:
     return {}
-  try:
-    _tables.columns(path)
-    found = _tables.rows(
-        f'SELECT * FROM {_tables.source(path)} WHERE layer = ? AND feature = ?',
-        [layer, feature],
-    )
-  except _tables.Damaged:
-    return {}
+  # Numbers that are not shown would double the time.
+  shown = [x for x in _tables.columns(path) if x.endswith(_LABELS)]
+  found = _tables.rows(
+      f'SELECT {", ".join(map(_tables.name, shown)) or 1} FROM'
+      f' {_tables.source(path)} WHERE layer = ? AND feature = ?',
+      [layer, feature],
+  )
   return found[0] if found else {}
 
 

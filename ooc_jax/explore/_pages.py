@@ -225,6 +225,7 @@ def feature(study: Study, given: Parameters) -> Context:
   last = number + 1 == view.size
   return {
       'view': view,
+      'problems': [*study.problems, *view.problems],
       'previous': (layer, number - 1) if number else None,
       'following': None if last else (layer, number + 1),
       'neuronpedia': (

@@ -193,7 +193,8 @@ class PagesTest(parameterized.TestCase):
     silent = self.client.get('/s/out/feature/1/3').text
     self.assertIn('It fires nowhere on the text', silent)
     other = self.client.get('/s/out/feature/0/0').text
-    self.assertNotIn('largest on text', other)
+    self.assertIn('largest, and lowest, on text', text)
+    self.assertNotIn('Where it is largest', other)
 
   def test_likeness_says_what_it_is(self):
     text = self.client.get('/s/out/like/1/7').text
@@ -284,6 +285,19 @@ class DamagedTest(parameterized.TestCase):
           texts,
           'damaged|empty|has not finished|another version|cannot be read',
       )
+
+  @parameterized.parameters(
+      'output/labels', 'validation/features/layer=01',
+      'validation/validation_windows_01',
+  )  # fmt: skip
+  def test_the_rest_of_a_feature_stands(self, name):
+    root = pathlib.Path(self.create_tempdir().full_path)
+    folders.output(root / 'output')
+    folders.validation(root / 'validation')
+    (root / f'{name}.parquet').write_bytes(b'')
+    text = _client(root).get('/s/output/feature/1/7').text
+    self.assertIn(f'Left out here: {pathlib.Path(name).name}.parquet', text)
+    self.assertIn('Top tokens', text)
 
   @parameterized.parameters('heads', 'participation', 'features/layer=01')
   def test_attention_that_is_damaged(self, name):
