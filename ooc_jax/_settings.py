@@ -22,7 +22,8 @@ class Setting:
 
   Attributes:
     help: What it is, in a sentence.
-    choices: All values of a text, or None.
+    choices: All values of a text, or None. Of a flag that is true or false:
+      what may be listed instead of true.
     least: The smallest whole number.
     between: Bounds of a number, themselves excluded.
     parse: Understands a text, or raises `InputError`.

@@ -60,7 +60,11 @@ class _RunSettings:
           ' experiment, model and dictionary.'
       ),
   )
-  figures: bool = setting(True, help='Draw them.')
+  figures: bool = setting(
+      True,
+      help='Draw them, as PNG; or the formats in which they are drawn.',
+      choices=('png', 'pdf'),
+  )
   quiet: bool = setting(False, help='Say nothing on the way but warnings.')
   mesh: str = setting(
       'auto',
@@ -277,7 +281,7 @@ def _validate(given: Given) -> None:
     from ooc_jax.experiments import cost  # Matplotlib is slow to import.
 
     out = pathlib.Path(given['out'] or 'results/cost').expanduser()
-    costs = cost.run(out, figures=given['figures'])
+    costs = cost.run(out, figures=bool(given['figures']))
     print('\n'.join([*cost.text(costs), f'\n{out}: cost.csv, cost.md']))
     return
   config = _config_of(given, Validation)

@@ -56,6 +56,24 @@ class _NumberOrNone(flags.ArgumentParser):
     return None if argument == 'none' else self._parser.parse(argument)
 
 
+class _BooleanOrList(flags.BooleanParser):
+  """True or false, or some of a few words with commas between."""
+
+  def __init__(self, words: Sequence[str]):
+    super().__init__()
+    self._words = words
+
+  def parse(self, argument: Any) -> Any:
+    given = str(argument).split(',')
+    if set(given) <= set(self._words):
+      return tuple(given)
+    try:
+      return super().parse(argument)
+    except ValueError as error:
+      known = ', '.join(self._words)
+      raise ValueError(f'write true, false, or some of {known}') from error
+
+
 def parse_flags(
     argv: Sequence[str],
     groups: Mapping[str, type],
@@ -122,7 +140,10 @@ def _define(
 ) -> None:
   """One flag; what it may be is checked where the dataclass is made."""
   if kind is bool:
-    flags.DEFINE_boolean(name, None, about.help, flag_values=values)
+    flag = flags.BooleanFlag(name, None, about.help)
+    if about.choices is not None:
+      flag.parser = _BooleanOrList(about.choices)
+    flags.DEFINE_flag(flag, flag_values=values)
   elif kind in (int, float):
     parser = flags.IntegerParser() if kind is int else flags.FloatParser()
     if optional:
@@ -139,6 +160,8 @@ def _help(usage: str, settings: Mapping[str, tuple[str, Any]]) -> str:
   sections: dict[str, list[str]] = {}
   for name, (heading, (about, kind, _, default)) in settings.items():
     value = '|'.join(about.choices or ()) or _WORDS.get(kind, 'TEXT,TEXT')
+    if kind is bool and about.choices:
+      value = f'{_WORDS[bool]}|{",".join(about.choices)}'
     text = about.help
     if default is not None:
       shown = ','.join(default) if isinstance(default, tuple) else default

@@ -75,15 +75,27 @@ def check_finite(dictionary: Dictionary) -> None:
   Raises:
     InputError: An array holds either; it is named.
   """
-  for name in (*_MATRICES, 'encoder_bias', 'decoder_bias'):
-    x = getattr(dictionary, name)
-    if x is not None and not bool(jnp.isfinite(x).all()):
+  arrays = {
+      name: x
+      for name in (*_MATRICES, 'encoder_bias', 'decoder_bias')
+      if (x := getattr(dictionary, name)) is not None
+  }
+  finite, no_nan = jax.device_get(_are_finite(arrays, dictionary.threshold))
+  for name, good in finite.items():
+    if not good:
       raise InputError(
-          f'{dictionary.name}: the {name} overflows {x.dtype}, or holds NaN;'
-          ' take a wider dtype, or check where it is from.'
+          f'{dictionary.name}: the {name} overflows {arrays[name].dtype}, or'
+          ' holds NaN; take a wider dtype, or check where it is from.'
       )
-  if bool(jnp.isnan(dictionary.threshold).any()):
+  if not no_nan:
     raise InputError(f'{dictionary.name}: a threshold is NaN; check the file.')
+
+
+@jax.jit
+def _are_finite(arrays, threshold):
+  """Of each array; and whether no threshold is NaN. One program for all."""
+  finite = {name: jnp.isfinite(x).all() for name, x in arrays.items()}
+  return finite, ~jnp.isnan(threshold).any()
 
 
 def _put(x: Any, mesh: Mesh | None, rows: bool) -> jax.Array:

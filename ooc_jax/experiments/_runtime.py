@@ -1,6 +1,6 @@
 """What every run shares: its model, dictionaries and folder."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 import hashlib
@@ -288,13 +288,22 @@ def open_folder(
 
 
 def finish(
-    folder: results.ResultsFolder, summary: Summary, figures: bool
+    folder: results.ResultsFolder,
+    summary: Summary,
+    figures: bool | Collection[str],
 ) -> dict[str, Any]:
-  """Writes what follows from the tables, and draws it; in the first process."""
+  """Writes what follows from the tables, and draws it; in the first process.
+
+  Args:
+    folder: Of the run.
+    summary: What is written.
+    figures: Whether they are drawn, as PNG; or their formats.
+  """
   written = summary.write(folder)
   if figures:
     from ooc_jax import report  # Matplotlib is slow to import.
 
     with stage('drawing the figures'):
-      report.draw(folder.path)
+      formats = ('png',) if figures is True else figures
+      report.draw(folder.path, formats=formats)
   return written

@@ -25,6 +25,7 @@ from ooc_jax.measures._coherence import MEASURES
 from ooc_jax.measures._coherence import Coherence
 from ooc_jax.measures._coherence import coherence
 from ooc_jax.measures._coherence import lens_coherence
+from ooc_jax.measures._coherence import lens_coherences
 from ooc_jax.measures._coherence import measures_at
 from ooc_jax.measures._decision import RULES
 from ooc_jax.measures._decision import THRESHOLD_KINDS
@@ -150,6 +151,7 @@ __all__ = (
     'isotropic_directions',
     'label_trends',
     'lens_coherence',
+    'lens_coherences',
     'mann_whitney',
     'matched_directions',
     'mean_pairwise_cosine',

@@ -25,6 +25,9 @@ ENTROPY = Measure(
     low_is_coherent=True,
     finds='sharp',
     compute=lambda lens, strings, space: lens.entropy,
+    # Of all tokens, however many are listed.
+    compute_sizes=lambda lens, strings, space, sizes: [lens.entropy]
+    * len(sizes),
     label='entropy',
     short_label='ent',
     unit='nats',
@@ -176,14 +179,49 @@ def lens_coherence(
       lens.top_ids, space.table.shape[0], 'rows in the space'
   )
   return Coherence(
-      *(
-          to_host(m.compute(lens, strings, space)).astype(
-              np.float32, copy=False
-          )
-          for m in measures
-      ),
+      *(_on_host(m.compute(lens, strings, space)) for m in measures),
       measures=measures,
   )
+
+
+def lens_coherences(
+    lens: Any,
+    strings: Sequence[str],
+    space: TokenSpace,
+    sizes: Sequence[int],
+    *,
+    measures: Sequence[Measure] = MEASURES,
+) -> dict[int, Coherence]:
+  """`lens_coherence` of the first tokens of a lens, at several numbers of them.
+
+  Tokens are compared once: the pairs of fewer are among those of more.
+
+  Args:
+    lens: As of `lens_coherence`, with as many tokens as the largest size; for
+      measures without `compute_sizes` also with `Lens.cut`.
+    strings: The canonical string of every token, by id.
+    space: The token space, with a row for every token.
+    sizes: Numbers of top tokens.
+    measures: What to compute; also of your own.
+
+  Returns:
+    Size to measures.
+
+  Raises:
+    InputError: As `lens_coherence`.
+  """
+  _measure.check_top_ids(
+      lens.top_ids, space.table.shape[0], 'rows in the space'
+  )
+  found = [m.at_sizes(lens, strings, space, sizes) for m in measures]
+  return {
+      size: Coherence(*(_on_host(x[i]) for x in found), measures=measures)
+      for i, size in enumerate(sizes)
+  }
+
+
+def _on_host(values: Any) -> np.ndarray:
+  return to_host(values).astype(np.float32, copy=False)
 
 
 def coherence(

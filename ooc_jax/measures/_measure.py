@@ -32,6 +32,8 @@ class Measure:
     compute: From a lens (`top_ids` [F, k], `entropy` [F] and more), the
       canonical string of every token, and the token space of the model: one
       finite number a feature.
+    compute_sizes: The same at several numbers of top tokens, which are given
+      last: an array [F] for each. None where `compute` does for each.
     label: What people call it, in lower case.
     short_label: The same where columns are narrow.
     unit: Of its numbers, '' where they have none.
@@ -48,6 +50,7 @@ class Measure:
   compute: Callable[
       [Any, Sequence[str], Any], Float[Array | np.ndarray, 'F'] | Any
   ]
+  compute_sizes: Callable[..., Any] | None = None
   label: str
   short_label: str
   unit: str = ''
@@ -56,6 +59,7 @@ class Measure:
 
   def at_bottom(self) -> 'Measure':
     """The same of what a feature predicts least: of the lens of -d."""
+    sizes = self.compute_sizes
     return dataclasses.replace(
         self,
         name=f'bottom_{self.name}',
@@ -64,9 +68,19 @@ class Measure:
         compute=lambda lens, strings, space: self.compute(
             lens.turned(), strings, space
         ),
+        compute_sizes=sizes
+        and (lambda lens, *rest: sizes(lens.turned(), *rest)),
         label=f'{self.label} at the bottom',
         short_label=f'b-{self.short_label}',
     )
+
+  def at_sizes(
+      self, lens: Any, strings: Sequence[str], space: Any, sizes: Sequence[int]
+  ) -> Any:
+    """Its numbers at several numbers of top tokens, an array [F] for each."""
+    if self.compute_sizes is not None:
+      return self.compute_sizes(lens, strings, space, sizes)
+    return [self.compute(lens.cut(k), strings, space) for k in sizes]
 
   @property
   def title(self) -> str:

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from jaxtyping import Float
 import numpy as np
-import scipy.stats
+from scipy import special
 
 from ooc_jax._errors import InputError
 from ooc_jax.measures._bootstrap import ShareInterval
@@ -150,7 +150,7 @@ def participation_shares(
   }
   values: dict[int, _Value] = {m: _at_least(m) for m in at_least}
   places = {x: (x,) for x in statistics} | {whole: tuple(statistics)}
-  z = float(scipy.stats.norm.isf((1 - level) / 2))
+  z = float(-special.ndtri((1 - level) / 2))
   found = {x: LayerShares({}, HeadsInterval(0, 0, 0), {}) for x in places}
   for m, value in (values | {0: _as_is}).items():
     own = {x: _part(c, value, cutoffs.width) for x, c in ours.items()}

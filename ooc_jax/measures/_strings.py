@@ -53,30 +53,59 @@ def mean_pairwise_edit_distance(
   Raises:
     InputError: There is no pair (k < 2), or an id without a string.
   """
+  return mean_pairwise_edit_distances(top_ids, strings, top_ids.shape[1:])[0]
+
+
+def mean_pairwise_edit_distances(
+    top_ids: Int[Array | np.ndarray, 'F k'],
+    strings: Sequence[str],
+    sizes: Sequence[int],
+) -> Float[np.ndarray, 'sizes F']:
+  """`mean_pairwise_edit_distance` of the first top tokens, at each size.
+
+  Args:
+    top_ids: The top tokens of each feature.
+    strings: The canonical string of every token, by id.
+    sizes: How many of the top tokens, at most k.
+
+  Raises:
+    InputError: There is no pair (a size under 2), or an id without a string.
+  """
   _measure.check_top_ids(top_ids, len(strings), 'token strings')
-  num_features, num_top = top_ids.shape
-  means_F = np.empty(num_features, np.float32)
-  ids_Fk = to_host(top_ids)
+  _measure.check_num_top(min(sizes))
+  num_features, num_top = len(top_ids), max(sizes)
+  ids_Fk = to_host(top_ids)[:, :num_top]
+  means_SF = np.empty((len(sizes), num_features), np.float32)
   if len(strings) <= _FEW and num_features * num_top > len(strings):
-    distances_VV = _all_distances(tuple(strings))
-    i, j = np.triu_indices(num_top, 1)
+    distances = _all_distances(tuple(strings)).ravel()
+    # By the later token: the pairs of fewer tokens come first.
+    later, earlier = np.tril_indices(num_top, -1)
+    rising = sorted(set(sizes))
+    counts = np.array([k * (k - 1) // 2 for k in rising])
+    rows = [rising.index(k) for k in sizes]
     for f in range(0, num_features, _BLOCK):
-      some = ids_Fk[f : f + _BLOCK]
-      pairs = distances_VV[some[:, i], some[:, j]]
-      means_F[f : f + _BLOCK] = pairs.mean(axis=1, dtype=np.float64)
-    return means_F
+      some = ids_Fk[f : f + _BLOCK].astype(np.intp)
+      first = (some * len(strings)).take(later, axis=1)
+      pairs = distances.take(first + some.take(earlier, axis=1))
+      parts = np.add.reduceat(
+          pairs, [0, *counts[:-1]], axis=1, dtype=np.float64
+      )
+      means = np.cumsum(parts, axis=1) / counts
+      means_SF[:, f : f + _BLOCK] = means.T[rows]
+    return means_SF
   for f, row in enumerate(ids_Fk.tolist()):
     words = [strings[i] for i in row]
-    # One matrix a feature: rapidfuzz computes each pair of a list with itself
-    # once, which is worth more than threads over a long list of pairs.
     distances_kk = process.cdist(
         words,
-        words,
+        # A copy: of a list with itself rapidfuzz computes each pair once, but
+        # one by one, and many against one word side by side.
+        list(words),
         scorer=_OVER_LONGER,
         dtype=np.float64,
     )
-    means_F[f] = distances_kk.sum() / (num_top * (num_top - 1))
-  return means_F
+    for s, k in enumerate(sizes):
+      means_SF[s, f] = distances_kk[:k, :k].sum() / (k * (k - 1))
+  return means_SF
 
 
 @functools.lru_cache(maxsize=1)
@@ -93,6 +122,9 @@ LEVENSHTEIN = _measure.Measure(
     low_is_coherent=True,
     compute=lambda lens, strings, space: mean_pairwise_edit_distance(
         lens.top_ids, strings
+    ),
+    compute_sizes=lambda lens, strings, space, sizes: (
+        mean_pairwise_edit_distances(lens.top_ids, strings, sizes)
     ),
     label='edit distance',
     short_label='lev',

@@ -1,5 +1,6 @@
 """How alike the top tokens of a feature are as directions, in a token space."""
 
+from collections.abc import Sequence
 import functools
 from typing import Any
 
@@ -165,18 +166,23 @@ def model_token_space(model: Model, kind: str = 'whitened') -> TokenSpace:
   return token_space(unembedding_table(model), readable_mask(model), kind)
 
 
-@functools.partial(jax.jit, static_argnames=('block_size', 'shards'))
-def _mean_cosine(top_ids_Fk, table_VD, block_size, shards):
+@functools.partial(jax.jit, static_argnames=('sizes', 'block_size', 'shards'))
+def _mean_cosines(top_ids_Fk, table_VD, sizes, block_size, shards):
   num_features, num_top = top_ids_Fk.shape
 
   def of_block(top_ids_SBk):
     rows_SBkD = table_VD[top_ids_SBk].astype(jnp.float32)
-    # |sum t|^2 counts every ordered pair and each row with itself; the rows'
-    # own squares are subtracted as they are, not as k, so that rounding of
-    # their norms cancels and a zero row takes nothing away.
-    whole_SB = jnp.sum(jnp.square(jnp.sum(rows_SBkD, axis=2)), axis=2)
-    own_SB = jnp.sum(jnp.square(rows_SBkD), axis=(2, 3))
-    return (whole_SB - own_SB) / (num_top * (num_top - 1))
+
+    def of_first(k):
+      first_SBkD = rows_SBkD[:, :, :k]
+      # |sum t|^2 counts every ordered pair and each row with itself; the rows'
+      # own squares are subtracted as they are, not as k, so that rounding of
+      # their norms cancels and a zero row takes nothing away.
+      whole_SB = jnp.sum(jnp.square(jnp.sum(first_SBkD, axis=2)), axis=2)
+      own_SB = jnp.sum(jnp.square(first_SBkD), axis=(2, 3))
+      return (whole_SB - own_SB) / (k * (k - 1))
+
+    return jnp.stack([of_first(k) for k in sizes])
 
   # Blocks are cut within the shards: a loop over blocks of whole features
   # would have every device measure all of them.
@@ -187,9 +193,10 @@ def _mean_cosine(top_ids_Fk, table_VD, block_size, shards):
   top_ids_SNBk = jnp.pad(top_ids_SRk, padding).reshape(
       shards, -1, size, num_top
   )
-  cosine_NSB = jax.lax.map(of_block, top_ids_SNBk.swapaxes(0, 1))
-  cosine_SR = cosine_NSB.swapaxes(0, 1).reshape(shards, -1)[:, :per_shard]
-  return cosine_SR.reshape(num_features)
+  cosine_NZSB = jax.lax.map(of_block, top_ids_SNBk.swapaxes(0, 1))
+  cosine_ZSNB = jnp.moveaxis(cosine_NZSB, 0, 2)
+  cosine_ZSR = cosine_ZSNB.reshape(len(sizes), shards, -1)[:, :, :per_shard]
+  return cosine_ZSR.reshape(len(sizes), num_features)
 
 
 def mean_pairwise_cosine(
@@ -218,12 +225,36 @@ def mean_pairwise_cosine(
   Raises:
     InputError: There is no pair (k < 2).
   """
-  num_features, num_top = top_ids.shape
-  _measure.check_num_top(num_top)
-  if not num_features:
-    return jnp.zeros(0, jnp.float32)
-  top_ids = jnp.asarray(top_ids)
-  return _mean_cosine(top_ids, table, block_size, _num_shards(top_ids))
+  return mean_pairwise_cosines(
+      top_ids, table, top_ids.shape[1:], block_size=block_size
+  )[0]
+
+
+def mean_pairwise_cosines(
+    top_ids: Int[Array | np.ndarray, 'F k'],
+    table: Float[Array, 'V D'],
+    sizes: Sequence[int],
+    *,
+    block_size: int = 64,
+) -> Float[Array, 'sizes F']:
+  """`mean_pairwise_cosine` of the first top tokens, at each size.
+
+  Args:
+    top_ids: See there.
+    table: See there.
+    sizes: How many of the top tokens, at most k.
+    block_size: See there.
+
+  Raises:
+    InputError: There is no pair (a size under 2).
+  """
+  _measure.check_num_top(min(sizes))
+  if not top_ids.shape[0]:
+    return jnp.zeros((len(sizes), 0), jnp.float32)
+  top_ids = jnp.asarray(top_ids)[:, : max(sizes)]
+  return _mean_cosines(
+      top_ids, table, tuple(sizes), block_size, _num_shards(top_ids)
+  )
 
 
 COSINE = _measure.Measure(
@@ -232,6 +263,9 @@ COSINE = _measure.Measure(
     low_is_coherent=False,
     compute=lambda lens, strings, space: mean_pairwise_cosine(
         lens.top_ids, space.table
+    ),
+    compute_sizes=lambda lens, strings, space, sizes: to_host(
+        mean_pairwise_cosines(lens.top_ids, space.table, sizes)
     ),
     label='cosine',
     short_label='cos',

@@ -8,7 +8,7 @@ import types
 from typing import Any
 
 import numpy as np
-import scipy.stats
+from scipy import special
 
 from ooc_jax import measures
 from ooc_jax.report._reading import OUTPUT
@@ -78,9 +78,10 @@ class DepthCurve:
       return False
     rows = zip(self.low, self.null, self.high, strict=True)
     missed = sum(not low <= x <= high for low, x, high in rows)
-    # One in 20 of them does, so a few of many layers may.
-    most = scipy.stats.binom.ppf(0.95, len(self.layers), 0.05)
-    return bool(missed <= most)
+    # One in 20 of them does, so a few of many layers may: as many as are in
+    # 95 % of binomial draws.
+    fewer = special.bdtr(missed - 1, len(self.layers), 0.05) if missed else 0.0
+    return bool(fewer < 0.95)
 
   def over_chance(self) -> 'DepthCurve':
     """The share less that of random directions, at every layer."""

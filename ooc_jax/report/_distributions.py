@@ -10,6 +10,7 @@ from matplotlib.figure import Figure as MplFigure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.patches import Rectangle
+from matplotlib.patches import StepPatch
 import numpy as np
 import pyarrow as pa
 
@@ -199,13 +200,13 @@ def _draw(
         'zorder': len(layers) - y,
     }
     mine, chance = y + scale * mine, y + scale * chance
-    axes.stairs(mine, fill=True, color=_LIGHT, gid='features', **place)
+    _stairs(axes, mine, fill=True, color=_LIGHT, gid='features', **place)
     if np.isfinite(threshold):
       _draw_tail(axes, mine, threshold, low, place)
-    axes.stairs(mine, color=_DARK, linewidth=0.6, **place)
+    _stairs(axes, mine, color=_DARK, linewidth=0.6, **place)
     if len(null[y]):
       above = place | {'zorder': place['zorder'] + 0.5}
-      axes.stairs(chance, gid='null', **_NULL, **above)
+      _stairs(axes, chance, gid='null', **_NULL, **above)
   axes.set_xlim(edges[0], edges[-1])
   axes.set_xlabel(
       f'← {measure.finds}' if low else f'{measure.finds} →',
@@ -219,6 +220,24 @@ def _draw(
   axes.spines['left'].set_visible(False)
 
 
+def _stairs(
+    axes: Axes,
+    values: np.ndarray,
+    *,
+    color: str,
+    fill: bool = False,
+    **look: Any,
+) -> StepPatch:
+  """`axes.stairs`, which looks for limits in every step; here they are set."""
+  if fill:
+    own: dict[str, Any] = {'linewidth': 0, 'facecolor': color, **look}
+  else:
+    own = {'edgecolor': color, **look}
+  patch = StepPatch(values, fill=fill, **own)
+  axes.add_artist(patch)
+  return patch
+
+
 def _draw_tail(
     axes: Axes,
     ridge: np.ndarray,
@@ -228,7 +247,7 @@ def _draw_tail(
 ) -> None:
   """What is past the threshold, dark; and the threshold."""
   edges, y = place['edges'], place['baseline']
-  tail = axes.stairs(ridge, fill=True, color=_DARK, gid='tail', **place)
+  tail = _stairs(axes, ridge, fill=True, color=_DARK, gid='tail', **place)
   x0, x1 = (edges[0], threshold) if low else (threshold, edges[-1])
   tail.set_clip_path(
       Rectangle((x0, y), x1 - x0, 2 * _HEIGHT, transform=axes.transData)

@@ -26,6 +26,7 @@ class _First:
   share: float | None = setting(0.5, help='A share.', alias='part')
   kind: str = setting('a', help='One of two.', choices=('a', 'b'))
   yes: bool = setting(False, help='Whether.')
+  drawn: bool = setting(True, help='How.', choices=('png', 'pdf'))
   names: tuple[str, ...] = setting(('x', 'y'), help='Names.', group='others')
 
 
@@ -69,7 +70,20 @@ class FlagsTest(parameterized.TestCase):
     self.assertEqual(_parse(*args).of(_First), {'share': value})
 
   @parameterized.parameters(
+      ([], True),
+      (['--drawn'], True),
+      (['--drawn=true'], True),
+      (['--nodrawn'], False),
+      (['--drawn=false'], False),
+      (['--drawn=pdf'], ('pdf',)),
+      (['--drawn=png,pdf'], ('png', 'pdf')),
+  )
+  def test_true_false_or_a_list(self, args, value):
+    self.assertEqual(_parse(*args)['drawn'], value)
+
+  @parameterized.parameters(
       (['--numbr=3'], "'numbr'"),
+      (['--drawn=png,svg'], 'true, false, or some of png, pdf'),
       (['--number=x'], 'number=x'),
       (['--number=none'], 'number=none'),
       (['--yes=maybe'], 'yes=maybe'),
@@ -97,6 +111,7 @@ class FlagsTest(parameterized.TestCase):
     self.assertIn('--kind=a|b\n      One of two. Default: a.', text)
     self.assertIn('A share. Default: 0.5. --part is the same.', text)
     self.assertIn('Whether. Default: false.', text)
+    self.assertIn('--drawn=true|false|png,pdf\n', text)
     self.assertIn('Default: x,y.', text[others:])
     self.assertIn('--only=TEXT\n      Only here.\n', text[second:])
     self.assertNotIn('--verbosity', text)

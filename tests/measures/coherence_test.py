@@ -103,6 +103,38 @@ class LensCoherenceTest(absltest.TestCase):
           getattr(got, measure), getattr(want, measure), atol=1e-6
       )
 
+  def test_several_numbers_of_tokens_at_once(self):
+    lens, strings, space = _planted()
+    turned = types.SimpleNamespace(
+        top_ids=lens.top_ids[::-1], entropy=lens.entropy[::-1]
+    )
+    lens.turned = lambda: turned
+    every = measures.measures_at('both')
+    # The last measure knows nothing of sizes.
+    own = dataclasses.replace(
+        every[0], name='own', compute_sizes=None, compute=every[0].compute
+    )
+    lens.cut = lambda k: types.SimpleNamespace(top_ids=lens.top_ids[:, :k])
+    every = (*every, own)
+    # As few strings that all pairs are known beforehand, and as many that not.
+    for words in (strings, strings + ['x'] * 4000):
+      table = jnp.pad(space.table, ((0, len(words) - len(strings)), (0, 0)))
+      wide = measures.TokenSpace(table, space.kind)
+      got = measures.lens_coherences(
+          lens, words, wide, (3, 5, 2), measures=every
+      )
+      self.assertSequenceEqual(list(got), [3, 5, 2])
+      for k, scores in got.items():
+        few = types.SimpleNamespace(
+            top_ids=lens.top_ids[:, :k], entropy=lens.entropy
+        )
+        few.turned = lambda k=k: types.SimpleNamespace(
+            top_ids=turned.top_ids[:, :k], entropy=turned.entropy
+        )
+        want = measures.lens_coherence(few, words, wide, measures=every)
+        for name in want:
+          np.testing.assert_allclose(scores[name], want[name], atol=1e-7)
+
   def test_space_of_another_model(self):
     lens, strings, space = _planted()
     small = measures.TokenSpace(space.table[:9], space.kind)

@@ -111,7 +111,7 @@ class MeanPairwiseCosineTest(parameterized.TestCase):
     want = [_mean_over_pairs(table[row]) for row in ids]
     np.testing.assert_allclose(got, want, atol=1e-6)
     self.assertTrue(got.sharding.is_equivalent_to(by_feature, 1))
-    lowered = _token_space._mean_cosine.lower(ids_F, table_V, 7, 4)
+    lowered = _token_space._mean_cosines.lower(ids_F, table_V, (3,), 7, 4)
     self.assertNotIn('all-gather', lowered.compile().as_text())
 
   def test_no_features(self):
@@ -121,9 +121,10 @@ class MeanPairwiseCosineTest(parameterized.TestCase):
 
   def test_memory_is_bounded_by_the_block(self):
     num_features, num_top, size = 5000, 20, 64
-    lowered = _token_space._mean_cosine.lower(
+    lowered = _token_space._mean_cosines.lower(
         jax.ShapeDtypeStruct((num_features, num_top), jnp.int32),
         jax.ShapeDtypeStruct((_V, _D), jnp.float32),
+        (5, num_top),
         size,
         1,
     )

@@ -35,7 +35,9 @@ _NO_ROW = jnp.iinfo(jnp.int32).max  # Of an entry that is not there.
 
 
 class TopBottom(NamedTuple):
-  """The k largest and the k smallest products; axis 0 has top and bottom.
+  """The k largest and the k smallest products: axis 0 has top and bottom.
+
+  Where the bottom is not asked for, axis 0 has the top alone.
 
   Attributes:
     value: Negated at the bottom, so both fall.
@@ -44,10 +46,10 @@ class TopBottom(NamedTuple):
     left_out: No other product is over this.
   """
 
-  value: Float[Array, '2 F k']
-  rest: Float[Array, '2 F k']
-  row: Int[Array, '2 F k']
-  left_out: Float[Array, '2 F']
+  value: Float[Array, 'ends F k']
+  rest: Float[Array, 'ends F k']
+  row: Int[Array, 'ends F k']
+  left_out: Float[Array, 'ends F']
 
   @property
   def certain(self) -> Bool[Array, 'F']:
@@ -90,7 +92,7 @@ def certify(
     k: int,
     unit_rows: bool,
     whole: int = 0,
-) -> tuple[TopBottom, Float[Array, '2 F candidates']]:
+) -> tuple[TopBottom, Float[Array, 'ends F candidates']]:
   """The k best candidates, by exact products.
 
   Args:
@@ -149,16 +151,16 @@ def join_shards(extremes: TopBottom, rows: int, axis: str | None) -> TopBottom:
   return best(every, extremes.value.shape[2])
 
 
-def first_rows(keep: Bool[Array, 'V'], k: int) -> TopBottom:
+def first_rows(keep: Bool[Array, 'V'], k: int, ends: int) -> TopBottom:
   """Of a direction of zeros: all tie, so the first rows that count."""
   order = jnp.where(keep, -jnp.arange(keep.size, dtype=jnp.float32), -jnp.inf)
   order, row = jax.lax.top_k(order, min(k, keep.size))
   value = jnp.where(jnp.isneginf(order), order, 0.0)
   value, rest, row = (
-      jnp.tile(x, (2, 1, 1)) for x in (value, jnp.zeros_like(value), row)
+      jnp.tile(x, (ends, 1, 1)) for x in (value, jnp.zeros_like(value), row)
   )
   extremes = TopBottom(
-      value, rest, row, jnp.full((2, 1), -jnp.inf, jnp.float32)
+      value, rest, row, jnp.full((ends, 1), -jnp.inf, jnp.float32)
   )
   return _pad(extremes, k)
 
@@ -215,6 +217,7 @@ def all_products(
     keep: Bool[Array, 'V'],
     k: int,
     unit_rows: bool,
+    ends: int,
 ) -> TopBottom:
   """Top and bottom by every inner product: the last resort.
 
@@ -236,7 +239,8 @@ def all_products(
     )
     dots = products(mine, theirs, unit_rows)
     value, rest = (
-        jnp.stack([x, -x]).reshape(2, f, size) for x in (dots.value, dots.rest)
+        jnp.stack([x, -x][:ends]).reshape(ends, f, size)
+        for x in (dots.value, dots.rest)
     )
     fresh = TopBottom(
         jnp.where(counts[None, None], value, -jnp.inf),
@@ -250,12 +254,12 @@ def all_products(
     every = every._replace(left_out=so_far.left_out)
     return best(every, k)
 
-  none = jnp.zeros((2, f, 0), jnp.float32)
+  none = jnp.zeros((ends, f, 0), jnp.float32)
   start = TopBottom(
       none,
       none,
       none.astype(jnp.int32),
-      jnp.full((2, f), -jnp.inf, jnp.float32),
+      jnp.full((ends, f), -jnp.inf, jnp.float32),
   )
   return jax.lax.fori_loop(0, blocks, step, _pad(start, k))
 
@@ -272,15 +276,15 @@ def _pad(extremes: TopBottom, k: int) -> TopBottom:
 
 
 def _exact(
-    counts: Int[Array, '2 F'],
-    rows: Int[Array, '2 F candidates'],
+    counts: Int[Array, 'ends F'],
+    rows: Int[Array, 'ends F candidates'],
     directions: Float[Array, 'F D'],
     table: Float[Array, 'V D'],
     unit_rows: bool,
 ) -> Dot:
   """Exact products of the first `counts` candidates; -inf for the others."""
-  F = rows.shape[1]
-  size = 2 * F  # Pairs at a time.
+  ends, F = rows.shape[:2]
+  size = ends * F  # Pairs at a time.
   last = jnp.cumsum(counts.ravel(), dtype=jnp.int32)
   step = jnp.arange(size, dtype=jnp.int32)
 

@@ -34,7 +34,6 @@ from ooc_jax.circuits.lens._sums import with_true_logits
 from ooc_jax.circuits.numerics import Blocks
 from ooc_jax.circuits.numerics import divide
 from ooc_jax.circuits.numerics import exponent_of
-from ooc_jax.circuits.numerics import is_small
 from ooc_jax.circuits.numerics import times_power
 
 
@@ -86,7 +85,7 @@ def certified_pass(
       normalise(directions, threshold),
       blocks.features,
   )
-  none = _certificate.first_rows(keep, spec.k)
+  none = _certificate.first_rows(keep, spec.k, 1 + spec.bottom)
   zero = ~directions.astype(bool).any(axis=1)
   extremes = jax.tree.map(
       lambda x, y: jnp.where(zero.reshape((1, -1) + (1,) * (x.ndim - 2)), y, x),
@@ -124,7 +123,9 @@ def resolve_uncertain(
   def product_by_product(rows) -> TopBottom:
     rows = times_power(rows, -shard.exponent)
     return join(
-        _certificate.all_products(rows, table, keep, spec.k, spec.unit_rows)
+        _certificate.all_products(
+            rows, table, keep, spec.k, spec.unit_rows, 1 + spec.bottom
+        )
     )
 
   extremes = result.extremes
@@ -230,12 +231,11 @@ def _block_result(
       sample=shard.sample,
       axis=spec.vocab_axis,
   )
-  # Enough that the certificate hardly ever fails on real weights.
-  more = 32 if shard.positions.loss is None else 64
-  if shard.positions.loss is None and is_small(shard.table.shape[0]):
-    more = 8  # Few tokens, seldom near each other.
   scan_spec = ScanSpec(
-      spec.k + more + spec.k // 2, spec.softcap, both_ends=spec.both_ends
+      spec.k + _more(scaled.row.shape[1], shard.positions, spec),
+      spec.softcap,
+      both_ends=spec.both_ends,
+      bottom=spec.bottom,
   )
   sums, candidates = scan(
       prepared, shard.table, shard.positions, blocks, scan_spec
@@ -252,11 +252,27 @@ def _block_result(
   )
   exponent = (scaled.exponent + shard.exponent)[:, None]
   shift = affine.shift[:, None]
-  logits = times_power(exact, exponent[None]) - jnp.stack([shift, -shift])
+  logits = times_power(exact, exponent[None]) - jnp.stack(
+      [shift, -shift][: 1 + spec.bottom]
+  )
   sums = with_true_logits(
       sums, candidates.value, logits, prepared, spec.softcap
   )
   return PassResult(extremes, sums, affine)
+
+
+def _more(width: int, positions: Positions, spec: LensSpec) -> int:
+  """Candidates beyond k: the certificate then hardly ever fails."""
+  if positions.loss is not None:
+    return 64 + spec.k // 2
+  most = 32 + spec.k // 2
+  if spec.screened:
+    return most
+  # The bound on the error of a sum over D grows as D, the distance of
+  # neighbours near the k-th of V normal numbers falls as 1 / (k √D): their
+  # ratio is over k D^1.5 / 2^18 at 2^18 tokens. Four times that, for norms
+  # differ, and as many as stay after a chance of 2^-12.
+  return min(most, 12 + int(spec.k * width**1.5 / 2**16))
 
 
 def _finer_pass(
@@ -279,7 +295,7 @@ def _finer_pass(
       shard.table,
       shard.positions._replace(loss=None),
       blocks,
-      ScanSpec(max(256, 4 * spec.k), statistics=False),
+      ScanSpec(max(256, 4 * spec.k), statistics=False, bottom=spec.bottom),
   )
   extremes, _ = _certificate.certify(
       candidates,

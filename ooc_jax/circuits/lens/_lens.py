@@ -34,8 +34,9 @@ class Lens:
     top_ids: [F, k] token ids of the largest logits, largest first; equal
       products by rising id.
     top_logits: [F, k] their logits, rounded to float32 once they are ordered.
-    bottom_ids: [F, k] token ids of the smallest logits, smallest first.
-    bottom_logits: [F, k] their logits.
+    bottom_ids: [F, k] token ids of the smallest logits, smallest first; None
+      where they were not asked for.
+    bottom_logits: [F, k] their logits, likewise.
     mean: [F] of the logits.
     std: [F] population standard deviation.
     skewness: [F] third standardised moment; 0 where std is 0.
@@ -70,6 +71,15 @@ class Lens:
   recomputed: Bool[Array, 'F'] | Any
   bottom_entropy: Float[Array, 'F'] | None | Any = None
 
+  def cut(self, k: int) -> 'Lens':
+    """The same with fewer tokens; what is known of the top k is as it was."""
+    names = ('top_ids', 'top_logits')
+    if self.bottom_ids is not None:
+      names += ('bottom_ids', 'bottom_logits')
+    return dataclasses.replace(
+        self, **{name: getattr(self, name)[:, :k] for name in names}
+    )
+
   def first(self, k: int, spread: float) -> 'Lens':
     """The same of fewer tokens at either end.
 
@@ -77,18 +87,11 @@ class Lens:
       k: How many.
       spread: That this lens was made with.
     """
-    scale = divide(spread, self.std)[:, None]
-    weights = jnp.exp((self.top_logits - self.top_logits[:, :1]) * scale)
-    p = weights[:, :k] / weights[:, :k].sum(axis=1, keepdims=True)
-    share = weights[:, :k].sum(axis=1) / weights.sum(axis=1)
+    top_mass, top_entropy = _of_first(
+        self.top_logits, self.std, self.top_mass, k, spread
+    )
     return dataclasses.replace(
-        self,
-        top_ids=self.top_ids[:, :k],
-        top_logits=self.top_logits[:, :k],
-        bottom_ids=self.bottom_ids[:, :k],
-        bottom_logits=self.bottom_logits[:, :k],
-        top_mass=share * self.top_mass,
-        top_entropy=-jax.scipy.special.xlogy(p, p).sum(axis=1),
+        self.cut(k), top_mass=top_mass, top_entropy=top_entropy
     )
 
   def turned(self) -> 'Lens':
@@ -113,6 +116,16 @@ class Lens:
     )
 
 
+@functools.partial(jax.jit, static_argnames=('k', 'spread'))
+def _of_first(top_logits, std, top_mass, k: int, spread: float):
+  """Mass and entropy of the first k of some top tokens."""
+  scale = divide(spread, std)[:, None]
+  weights = jnp.exp((top_logits - top_logits[:, :1]) * scale)
+  p = weights[:, :k] / weights[:, :k].sum(axis=1, keepdims=True)
+  share = weights[:, :k].sum(axis=1) / weights.sum(axis=1)
+  return share * top_mass, -jax.scipy.special.xlogy(p, p).sum(axis=1)
+
+
 class LensSpec(NamedTuple):
   """What is asked of a lens; static under jit.
 
@@ -123,6 +136,7 @@ class LensSpec(NamedTuple):
     spread: Standard deviation that each feature's logits have in the softmax,
       or None, where they are what they are.
     both_ends: Whether there is a softmax of minus the logits, too.
+    bottom: Whether the smallest logits are found, too.
     unit_rows: Whether rows of the table are divided by their norms.
     centered: Whether the mean kept row is subtracted from the table.
     platform: Where it runs: 'cpu', 'gpu', 'tpu'.
@@ -135,6 +149,7 @@ class LensSpec(NamedTuple):
   softcap: float | None = None
   spread: float | None = None
   both_ends: bool = False
+  bottom: bool = True
   unit_rows: bool = False
   centered: bool = False
   platform: str = 'cpu'
@@ -198,8 +213,8 @@ def assemble(
   return Lens(
       top_ids=extremes.row[0],
       top_logits=top,
-      bottom_ids=extremes.row[1],
-      bottom_logits=-logits[1] - shift,
+      bottom_ids=extremes.row[1] if spec.bottom else None,
+      bottom_logits=-logits[1] - shift if spec.bottom else None,
       mean=affine.mean,
       std=jnp.sqrt(variance) * affine.slope
       if affine.std is None

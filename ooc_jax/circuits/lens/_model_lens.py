@@ -1,7 +1,9 @@
 """The logit lens of a dictionary, and its mirror at the embedding."""
 
+import functools
 import math
 
+import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float
@@ -34,6 +36,7 @@ def output_lens(
     *,
     spread: float | None = None,
     both_ends: bool = False,
+    bottom: bool = True,
     mask: Bool[Array, 'V'] | None = None,
     moments: TableMoments | None = None,
     mesh: Mesh | None = None,
@@ -53,6 +56,7 @@ def output_lens(
     precision: See `unembedding_lens`.
     spread: See `unembedding_lens`.
     both_ends: See `unembedding_lens`.
+    bottom: See `unembedding_lens`.
     mask: Tokens that count; None is `readable_mask(model)`.
     moments: `table_moments` of the unembedding and mask; not used by 'cosine'.
     mesh: See `unembedding_lens`.
@@ -74,6 +78,7 @@ def output_lens(
       precision=precision,
       spread=spread,
       both_ends=both_ends,
+      bottom=bottom,
       moments=moments,
       mesh=mesh,
       softcap=None if convention == 'cosine' else model.config.final_softcap,
@@ -91,6 +96,7 @@ def input_lens(
     *,
     spread: float | None = None,
     both_ends: bool = False,
+    bottom: bool = True,
     mask: Bool[Array, 'V'] | None = None,
     moments: TableMoments | None = None,
     mesh: Mesh | None = None,
@@ -113,6 +119,7 @@ def input_lens(
     precision: See `unembedding_lens`.
     spread: See `unembedding_lens`.
     both_ends: See `unembedding_lens`.
+    bottom: See `unembedding_lens`.
     mask: Tokens that count; None is `readable_mask(model)`.
     moments: `table_moments` of the embedding and mask; not used by 'cosine'.
     mesh: See `unembedding_lens`.
@@ -138,12 +145,43 @@ def input_lens(
       precision=precision,
       spread=spread,
       both_ends=both_ends,
+      bottom=bottom,
       moments=moments,
       mesh=mesh,
       softcap=None,
       scale=model.config.embedding_scale,
       threshold=threshold,
   )
+
+
+@functools.partial(
+    jax.jit, static_argnames=('convention', 'scale', 'less_mean')
+)
+def _rows(
+    directions: Float[Array, 'F D'],
+    gain: Float[Array, 'D'],
+    threshold: Float[Array, 'F'] | None,
+    convention: str,
+    scale: float,
+    less_mean: bool,
+) -> tuple[Float[Array, 'F D'], Float[Array, 'F'] | None]:
+  """What is multiplied with the table, and thresholds in the same units."""
+  d = directions.astype(jnp.float32)
+  g = gain[None, :]
+  # Lengths are out of the way first: their squares may be beyond float32.
+  row, exponent, norm = scaled_rows(d, centered=less_mean)
+  if convention == 'raw':
+    return d * scale, threshold
+  if convention == 'folded':
+    d = times_power(row, exponent[:, None]) if less_mean else d
+    return d * g * scale, threshold
+  if convention == 'normed':
+    factor = divide(math.sqrt(d.shape[1]), norm)
+    if threshold is not None:
+      threshold = times_power(threshold * factor, -exponent)
+    return row * factor[:, None] * g * scale, threshold
+  rows = row * g
+  return rows * divide(1.0, jnp.linalg.norm(rows, axis=-1))[:, None], None
 
 
 def _model_lens(
@@ -158,6 +196,7 @@ def _model_lens(
     precision: str,
     spread: float | None,
     both_ends: bool,
+    bottom: bool,
     moments: TableMoments | None,
     mesh: Mesh | None,
     softcap: float | None,
@@ -171,24 +210,9 @@ def _model_lens(
         f'convention {convention!r} is unknown; choose from {CONVENTIONS}.'
     )
   check_shapes(directions, table, mask)
-  d = directions.astype(jnp.float32)
-  g = gain[None, :]
-  # Lengths are out of the way first: their squares may be beyond float32.
-  row, exponent, norm = scaled_rows(d, centered=less_mean)
-  if convention == 'raw':
-    rows = d * scale
-  elif convention == 'folded':
-    d = times_power(row, exponent[:, None]) if less_mean else d
-    rows = d * g * scale
-  elif convention == 'normed':
-    factor = divide(math.sqrt(d.shape[1]), norm)
-    rows = row * factor[:, None] * g * scale
-    if threshold is not None:
-      threshold = times_power(threshold * factor, -exponent)
-  else:
-    rows = row * g
-    rows *= divide(1.0, jnp.linalg.norm(rows, axis=-1))[:, None]
-    threshold = None
+  rows, threshold = _rows(
+      directions, gain, threshold, convention, scale, less_mean
+  )
   return lens_of_rows(
       rows,
       table,
@@ -198,6 +222,7 @@ def _model_lens(
       softcap=softcap,
       spread=spread,
       both_ends=both_ends,
+      bottom=bottom,
       unit_rows=convention == 'cosine',
       centered=centered,
       threshold=threshold,

@@ -32,12 +32,14 @@ class ScanSpec(NamedTuple):
     softcap: Bound on the logits in the softmax, or None.
     statistics: Whether sums are made, too.
     both_ends: Whether they are of a softmax of minus the logits, too.
+    bottom: Whether candidates are kept at the bottom, too.
   """
 
   candidates: int
   softcap: float | None = None
   statistics: bool = True
   both_ends: bool = False
+  bottom: bool = True
 
 
 class Positions(NamedTuple):
@@ -57,7 +59,7 @@ class Positions(NamedTuple):
 
 
 class Candidates(NamedTuple):
-  """The largest and the smallest x: axis 0 has top and bottom.
+  """The largest and the smallest x: axis 0 has top and bottom, or the top.
 
   Values of the bottom are negated, so that larger is further out in both.
 
@@ -68,18 +70,18 @@ class Candidates(NamedTuple):
     left_out: No x that is not listed is truly over this.
   """
 
-  value: Float[Array, '2 F candidates']
-  error: Float[Array, '2 F candidates']
-  position: Int[Array, '2 F candidates']
-  left_out: Float[Array, '2 F']
+  value: Float[Array, 'ends F candidates']
+  error: Float[Array, 'ends F candidates']
+  position: Int[Array, 'ends F candidates']
+  left_out: Float[Array, 'ends F']
 
 
 class BestGroups(NamedTuple):
   """The best groups so far: bound, number and values of their members."""
 
-  bound: Float[Array, '2 F groups']
-  group: Int[Array, '2 F groups']
-  value: Float[Array, '2 F groups members']
+  bound: Float[Array, 'ends F groups']
+  group: Int[Array, 'ends F groups']
+  value: Float[Array, 'ends F groups members']
 
 
 def scan(
@@ -95,7 +97,7 @@ def scan(
   float32 sums, and `table` is rounded to it; otherwise both are float32 and
   the precision is highest.
   """
-  F = prepared.row.shape[0]
+  F, ends = prepared.row.shape[0], 1 + spec.bottom
   lanes, joined = blocks.lanes, blocks.joined
   num = min(spec.candidates, blocks.groups)
   sizes = blocks.group_max(positions.size).reshape(-1, lanes)
@@ -115,10 +117,10 @@ def scan(
     assert keep is not None and size is not None
     x = _products(prepared.row, blocks.read(table, block), keep, scale)
     mask = jnp.where(jnp.isfinite(size), 0.0, -jnp.inf)[None]
-    high, low = fold_reduce(
-        (blocks.fold(x + mask), blocks.fold(x - mask)), 'Mm'
+    high, *low = fold_reduce(
+        (blocks.fold(x + mask), blocks.fold(x - mask))[:ends], 'Mm'[:ends]
     )
-    extremes = jnp.stack([high.max(axis=1), -low.min(axis=1)])
+    extremes = jnp.stack([high.max(axis=1), *(-y.min(axis=1) for y in low)])
     error = _error_bound(
         prepared,
         sizes[block][None],
@@ -150,7 +152,11 @@ def scan(
         0,
         jnp.minimum(joined, blocks.count - first),
         lambda i, inner: one_block(i, inner, first),
-        (sums, logits, jnp.full((2, F, joined, lanes), -jnp.inf, jnp.float32)),
+        (
+            sums,
+            logits,
+            jnp.full((ends, F, joined, lanes), -jnp.inf, jnp.float32),
+        ),
     )
     return (
         sums,
@@ -161,7 +167,7 @@ def scan(
   start = (
       _sums.no_sums(F, spec.both_ends),
       jnp.zeros((F, joined, blocks.group, lanes), jnp.float32),
-      _no_groups(F, num, blocks),
+      _no_groups(ends, F, num, blocks),
   )
   (sums, _, best), _ = jax.lax.scan(
       some_blocks,
@@ -185,12 +191,12 @@ def _products(row, table, keep, scale) -> Float[Array, 'F V']:
   return x if scale is None else x * scale[None]
 
 
-def _no_groups(F: int, num: int, blocks: Blocks) -> BestGroups:
+def _no_groups(ends: int, F: int, num: int, blocks: Blocks) -> BestGroups:
   """No group is known before the first block."""
   return BestGroups(
-      jnp.full((2, F, num), -jnp.inf, jnp.float32),
-      jnp.zeros((2, F, num), jnp.int32),
-      jnp.zeros((2, F, num, blocks.group), jnp.float32),
+      jnp.full((ends, F, num), -jnp.inf, jnp.float32),
+      jnp.zeros((ends, F, num), jnp.int32),
+      jnp.zeros((ends, F, num, blocks.group), jnp.float32),
   )
 
 
@@ -207,15 +213,15 @@ def _join(
     best: BestGroups, logits, bounds, first, blocks: Blocks
 ) -> BestGroups:
   """The best groups of those known and those of the blocks just made."""
-  F, num = best.bound.shape[1:]
+  ends, F, num = best.bound.shape
   # The known groups come first: they are large, and the search is then quicker.
   bound, index = _top_k(
-      jnp.concatenate([best.bound, bounds.reshape(2, F, -1)], axis=2), num
+      jnp.concatenate([best.bound, bounds.reshape(ends, F, -1)], axis=2), num
   )
   old = jnp.minimum(index, num - 1)
   new = jnp.maximum(index - num, 0)
   members = blocks.positions(new)  # Within these blocks.
-  fresh = _take(logits.reshape(1, F, -1), members.reshape(2, F, -1)).reshape(
+  fresh = _take(logits.reshape(1, F, -1), members.reshape(ends, F, -1)).reshape(
       members.shape
   )
   is_old = index < num
@@ -242,17 +248,17 @@ def _choose(
     num,
 ) -> Candidates:
   """The best tokens of the best groups."""
-  F = best.bound.shape[1]
-  sign = jnp.float32([1, -1]).reshape(2, 1, 1)
-  value = best.value.reshape(2, F, -1) * sign
-  position = blocks.positions(best.group).reshape(2, F, -1)
-  flat = position.reshape(2 * F, -1)
-  twice = jax.tree.map(
-      lambda x: jnp.tile(x, 2), (prepared.size_error, prepared.loss_error)
+  ends, F = best.bound.shape[:2]
+  sign = jnp.float32([1, -1][:ends]).reshape(ends, 1, 1)
+  value = best.value.reshape(ends, F, -1) * sign
+  position = blocks.positions(best.group).reshape(ends, F, -1)
+  flat = position.reshape(ends * F, -1)
+  own = jax.tree.map(
+      lambda x: jnp.tile(x, ends), (prepared.size_error, prepared.loss_error)
   )
-  both = prepared._replace(size_error=twice[0], loss_error=twice[1])
+  each = prepared._replace(size_error=own[0], loss_error=own[1])
   error = _error_bound(
-      both,
+      each,
       positions.size[flat],
       None if positions.loss is None else positions.loss[flat],
   ).reshape(value.shape)
@@ -261,7 +267,7 @@ def _choose(
   error = jnp.where(known, error, -jnp.inf)
   num = min(num, value.shape[2])
   bound, index = _top_k(value + error, num)
-  left_out = jnp.full((2, F), -jnp.inf, jnp.float32)
+  left_out = jnp.full((ends, F), -jnp.inf, jnp.float32)
   if num < value.shape[2]:
     left_out = bound[:, :, -1]
   if best.bound.shape[2] < blocks.groups:
@@ -279,9 +285,9 @@ def _take(x: Array, index: Int[Array, '...']) -> Array:
 
 
 def _top_k(
-    x: Float[Array, '2 F n'], k: int
-) -> tuple[Float[Array, '2 F k'], Int[Array, '2 F k']]:
+    x: Float[Array, 'ends F n'], k: int
+) -> tuple[Float[Array, 'ends F k'], Int[Array, 'ends F k']]:
   # XLA:CPU knows a quick search for matrices only, and runs it on one core,
   # but two of them side by side.
-  top, bottom = jax.lax.top_k(x[0], k), jax.lax.top_k(x[1], k)
-  return jnp.stack([top[0], bottom[0]]), jnp.stack([top[1], bottom[1]])
+  values, indices = zip(*(jax.lax.top_k(end, k) for end in x), strict=True)
+  return jnp.stack(values), jnp.stack(indices)

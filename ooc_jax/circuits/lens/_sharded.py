@@ -80,10 +80,7 @@ def find_lens(
     return _find_lens(directions, table, mask, moments, threshold, spec, mesh)
 
   def part(first: int) -> Lens:
-    some = (x[first : first + size] for x in (directions, threshold))
-    rows, level = (
-        jnp.pad(x, [(0, size - len(x))] + [(0, 0)] * (x.ndim - 1)) for x in some
-    )
+    rows, level = _some_rows((directions, threshold), first, size)
     return jax.block_until_ready(
         _find_lens(rows, table, mask, moments, level, spec, None)
     )
@@ -93,7 +90,25 @@ def find_lens(
   workers = 2 if spec.platform == 'cpu' and is_small(V) else 1
   with futures.ThreadPoolExecutor(workers) as pool:
     parts += pool.map(part, range(size, F, size))
-  return jax.tree.map(lambda *x: jnp.concatenate(x)[:F], *parts)
+  return _joined(parts, F)
+
+
+@functools.partial(jax.jit, static_argnames='size')
+def _some_rows(arrays, first, size: int):
+  """`size` rows of each from `first` on, zeros past the last."""
+
+  def of(x):
+    # Any F leaves the same rows to cut from.
+    padded = jnp.pad(x, [(0, -len(x) % size)] + [(0, 0)] * (x.ndim - 1))
+    return jax.lax.dynamic_slice_in_dim(padded, first, size)
+
+  return jax.tree.map(of, arrays)
+
+
+@functools.partial(jax.jit, static_argnames='size')
+def _joined(parts, size: int):
+  """The first `size` rows of all parts together."""
+  return jax.tree.map(lambda *x: jnp.concatenate(x)[:size], *parts)
 
 
 def _find_lens(directions, table, mask, moments, threshold, spec, mesh) -> Lens:

@@ -80,7 +80,7 @@ def no_sums(F: int, both_ends: bool) -> Sums:
 def absorb(
     sums: Sums,
     x: Float[Array, 'F V'],
-    extremes: Float[Array, '2 F'],
+    extremes: Float[Array, 'ends F'],
     keep: Float[Array, 'V'],
     mask: Float[Array, '1 V'],
     prepared: PreparedDirections,
@@ -157,8 +157,8 @@ def _add_terms(
 
 def with_true_logits(
     sums: Sums,
-    x: Float[Array, '2 F c'],
-    logits: Float[Array, '2 F c'],
+    x: Float[Array, 'ends F c'],
+    logits: Float[Array, 'ends F c'],
     prepared: PreparedDirections,
     softcap: float | None,
 ) -> Sums:

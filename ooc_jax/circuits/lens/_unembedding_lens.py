@@ -32,6 +32,7 @@ def unembedding_lens(
     softcap: float | None = None,
     spread: float | None = None,
     both_ends: bool = False,
+    bottom: bool = True,
     moments: TableMoments | None = None,
     mesh: Mesh | None = None,
 ) -> Lens:
@@ -84,6 +85,7 @@ def unembedding_lens(
       takes the logits as they are.
     both_ends: Whether the entropy of the softmax of minus the logits is made,
       too: what -d would have.
+    bottom: Whether the smallest logits are found, too.
     moments: `table_moments` of this table and mask; without them the mean and
       norms are found in a pass of their own.
     mesh: Spreads features over its axis 'feature' and the vocabulary over
@@ -116,6 +118,7 @@ def unembedding_lens(
       softcap=softcap,
       spread=spread,
       both_ends=both_ends,
+      bottom=bottom,
       moments=moments,
       mesh=mesh,
   )
@@ -164,6 +167,7 @@ def lens_of_rows(
     softcap: float | None = None,
     spread: float | None = None,
     both_ends: bool = False,
+    bottom: bool = True,
     unit_rows: bool = False,
     centered: bool = False,
     threshold: Float[Array, 'F'] | None = None,
@@ -184,6 +188,7 @@ def lens_of_rows(
     softcap: See `unembedding_lens`.
     spread: See `unembedding_lens`.
     both_ends: See `unembedding_lens`.
+    bottom: See `unembedding_lens`.
     unit_rows: Whether rows of the table are divided by their norms.
     centered: Whether the mean kept row is subtracted from the table.
     threshold: Tokens with logits over it, before centering, are counted.
@@ -202,6 +207,7 @@ def lens_of_rows(
       softcap=softcap if spread is None else None,
       spread=spread,
       both_ends=both_ends,
+      bottom=bottom or both_ends,
       unit_rows=unit_rows,
       centered=centered,
       platform=platform,
@@ -305,12 +311,18 @@ def _check_logits_finite(
   """Refuses directions without a largest logit; not under `jit`."""
   if any(isinstance(x, jax.core.Tracer) for x in (rows, moments.norms, mask)):
     return
-  sizes = jnp.linalg.norm(rows, axis=1)
-  largest = jnp.where(mask, moments.norms, 0.0).max()
-  bad = ~jnp.isfinite(sizes * largest)
-  if bool(bad.any()):
+  count, first = jax.device_get(_overflowing(rows, moments.norms, mask))
+  if count:
     raise InputError(
-        f'{int(bad.sum())} directions, the first of them'
-        f' {int(jnp.argmax(bad))}, are not finite or so long that their logits'
-        ' overflow float32: load them again, or scale them down.'
+        f'{count} directions, the first of them {first}, are not finite or so'
+        ' long that their logits overflow float32: load them again, or scale'
+        ' them down.'
     )
+
+
+@jax.jit
+def _overflowing(rows, norms, mask):
+  """How many rows are too long for a table, and the first of them."""
+  sizes = jnp.linalg.norm(rows, axis=1)
+  bad = ~jnp.isfinite(sizes * jnp.where(mask, norms, 0.0).max())
+  return bad.sum(), jnp.argmax(bad)

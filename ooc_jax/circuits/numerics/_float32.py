@@ -45,6 +45,8 @@ def scaled_rows(
   row = times_power(x, -exponent[:, None])
   if centered:
     row = row - row.mean(axis=1, keepdims=True)
+  # By itself, so that its digits do not depend on what is compiled with it.
+  row = jax.lax.optimization_barrier(row)
   return row, exponent, jnp.linalg.norm(row, axis=1)
 
 

@@ -1,6 +1,6 @@
 """Experiment 2 in a folder: resumed, and read again."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 import contextlib
 import dataclasses
 import os
@@ -41,7 +41,7 @@ def run(
     model: str | os.PathLike[str] | Model | None = None,
     dictionaries: Mapping[int, Dictionary] | None = None,
     mesh: str | Mesh | None = 'auto',
-    figures: bool = True,
+    figures: bool | Collection[str] = True,
     validation: str | os.PathLike[str] | None = None,
 ) -> _runtime.Run:
   """The experiment in a folder. Stopped at any moment, the same call resumes.
@@ -55,7 +55,7 @@ def run(
     dictionaries: As of `compute`, instead of the one that `config` names.
     mesh: What `make_mesh` takes, the devices to spread over; the results are
       the same without.
-    figures: Whether `report.draw` draws them at the end.
+    figures: Whether to draw them, as PNG; or their formats, 'png' and 'pdf'.
     validation: Folder of a validation of the same model and dictionary; by
       default one that is in the same folder as `out`.
 

@@ -157,9 +157,8 @@ class DictionaryReader:
     self._strings = measures.model_strings(model)
     # Of the sweep, where the vocabulary has so many tokens.
     kept = int(np.asarray(self._mask).sum())
-    self._sizes = tuple(
-        k for k in tables.SWEEP_SIZES if k != config.k and k <= kept
-    )
+    sweep = [k for k in tables.SWEEP_SIZES if k <= kept]
+    self._sizes = tuple(dict.fromkeys((config.k, *sweep)))
     self._tokens = np.asarray(tokenizer.token_strings(), object)
 
   @property
@@ -246,8 +245,9 @@ class DictionaryReader:
         if count < at_once:
           rows = np.concatenate([rows, random[: at_once - count]])
         null = from_arrays(rows, rows, layer=0, name='null')
+        sizes = self._sizes if end <= some else ()
         _, by_size = self.read(
-            readout, null, ends, self._sizes if end <= some else ()
+            readout, null, ends, sizes, bottom=ends != 'top'
         )
         parts += [
             tables.DIRECTIONS.build({
@@ -273,6 +273,8 @@ class DictionaryReader:
       dictionary: Dictionary,
       ends: str,
       sizes: Sequence[int],
+      *,
+      bottom: bool = True,
   ) -> tuple[circuits.Lens, dict[int, measures.Coherence]]:
     """The lens of the largest k, and the measures at each number of tokens.
 
@@ -281,6 +283,7 @@ class DictionaryReader:
       dictionary: What is read; of more rows than features, if one likes.
       ends: One of `measures.ENDS`.
       sizes: Numbers of tokens beside that of the run.
+      bottom: Whether the lens has the bottom, too.
     """
     config = self._config
     lens = circuits.output_lens if readout == 'output' else circuits.input_lens
@@ -289,31 +292,25 @@ class DictionaryReader:
     whole = lens(
         self.model,
         dictionary,
-        # The same for all that is read: one program.
-        k=max(config.k, *self._sizes, 0),
+        # The same for all that is read, or entropies would differ in their last
+        # digits, and ranks among random directions with them.
+        k=max(self._sizes),
         convention=config.convention,
         centered=config.centered,
         precision=config.precision,
         spread=config.spread,
         both_ends=ends != 'top',
+        bottom=bottom,
         mask=self._mask,
         moments=self._moments.get(readout),
     )
-
-    def coherence(k: int) -> measures.Coherence:
-      return measures.coherence(
-          self.model,
-          dataclasses.replace(
-              whole,
-              top_ids=whole.top_ids[:, :k],
-              bottom_ids=whole.bottom_ids[:, :k],
-          ),
-          space=self._space,
-          strings=self._strings,
-          measures=measures.measures_at(ends),
-      )
-
-    return whole, {k: coherence(k) for k in dict.fromkeys((config.k, *sizes))}
+    return whole, measures.lens_coherences(
+        whole,
+        self._strings,
+        self._space,
+        tuple(dict.fromkeys((config.k, *sizes))),
+        measures=measures.measures_at(ends),
+    )
 
   def _columns(
       self, lens: circuits.Lens, coherence: measures.Coherence

@@ -222,21 +222,38 @@ def labels_table(readouts: Sequence[Readout], rule: str) -> pa.Table:
   return tables.labels([x.name for x in readouts]).build(columns)
 
 
+def _p_values(
+    decision: Decision, rule: str
+) -> tuple[dict[int, np.ndarray], dict[int, float]]:
+  """Layer -> p of its features, and the smallest; once for each null."""
+  p_values: dict[int, np.ndarray] = {}
+  smallest: dict[int, float] = {}
+  nulls = decision.nulls
+  for null in {id(x): x for x in nulls.values()}.values():
+    own = {x: c for x, c in decision.coherences.items() if nulls[x] is null}
+    pooled = measures.Coherence.concatenate(list(own.values()))
+    p = measures.rule_p_values(pooled, null, rule)
+    ends = np.cumsum([c.size for c in own.values()])
+    p_values |= zip(own, np.split(p, ends[:-1]), strict=True)
+    smallest |= dict.fromkeys(own, measures.smallest_p_value(null, rule))
+  return p_values, smallest
+
+
 def _label_columns(readout: Readout, rule: str) -> dict[str, np.ndarray]:
   """One entry a feature of all layers: labels, passes, p and q values."""
   columns: dict[str, list[np.ndarray]] = {}
   decision = readout.decision
+  p_values, smallest = _p_values(decision, rule)
   for layer, coherence in decision.coherences.items():
     passes = measures.passes_by_measure(coherence, decision.thresholds[layer])
-    null = decision.nulls[layer]
     labels = decision.labels[layer]
-    p = measures.rule_p_values(coherence, null, rule)
+    p = p_values[layer]
     rows = {
         'semantic': labels,
         **{f'{name}_passes': x for name, x in passes.items()},
         **measures.found_by_measures(passes),
         'p_value': p,
-        'at_resolution': p <= measures.smallest_p_value(null, rule),
+        'at_resolution': p <= smallest[layer],
     }
     if decision.resampled is not None:
       rates = decision.resampled[layer].rates

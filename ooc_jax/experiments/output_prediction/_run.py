@@ -1,6 +1,6 @@
 """Experiment 1 into a folder, which the same call resumes."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 import contextlib
 import os
 import pathlib
@@ -33,7 +33,7 @@ def run(
     dictionaries: Mapping[int, Dictionary] | None = None,
     out: str | os.PathLike[str],
     mesh: str | Mesh | None = 'auto',
-    figures: bool = True,
+    figures: bool | Collection[str] = True,
     validation: str | os.PathLike[str] | None = None,
 ) -> _runtime.Run:
   """The whole experiment.
@@ -46,7 +46,7 @@ def run(
       first one writes.
     mesh: What `make_mesh` takes, the devices to spread over; the results are
       the same without.
-    figures: Whether to draw them.
+    figures: Whether to draw them, as PNG; or their formats, 'png' and 'pdf'.
     validation: Folder of a validation of the same model and dictionary; by
       default one that is in the same folder as `out`.
 

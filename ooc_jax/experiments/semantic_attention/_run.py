@@ -1,6 +1,6 @@
 """Experiment 3 in a folder, from folders of the other two or with its own."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 import dataclasses
 import os
 import pathlib
@@ -45,7 +45,7 @@ def run(
     model: str | os.PathLike[str] | Model | None = None,
     dictionaries: Mapping[int, Dictionary] | None = None,
     mesh: str | Mesh | None = 'auto',
-    figures: bool = True,
+    figures: bool | Collection[str] = True,
 ) -> _runtime.Run:
   """The experiment in a folder. Stopped at any moment, the same call resumes.
 
@@ -59,7 +59,7 @@ def run(
     model: As of the other experiments, where something is run.
     dictionaries: As of the other experiments.
     mesh: As of the other experiments.
-    figures: Whether `report.draw` draws them at the end.
+    figures: Whether to draw them, as PNG; or their formats, 'png' and 'pdf'.
 
   Returns:
     The folder and the summary.

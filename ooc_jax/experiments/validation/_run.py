@@ -1,6 +1,6 @@
 """The validation into a folder, which the same call resumes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 import contextlib
 import os
 import pathlib
@@ -37,7 +37,7 @@ def run(
     dictionaries: Mapping[int, Dictionary] | None = None,
     out: str | os.PathLike[str],
     mesh: str | Mesh | None = 'auto',
-    figures: bool = True,
+    figures: bool | Collection[str] = True,
 ) -> _runtime.Run:
   """The whole validation.
 
@@ -48,7 +48,7 @@ def run(
     out: Results folder, new or of the same run. Layers that are there are not
       made again.
     mesh: As of the other experiments.
-    figures: Whether to draw them.
+    figures: Whether to draw them, as PNG; or their formats, 'png' and 'pdf'.
 
   Returns:
     The folder and the summary.

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 import numpy as np
-import scipy.stats
+import scipy  # Its stats, slow to import, come when they are used.
 
 from ooc_jax import circuits
 from ooc_jax import validation

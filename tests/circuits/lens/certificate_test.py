@@ -141,7 +141,7 @@ def _ends(products, keep, k=_K):
   return [ids[x] for x in order]
 
 
-def _lens(directions, table, keep, precision, k=_K):
+def _lens(directions, table, keep, precision, k=_K, **settings):
   return circuits.unembedding_lens(
       jnp.asarray(directions),
       jnp.ones(directions.shape[1]),
@@ -149,6 +149,7 @@ def _lens(directions, table, keep, precision, k=_K):
       jnp.asarray(keep),
       k=k,
       precision=precision,
+      **settings,
   )
 
 
@@ -195,6 +196,18 @@ class CertificateTest(parameterized.TestCase):
     top, bottom = _ends(_products(directions, table), keep)
     np.testing.assert_array_equal(lens.top_ids, top)
     np.testing.assert_array_equal(lens.bottom_ids, bottom)
+    # The top alone goes the same ways.
+    alone = _lens(directions, table, keep, precision, bottom=False)
+    self.assertIsNone(alone.bottom_ids)
+    self.assertIsNone(alone.bottom_logits)
+    np.testing.assert_array_equal(alone.recomputed, tied)
+    for name in ('top_ids', 'top_logits'):
+      np.testing.assert_array_equal(getattr(alone, name), getattr(lens, name))
+    for name in ('std', 'entropy', 'top_mass'):
+      np.testing.assert_allclose(
+          getattr(alone, name), getattr(lens, name), rtol=1e-5
+      )
+    self.assertIsNone(alone.cut(2).bottom_ids)
 
   @parameterized.parameters('exact', 'screened')
   def test_nearly_all_tokens(self, precision):

@@ -404,6 +404,15 @@ class RunTest(parameterized.TestCase):
     )
     draw.assert_called_once()
     self.assertEqual(draw.call_args.args, (out,))
+    self.assertEqual(draw.call_args.kwargs, {'formats': ('png',)})
+    draw.reset_mock()
+    attention_participation.run(
+        _CONFIG,
+        model=finished.checkpoint('llama'),
+        out=out,
+        figures=['png', 'pdf'],
+    )
+    self.assertEqual(draw.call_args.kwargs, {'formats': ['png', 'pdf']})
 
   def test_runs_are_compared(self):
     folders = [_finished('llama').folder, self.root / 'b']
