@@ -77,11 +77,13 @@ class Populations:
 
   Attributes:
     label: The name of the run, and the labelling.
+    about: What was read and how features became semantic.
     num_layers: Of the model.
     contexts: Name -> the populations.
   """
 
   label: str
+  about: str = ''
   num_layers: int
   contexts: dict[str, ContextPopulations]
 
@@ -98,6 +100,7 @@ def populations(
     tests = run.summary['statements'][STATEMENTS[labelling]]['tests']
     return Populations(
         label=f'{run.label}, {_LABELLINGS[labelling]} labels',
+        about=run.about,
         num_layers=int(run.summary['num_layers']),
         contexts={
             context: _context(rows, tests[context], labelling)
@@ -182,7 +185,7 @@ def populations_figure(shown: Populations) -> MplFigure:
   of the null where there was one. Weights that differ by more than ten times
   are on a logarithmic scale.
   """
-  with _style.new_figure(_style.WIDTH, 4.4) as figure:
+  with _style.new_figure(_style.WIDTH, 4.6) as figure:
     axes = figure.subplots(
         2, len(CONTEXT_NAMES), sharex=True, height_ratios=(1.25, 1)
     )
@@ -214,7 +217,7 @@ def populations_figure(shown: Populations) -> MplFigure:
       keys['random directions'] = Line2D([], [], **_CHANCE)
     _style.legend(figure, keys.values(), list(keys), columns=4)
     title = 'Semantic and other features in attention: '
-    _style.head(figure, title, shown.label)
+    _style.head(figure, title, shown.label, about=shown.about)
   return figure
 
 

@@ -90,6 +90,8 @@ class Run:
       words.append(f'{settings["rule"]} {how if kind == "null" else kind}')
     if 'participation' in settings:
       words += _participation(settings)
+    if 'over_heads' in settings:
+      words.append(f'{settings["over_heads"]} over heads')
     return ', '.join(words)
 
   @functools.cached_property

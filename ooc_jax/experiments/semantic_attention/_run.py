@@ -32,6 +32,8 @@ from ooc_jax.model import Model
 from ooc_jax.results import tables as schemas
 
 _Folder = str | os.PathLike[str]
+# By which figures say what the labels are.
+_RULE = ('rule', 'thresholds', 'alpha', 'null')
 # Settings that make features the same; the model is told by its weights.
 _SAME = ('dictionary', 'nan_rows', *OPTIONS, 'control', 'revision')
 
@@ -126,11 +128,8 @@ def _settings(
     attention: AttentionParticipation | _Folder,
 ) -> dict[str, Any]:
   """What makes this run the one it is."""
-  if isinstance(attention, AttentionParticipation):
-    names = dataclasses.asdict(attention)
-  else:
-    folder = _view(attention, 'attention_participation', 'attention')
-    names = folder.config['settings']
+  names = _named_settings(attention, 'attention_participation', 'attention')
+  rules = _named_settings(labels, 'output_prediction', 'labels')
   return {
       'experiment': 'semantic_attention',
       **dataclasses.asdict(config),
@@ -138,7 +137,19 @@ def _settings(
       'attention': _identity(attention, 'attention_participation', 'attention'),
       # By which figures call the run.
       **{name: names.get(name) for name in ('model', 'dictionary')},
+      **{name: rules.get(name) for name in _RULE},
   }
+
+
+def _named_settings(
+    part: OutputPrediction | AttentionParticipation | _Folder,
+    experiment: str,
+    flag: str,
+) -> Mapping[str, Any]:
+  """Those of another experiment, or of its folder."""
+  if isinstance(part, OutputPrediction | AttentionParticipation):
+    return dataclasses.asdict(part)
+  return _view(part, experiment, flag).config['settings']
 
 
 def _identity(
