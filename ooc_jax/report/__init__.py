@@ -57,11 +57,11 @@ from ooc_jax.report._scores import scores_figure
 from ooc_jax.report._scores import validation_curves
 from ooc_jax.report._scores import weights_figure
 from ooc_jax.report._style import CONTEXT_NAMES
-from ooc_jax.report._sweep import Decision
-from ooc_jax.report._sweep import Sweep
-from ooc_jax.report._sweep import participation_sweep
-from ooc_jax.report._sweep import sweep
 from ooc_jax.report._sweep import sweep_figure
+from ooc_jax.report._sweep_reading import Decision
+from ooc_jax.report._sweep_reading import Sweep
+from ooc_jax.report._sweep_reading import participation_sweep
+from ooc_jax.report._sweep_reading import sweep
 from ooc_jax.report._text_tables import aligned_table
 from ooc_jax.report._text_tables import csv_table
 from ooc_jax.report._text_tables import example_lines
