@@ -132,12 +132,14 @@ def _with_tokens(
   layer, feature, count, place = map(
       np.concatenate, (layers, features, counts, places)
   )
-  order = np.lexsort((feature, layer, place, -count))
   if but is not None:
-    keep = (layer[order] != but[0]) | (feature[order] != but[1])
-    order = order[keep]
+    others = np.flatnonzero((layer != but[0]) | (feature != but[1]))
+    layer, feature, count, place = (
+        x[others] for x in (layer, feature, count, place)
+    )
+  best = _first(count, place)
   hits = []
-  for i in order[:_MOST_FEATURES]:
+  for i in best:
     own = sources[int(layer[i])][feature[i]].tolist()
     texts = [words.text(x) for x in own]
     hits.append(
@@ -150,7 +152,19 @@ def _with_tokens(
             texts,
         )
     )
-  return len(order), hits
+  return len(count), hits
+
+
+def _first(count: np.ndarray, place: np.ndarray) -> np.ndarray:
+  """The first of features by count, falling, then place, then their order."""
+  n = len(count)
+  if not n:
+    return np.zeros(0, np.int64)
+  # One number each, of which the least are found without sorting all.
+  key = (count.max() - count) * (place.max() + 1) + place
+  key = key.astype(np.int64) * n + np.arange(n)
+  most = min(_MOST_FEATURES, n)
+  return np.sort(np.partition(key, most - 1)[:most]) % n
 
 
 def _matcher(

@@ -85,6 +85,7 @@ class PagesTest(parameterized.TestCase):
         folders.output(root / 'other', model='other'),
     )
     cls.client = _client(*cls.paths)
+    cls.followed = set()
 
   @parameterized.parameters(*_PAGES)
   def test_a_page(self, address):
@@ -96,7 +97,8 @@ class PagesTest(parameterized.TestCase):
     self.assertEqual(page.tags.count('script'), 1)
     for link in page.links:
       self.assertRegex(link, r'^(/|\?|#)')
-      if link.startswith('/s/'):
+      if link.startswith('/s/') and link not in self.followed:
+        self.followed.add(link)  # Pages have many links in common.
         found = self.client.get(link.split('#')[0])
         self.assertEqual(found.status_code, 200, link)
 
