@@ -1,34 +1,24 @@
 """The exported site in a real browser, opened from files."""
 
-import importlib.util
-import json
 import pathlib
 import shutil
 import tempfile
-import unittest
 
 from absl.testing import absltest
 import pytest
 
 from ooc_jax import export
+from tests import browser
 from tests.explore import folders
-
-_BROWSER = shutil.which('chromium') or shutil.which('chromium-browser')
-_DRIVER = shutil.which('chromedriver')
 
 
 @pytest.mark.browser
-@unittest.skipUnless(
-    _BROWSER and _DRIVER and importlib.util.find_spec('selenium'),
-    'Needs Chromium, its driver and selenium (the extra test-web).',
-)
+@browser.needed
 class BrowserTest(absltest.TestCase):
 
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
-    from selenium import webdriver
-
     root = pathlib.Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
     folders.output(root / 'in/out')
     folders.attention(root / 'in/attention')
@@ -39,22 +29,7 @@ class BrowserTest(absltest.TestCase):
     export.run([root / 'in'], config)
     shutil.rmtree(root / 'in')
     cls.site = root / 'a site'
-    options = webdriver.ChromeOptions()
-    options.binary_location = _BROWSER
-    for flag in (
-        '--headless=new',
-        '--no-sandbox',
-        '--disable-gpu',
-        '--disable-dev-shm-usage',
-        '--window-size=1200,900',
-        f'--user-data-dir={root / "profile"}',
-    ):
-      options.add_argument(flag)
-    logs = {'browser': 'ALL', 'performance': 'ALL'}
-    options.set_capability('goog:loggingPrefs', logs)
-    cls.driver = webdriver.Chrome(
-        options=options, service=webdriver.ChromeService(_DRIVER)
-    )
+    cls.driver = browser.start(root)
     cls.addClassCleanup(cls.driver.quit)
 
   def _open(self, name):
@@ -82,14 +57,16 @@ class BrowserTest(absltest.TestCase):
       self.assertTrue(self._all('#help')[0].is_displayed())
     self.driver.set_window_size(1200, 900)
     self.assertEqual(self.driver.get_log('browser'), [])
-    requests = []
-    for entry in self.driver.get_log('performance'):
-      message = json.loads(entry['message'])['message']
-      if message['method'] == 'Network.requestWillBeSent':
-        requests.append(message['params']['request']['url'])
+    requests = browser.requests(self.driver)
     self.assertNotEmpty(requests)
     for url in requests:
       self.assertStartsWith(url, self.site.as_uri())
+
+  @browser.axe_needed
+  def test_no_grave_violation_of_accessibility(self):
+    for page in sorted(self.site.rglob('*.html'))[:4]:
+      self._open(page.relative_to(self.site))
+      self.assertEqual(browser.violations(self.driver), [], page.name)
 
   def test_markup_shows_as_text(self):
     found = []
