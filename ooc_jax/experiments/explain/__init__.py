@@ -6,6 +6,10 @@ it: from weights alone, in seconds. `known` adds what results folders say.
 """
 
 from ooc_jax.experiments.explain._compute import Explanation
+from ooc_jax.experiments.explain._compute import HeadUse
+from ooc_jax.experiments.explain._compute import MeasureValue
+from ooc_jax.experiments.explain._compute import Side
+from ooc_jax.experiments.explain._compute import Writer
 from ooc_jax.experiments.explain._compute import compute
 from ooc_jax.experiments.explain._config import Explain
 from ooc_jax.experiments.explain._config import FeatureName
@@ -19,7 +23,11 @@ __all__ = (
     'Explain',
     'Explanation',
     'FeatureName',
+    'HeadUse',
     'Known',
+    'MeasureValue',
+    'Side',
+    'Writer',
     'compute',
     'known',
     'parse_feature',

@@ -24,6 +24,7 @@ from ooc_jax.experiments.output_prediction import DictionaryReader
 from ooc_jax.experiments.output_prediction import OutputPrediction
 from ooc_jax.experiments.output_prediction import ends_of
 from ooc_jax.model import Model
+from ooc_jax.model import Site
 from ooc_jax.model import softcap
 
 _PARTNERS = 2  # Of each head in each role.
@@ -172,7 +173,9 @@ def compute(
   rows_of = functools.partial(_rows, dictionary)
   decoder = rows_of('decoder', [feature])[0]
   layer = circuits.attention_layer(dictionary.site)
-  if layer is not None and layer >= model.config.num_layers:
+  if dictionary.site.hook == Site.EMBEDDING:
+    layer = 0  # The first of all those that read it.
+  elif layer == model.config.num_layers:
     layer = None
   used = [] if layer is None else _heads(model, dictionary, feature, layer)
   used = sorted(used, key=lambda x: -x.weight)[:heads]

@@ -1,24 +1,14 @@
-"""One feature on a screen: numbers beside oracles, and what is known of it."""
-
-import json
-import pathlib
-from unittest import mock
+"""One feature from the weights: numbers beside oracles."""
 
 from absl.testing import absltest
-from absl.testing import parameterized
-from huggingface_hub import constants
 import jax.numpy as jnp
 import numpy as np
 
 import ooc_jax
 from ooc_jax import InputError
 from ooc_jax import circuits
-from ooc_jax import experiments
-from ooc_jax import export
-from ooc_jax._text import display_width
 from ooc_jax.experiments import explain
 from ooc_jax.experiments.output_prediction import OutputPrediction
-from tests.experiments import scripts
 
 _LAYER, _FEATURE = 3, 538
 
@@ -80,19 +70,19 @@ class ComputeTest(absltest.TestCase):
   def test_chance_is_chance(self):
     # A random direction among the random: p is no smaller than it should be.
     rng = np.random.default_rng(0)
-    rows = rng.standard_normal((4, self.model.config.embed_dim))
+    rows = rng.standard_normal((2, self.model.config.embed_dim))
     random = ooc_jax.dictionaries.from_arrays(
         rows.astype(np.float32), layer=_LAYER
     )
     p = []
-    for feature in range(4):
+    for feature in range(2):
       found = explain.compute(
           self.model, random, feature, self.config, heads=0, directions=64
       )
       self.assertLen(found.sides, 1)  # There is no encoder.
       self.assertEqual(found.writers, [])
       p += [x.p for x in found.sides[0].values]
-    self.assertBetween(np.mean(p), 0.25, 0.75)
+    self.assertBetween(np.mean(p), 0.2, 0.8)
     # Beside a feature that is none.
     self.assertLess(min(x.p for x in self.found.sides[0].values), 0.01)
 
@@ -177,125 +167,6 @@ class ComputeTest(absltest.TestCase):
   def test_a_feature_that_is_not_there(self):
     with self.assertRaisesRegex(InputError, 'no feature 1024 in .* has 1,024'):
       explain.compute(self.model, self.dictionary, 1024, self.config)
-
-
-class NameTest(parameterized.TestCase):
-
-  @parameterized.parameters(
-      'https://www.neuronpedia.org/gemma-2-2b/0-gemmascope-res-16k/123',
-      'neuronpedia.org/gemma-2-2b/0-gemmascope-res-16k/123?embed=true#x',
-      'gemma-2-2b/0-gemmascope-res-16k/123',
-  )
-  def test_an_address(self, text):
-    name = explain.parse_feature(text)
-    self.assertEqual((name.layer, name.feature), (0, 123))
-    self.assertEqual(name.model, 'google/gemma-2-2b')
-    self.assertStartsWith(name.dictionary, 'gemma-scope-2b-pt-res')
-    self.assertEqual(
-        name.page,
-        'https://www.neuronpedia.org/gemma-2-2b/0-gemmascope-res-16k/123',
-    )
-
-  def test_a_place(self):
-    self.assertEqual(
-        explain.parse_feature('3/538'), explain.FeatureName(3, 538)
-    )
-
-  @parameterized.parameters(
-      (None, 'Say which feature'),
-      ('3', 'is no feature; write LAYER/NUMBER'),
-      ('3/x', 'is no feature'),
-      ('https://neuronpedia.org/gemma-2-2b', 'is no feature'),
-      ('no-model/0-res/1', 'No dictionary here is no-model/0-res'),
-  )
-  def test_what_is_no_feature(self, text, message):
-    with self.assertRaisesRegex(InputError, message):
-      explain.parse_feature(text)
-
-  @mock.patch.object(constants, 'HF_HUB_OFFLINE', True)
-  def test_without_the_weights_it_says_so(self):
-    done = scripts.run_here(
-        'explain', '--feature=https://www.neuronpedia.org/gemma-2-2b'
-        '/0-gemmascope-res-16k/123', '--revision=none',
-    )  # fmt: skip
-    self.assertEqual(done.returncode, 2)
-    self.assertRegex(done.stderr, 'error: .*google/gemma-2-2b.*local copy')
-    self.assertEqual(done.stderr.count('\n'), 1)
-
-
-class CommandTest(absltest.TestCase):
-
-  def _run(self, *flags):
-    return scripts.run_here('explain', f'--feature={_LAYER}/{_FEATURE}', *flags)
-
-  def test_with_and_without_results(self):
-    root = pathlib.Path(self.create_tempdir().full_path)
-    config = experiments.load_config(
-        'tiny_gemma2',
-        {'layers': str(_LAYER), 'null_size': 100, 'layer_null_size': 100},
-        OutputPrediction,
-    )
-    run = experiments.output_prediction.run(
-        config, out=root / 'out', mesh=None, figures=False
-    )
-    alone = self._run()
-    self.assertEqual(alone.returncode, 0, alone.stderr)
-    lines = alone.stdout.splitlines()
-    self.assertLess(len(lines), 34)
-    self.assertLessEqual(max(map(display_width, lines)), 100)
-    self.assertNotIn('limit', alone.stdout)
-    done = self._run(f'--results={root}')
-    text = done.stdout
-    self.assertIn('; with what is in out.', text)
-    limit = run.summary['layers'][0]['thresholds']['entropy']
-    self.assertIn(f'limit {limit:.2f}', text)
-    chosen = export.run(
-        [root / 'out'],
-        export.Export(
-            to='jsonl',
-            features=(f'{_LAYER}/{_FEATURE}',),
-            out=str(root / 'rows'),
-        ),
-    )
-    labels = json.loads(
-        (chosen.folder / 'output_prediction/labels.jsonl').read_text()
-    )
-    word = 'coherent' if labels['coherent'] else 'not coherent'
-    self.assertIn(f'Output side: {word}, ', text)
-    for name in ('levenshtein', 'cosine', 'entropy'):
-      passes = 'passes' if labels[f'{name}_passes'] else 'does not pass'
-      self.assertIn(passes, text)
-    # The two agree in what both know.
-    row = json.loads(
-        (chosen.folder / 'output_prediction/features.jsonl').read_text()
-    )
-    self.assertIn(f'{row["entropy"]:6.2f}  random', text)
-    self.assertIn(f'{row["cosine"]:6.2f}  random', text)
-
-  def test_results_of_something_else(self):
-    root = self.create_tempdir().full_path
-    done = self._run(f'--results={root}')
-    self.assertEqual(done.returncode, 2)
-    self.assertIn(
-        'has no results of tiny-gemma2-res/layer_{layer} of', done.stderr
-    )
-
-  def test_neurons_have_both_ends(self):
-    done = scripts.run_here(
-        'explain', '--feature=3/7', '--dictionary=mlp', '--heads=1'
-    )
-    self.assertEqual(done.returncode, 0, done.stderr)
-    self.assertIn('edit distance at the bottom', done.stdout)
-
-  def test_the_last_layer_is_read_by_no_attention(self):
-    done = scripts.run_here('explain', '--feature=7/0')
-    self.assertIn('Attention: no layer reads it.', done.stdout)
-    self.assertIn('Heads that can write it', done.stdout)
-
-  def test_a_feature_that_is_not_there(self):
-    done = scripts.run_here('explain', '--feature=3/5000')
-    self.assertEqual(done.returncode, 2)
-    self.assertIn('error: There is no feature 5000', done.stderr)
 
 
 if __name__ == '__main__':
