@@ -162,5 +162,5 @@ def _font_characters() -> frozenset[int]:
 
 
 def p_text(value: float, name: str = 'p') -> str:
-  """'p = 0.012', or 'p <= 0.001', under which nobody needs the digits."""
-  return f'{name} <= 0.001' if value <= 0.001 else f'{name} = {value:.2g}'
+  """'p = 0.012', or 'p ≤ 0.001', under which nobody needs the digits."""
+  return f'{name} ≤ 0.001' if value <= 0.001 else f'{name} = {value:.2g}'

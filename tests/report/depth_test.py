@@ -81,7 +81,7 @@ class DepthFigureTest(parameterized.TestCase):
     self.assertEqual(
         _legend(figure),
         [
-            'semantic: U, p <= 0.001',
+            'semantic: U, p ≤ 0.001',
             '95% interval',
             'random directions',
             'turning point',

@@ -39,6 +39,10 @@ LENGTH = 0.5
 class BiasScores(NamedTuple):
   """Scores of features with the mean of the stream, after the softcap.
 
+  With q and k of `attention_statistics`, R the rotation by the offset and b the
+  mean: scale · q(d_i) · R k(b), scale · q(b) · R k(d_i) and scale · q(b) · R
+  k(b). Where features are read on the mean, x_i stands for d_i.
+
   Attributes:
     query: [F] of each feature as a query, the mean as the key.
     key: [F] of each feature as a key, the mean as the query.

@@ -249,7 +249,13 @@ class Computation:
 def _not_sinks(
     attention: AttentionStatistics, share: float | None, partners: int
 ) -> np.ndarray | None:
-  """[N, F] false for keys that get more than a share of a head's weight."""
+  """[N, F] false for sinks: keys that get more than a share of a head's weight.
+
+  The weight that key j gets of head n is Σ_i softmax_j(A_n[i, ·])_j, over all F
+  features as queries; they give F in all, so a sink of a head is a key with
+  Σ_i softmax_j(A_n[i, ·])_j / F > share. A key may be one in a head and none in
+  the next.
+  """
   if share is None:
     return None
   received = np.asarray(attention.received, np.float64)
