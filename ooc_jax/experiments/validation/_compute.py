@@ -19,13 +19,12 @@ from ooc_jax.experiments._agreement import heads_table
 from ooc_jax.experiments._clock import timed
 from ooc_jax.experiments._first import before_first
 from ooc_jax.experiments._settings import chosen_layers
-from ooc_jax.experiments.validation._config import SELF
 from ooc_jax.experiments.validation._config import Validation
 from ooc_jax.experiments.validation._labels import Labels
 from ooc_jax.experiments.validation._scorer import Scorer
+from ooc_jax.experiments.validation._windows import corpus_windows
 from ooc_jax.experiments.validation._windows import windows_table
 from ooc_jax.model import Model
-from ooc_jax.model import generate
 from ooc_jax.model import random_weights
 from ooc_jax.results import tables
 
@@ -128,7 +127,7 @@ class Validator:
     if config.control == 'random_weights':
       model = random_weights(model, config.seed)
     self.model = model
-    self.windows = _windows(model, config)
+    self.windows = corpus_windows(model, config)
     self._labels = Labels(model, self._mask, self.windows, config)
     self._tokens = np.asarray(
         [*tokenizer.token_strings(), ''], object  # The last is of -1.
@@ -399,26 +398,3 @@ def _groups(
     group[layer] = own
     held += size
   yield group
-
-
-def _windows(model: Model, config: Validation) -> Int[np.ndarray, 'W T']:
-  """The corpus; or texts that the model writes, each from its beginning."""
-  assert model.tokenizer is not None  # As the caller has checked.
-  if config.corpus != SELF:
-    return validation.read_windows(
-        config.corpus,
-        model.tokenizer,
-        length=config.length,
-        limit=config.windows,
-        field=config.field,
-    )
-  # After BOS, or after a word where the tokenizer has none.
-  start = model.tokenizer.encode('') or model.tokenizer.encode('The')[:1]
-  batch = 32
-  written = []
-  for first in range(0, config.windows, batch):
-    key = jax.random.fold_in(jax.random.key(config.seed), first)
-    tokens = jnp.repeat(jnp.asarray([start], jnp.int32), batch, axis=0)
-    steps = config.length - len(start)
-    written.append(np.asarray(generate(model, tokens, steps, key=key)))
-  return np.concatenate(written)[: config.windows]

@@ -1,14 +1,43 @@
-"""The windows of text in which features are largest, as a table to read."""
+"""The windows of the corpus, and those in which features are largest."""
 
+import jax
+import jax.numpy as jnp
 from jaxtyping import Int
 import numpy as np
 import pyarrow as pa
 
 from ooc_jax import validation
+from ooc_jax.experiments.validation._config import SELF
+from ooc_jax.experiments.validation._config import Validation
+from ooc_jax.model import Model
+from ooc_jax.model import generate
 from ooc_jax.results import tables
 
 _WINDOWS = 5  # Of each feature: more do not stay small.
 _BEFORE, _AFTER = 16, 7  # Tokens about the peak.
+
+
+def corpus_windows(model: Model, config: Validation) -> Int[np.ndarray, 'W T']:
+  """The corpus; or texts that the model writes, each from its beginning."""
+  assert model.tokenizer is not None  # As the caller has checked.
+  if config.corpus != SELF:
+    return validation.read_windows(
+        config.corpus,
+        model.tokenizer,
+        length=config.length,
+        limit=config.windows,
+        field=config.field,
+    )
+  # After BOS, or after a word where the tokenizer has none.
+  start = model.tokenizer.encode('') or model.tokenizer.encode('The')[:1]
+  batch = 32
+  written = []
+  for first in range(0, config.windows, batch):
+    key = jax.random.fold_in(jax.random.key(config.seed), first)
+    tokens = jnp.repeat(jnp.asarray([start], jnp.int32), batch, axis=0)
+    steps = config.length - len(start)
+    written.append(np.asarray(generate(model, tokens, steps, key=key)))
+  return np.concatenate(written)[: config.windows]
 
 
 def windows_table(

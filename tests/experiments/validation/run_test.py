@@ -12,7 +12,8 @@ from ooc_jax import experiments
 from ooc_jax import report
 from ooc_jax import validation
 from ooc_jax.dictionaries import from_arrays
-from ooc_jax.experiments.validation import _summarise
+from ooc_jax.experiments.validation import _claims
+from ooc_jax.experiments.validation import _scores
 from ooc_jax.results import ResultsFolder
 from ooc_jax.results import tables
 from tests import finished
@@ -295,29 +296,29 @@ class ClaimsTest(absltest.TestCase):
         ([layer(5, 0, 1.0, None)], 'not decided'),
         ([{'rare': None}], 'not decided'),  # Neurons.
     ):
-      self.assertEqual(_summarise._missed(rows)['verdict'], verdict)
+      self.assertEqual(_claims._missed(rows)['verdict'], verdict)
 
   def test_other_features(self):
     apart = [self._labels(0.3, 0.3, 0.05)] * 4
-    self.assertEqual(_summarise._other(apart)['verdict'], 'supported')
+    self.assertEqual(_claims._other(apart)['verdict'], 'supported')
     alike = [self._labels(0.3, 0.3, 0.25)] * 4
-    self.assertEqual(_summarise._other(alike)['verdict'], 'not supported')
+    self.assertEqual(_claims._other(alike)['verdict'], 'not supported')
     self.assertEqual(
-        _summarise._other([self._labels(0.3, 0.3, 0.15)])['verdict'],
+        _claims._other([self._labels(0.3, 0.3, 0.15)])['verdict'],
         'not decided',
     )
 
   def test_other_courses(self):
     layers = np.arange(12)
     rising = [self._labels(0.1 + 0.04 * i, 0.2, 0.05) for i in layers]
-    self.assertEqual(_summarise._depth(layers, rising)['verdict'], 'supported')
-    few = _summarise._depth(layers[:3], rising[:3])
+    self.assertEqual(_claims._depth(layers, rising)['verdict'], 'supported')
+    few = _claims._depth(layers[:3], rising[:3])
     self.assertEqual(few['verdict'], 'not decided')
     together = [
         self._labels(0.1 + 0.04 * i, 0.1 + 0.04 * i, 0.05) for i in layers
     ]
     self.assertEqual(
-        _summarise._depth(layers, together)['verdict'], 'not supported'
+        _claims._depth(layers, together)['verdict'], 'not supported'
     )
 
   def test_one_sided_tests_hold_their_level(self):
@@ -326,11 +327,11 @@ class ClaimsTest(absltest.TestCase):
     p = []
     for _ in range(2000):
       values = rng.binomial(25, 0.04, 64) / 25
-      p.append(_summarise._welch(values, rng.binomial(25, 0.04, 24) / 25))
+      p.append(_scores.welch(values, rng.binomial(25, 0.04, 24) / 25))
     # Few and skewed numbers: a little over the level.
     self.assertLess(np.mean(np.asarray(p) <= 0.05), 0.08)
-    self.assertEqual(_summarise._one_sided(np.zeros(9)), 1.0)
-    self.assertEqual(_summarise._one_sided(np.ones(9)), 0.0)
+    self.assertEqual(_scores.one_sided(np.zeros(9)), 1.0)
+    self.assertEqual(_scores.one_sided(np.ones(9)), 0.0)
 
 
 if __name__ == '__main__':
