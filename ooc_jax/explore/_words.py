@@ -232,9 +232,8 @@ def validation(row: Mapping[str, Any]) -> dict[str, Any]:
       for name, title in _LISTS.items()
       if any(row.get(name) or ())
   ]
-  texts = []
-  if row.get('prompt'):
-    texts = [(title, row[x]) for x, title in _TEXTS.items() if row.get(x)]
+  there = _TEXTS.items() if row.get('prompt') else ()
+  texts = [(title, row[x]) for x, title in there if row.get(x)]
   return {
       'scores': scores, 'numbers': numbers, 'lists': lists, 'texts': texts,
   }  # fmt: skip
@@ -282,12 +281,18 @@ def validation_series(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
           'high': [row.get('high') for row in rows],
           'look': 0,
       },
-      {
-          'name': 'Lists of other features',
-          'x': x,
-          'y': [(row.get('permuted') or {}).get('mean') for row in rows],
-          'look': -1,
-      },
+      *(
+          {
+              'name': name,
+              'x': x,
+              'y': [(row.get(null) or {}).get('mean') for row in rows],
+              'look': look,
+          }
+          for null, name, look in (
+              ('random', 'Random directions', 1),
+              ('permuted', 'Lists of other features', -1),
+          )
+      ),
   ]
 
 
