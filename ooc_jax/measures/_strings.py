@@ -97,9 +97,7 @@ def mean_pairwise_edit_distances(
     words = [strings[i] for i in row]
     distances_kk = process.cdist(
         words,
-        # A copy: of a list with itself rapidfuzz computes each pair once, but
-        # one by one, and many against one word side by side.
-        list(words),
+        list(words),  # A copy, see `_all_distances`.
         scorer=_OVER_LONGER,
         dtype=np.float64,
     )
@@ -112,7 +110,13 @@ def mean_pairwise_edit_distances(
 def _all_distances(strings: tuple[str, ...]) -> Float[np.ndarray, 'V V']:
   """Of every pair of strings: fewer than the pairs of many features."""
   return process.cdist(
-      strings, strings, scorer=_OVER_LONGER, dtype=np.float32, workers=-1
+      strings,
+      # A copy: of a list with itself rapidfuzz computes each pair once, but one
+      # by one, and else many words against one side by side.
+      list(strings),
+      scorer=_OVER_LONGER,
+      dtype=np.float32,
+      workers=-1,
   )
 
 

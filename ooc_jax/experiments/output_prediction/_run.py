@@ -74,11 +74,6 @@ def run(
         reader = _compute.DictionaryReader(loaded, config, frame.devices)
       # Of the model that is read: its neurons are drawn anew with it.
       source = frame.source(reader.model)
-      for layer in unread:
-        whose = 'all layers' if layer == tables.ALL_LAYERS else f'layer {layer}'
-        with stage(f'reading random directions of {whose}'):
-          directions = reader.directions(layer, layers, source)
-        folder.write_table(nulls[layer], directions)
       with contextlib.closing(progress(missing)) as steps:
         for layer in steps:
           dictionary = source[layer]
@@ -88,6 +83,12 @@ def run(
           folder.write_layer(
               layer, tables.with_weights(reader.features(dictionary), weights)
           )
+      # Last: whoever waits sees the first layer sooner.
+      for layer in unread:
+        whose = 'all layers' if layer == tables.ALL_LAYERS else f'layer {layer}'
+        with stage(f'reading random directions of {whose}'):
+          directions = reader.directions(layer, layers, source)
+        folder.write_table(nulls[layer], directions)
       del reader, source
     del loaded  # What follows is made of tables, and needs no weights.
 
