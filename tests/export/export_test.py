@@ -323,6 +323,8 @@ class HtmlTest(ExportCase):
       text = page.read_text()
       self.assertIn('Content-Security-Policy', text)
       self.assertNotIn('<form class', text)
+      for file in ('explore.css', 'explore.js', 'icon.svg'):
+        self.assertRegex(text, rf'(href|src)="[./]*static/{file}"')
       self.assertNotIn(folders.MARKUP, text)
       for address in re.findall(r'(?:href|src|action)="([^"]*)"', text):
         if address.startswith(('#', 'https://www.neuronpedia.org/')):
