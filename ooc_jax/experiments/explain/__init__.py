@@ -5,11 +5,11 @@ finds its partners in the attention that reads it and the heads that can write
 it: from weights alone, in seconds. `known` adds what results folders say.
 """
 
+from ooc_jax.experiments.explain._attention import HeadUse
+from ooc_jax.experiments.explain._attention import Writer
 from ooc_jax.experiments.explain._compute import Explanation
-from ooc_jax.experiments.explain._compute import HeadUse
 from ooc_jax.experiments.explain._compute import MeasureValue
 from ooc_jax.experiments.explain._compute import Side
-from ooc_jax.experiments.explain._compute import Writer
 from ooc_jax.experiments.explain._compute import compute
 from ooc_jax.experiments.explain._config import Explain
 from ooc_jax.experiments.explain._config import FeatureName
