@@ -70,7 +70,7 @@ setuptools.setup(
             'pyink==26.5.1',
             'pyrefly==1.4.1',
             'pytest>=8',
-            'pytest-xdist>=3.6',
+            'pytest-xdist>=3.7',
             'ruff==0.17.6',
             'setuptools>=70.1',
             *_GGUF,

@@ -41,6 +41,7 @@ _SENDS = re.compile(
     r'= (.*?) (all-gather|all-reduce|all-to-all|collective-permute'
     r'|reduce-scatter)(-start)?\('
 )
+_CHAIN = re.compile(r'chain_id="(\w+)"')
 _SHAPE = re.compile(r'\b([a-z]+\d*)\[([\d,]*)\]')
 _LOOP = re.compile(r' while\(.*body=%?([\w.-]+)')
 _TURNS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
@@ -218,7 +219,8 @@ def collectives(hlo: str) -> Mapping[str, tuple[int, int]]:
   """Kind of collective -> how often it runs, and bytes each device gets.
 
   Loops of a length that is known count as often as they turn, others once:
-  their length depends on the data, as that of a closer look does.
+  their length depends on the data, as that of a closer look does. One that is
+  spread over several fusions (start, steps and end of a chain) counts once.
 
   Args:
     hlo: `compiled.as_text()`.
@@ -231,10 +233,14 @@ def collectives(hlo: str) -> Mapping[str, tuple[int, int]]:
       entry = name if match[1] else entry
     functions.setdefault(name, []).append(line)
   found: dict[str, tuple[int, int]] = {}
+  chains: set[str] = set()
 
   def visit(function: str, times: int) -> None:
     for line in functions.get(function, ()):
-      if match := _SENDS.search(line):
+      chain = _CHAIN.search(line)
+      match = _SENDS.search(line)
+      if match and not (chain and chain[1] in chains):
+        chains.update(chain.groups() if chain else ())
         count, size = found.get(match[2], (0, 0))
         more = times * _result_bytes(*match.groups())
         found[match[2]] = count + times, size + more

@@ -48,6 +48,26 @@ class CollectivesTest(absltest.TestCase):
         },
     )
 
+  def test_what_is_spread_over_fusions_counts_once(self):
+    sends = 'f32[8,4]{1,0} all-gather(%q), frontend_attributes={chain_id="1"}'
+    text = f"""
+%start (q: f32[4,4]) -> f32[8,4] {{
+  %a = {sends}
+}}
+
+%end (q: f32[4,4]) -> f32[8,4] {{
+  %b = {sends}
+}}
+
+ENTRY %main (x: f32[4,4]) -> f32[8,4] {{
+  %c = f32[8,4] fusion(%x), kind=kCustom, calls=%start
+  %d = f32[8,4] fusion(%c), kind=kCustom, calls=%end
+}}
+"""
+    self.assertEqual(_plan.collectives(text), {'all-gather': (1, 128)})
+    apart = text.replace('chain_id="1"', 'chain_id="2"', 1)
+    self.assertEqual(_plan.collectives(apart), {'all-gather': (2, 256)})
+
   def test_nothing_is_sent_by_one_device(self):
     self.assertEqual(
         _plan.collectives('ENTRY %main (x: f32[]) -> f32[] {\n}'), {}
