@@ -202,8 +202,9 @@ class AheadOfTimeTest(parameterized.TestCase):
     )
     compiled = _compiled(lowered, target)
     text = compiled.as_text()
-    # Scores are one tile at a time: nothing like [F, F].
-    _check(text, _F * _F // 32, _F * _F // 32)
+    # Scores are one tile at a time: nothing like [F, F], which is seven times
+    # the dictionary.
+    _check(text, _F * _F // 32, _F * _D)
     products = _products(text)
     self.assertEqual({x.precision for x in products}, {'highest'})
     sent = sum(size for _, size in collectives(text).values())
