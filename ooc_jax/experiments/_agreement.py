@@ -118,4 +118,5 @@ def _cell(own: Mapping[str, Any]) -> str:
 
 
 def _number(value: float | None) -> str:
-  return '-' if value is None else f'{value:.2f}'
+  # No sign of what is rounded to 0.
+  return '-' if value is None else f'{round(value, 2) + 0.0:.2f}'
