@@ -99,7 +99,7 @@ class ParticipationSharesTest(parameterized.TestCase):
   @pytest.mark.slow
   def test_each_covers_the_truth(self, kind):
     """`python -m benchmarks.calibration` has 2,000 draws."""
-    self._check(kind, 500, 1)
+    self._check(kind, 300, 1)
 
   @parameterized.parameters('quantile', 'null')
   def test_with_thresholds_for_known_it_would_not(self, kind):

@@ -104,15 +104,20 @@ class EntropyTest(parameterized.TestCase):
   def test_of_neurons(self):
     self._check('smollm2', (5, 28), null_size=4_096)
 
-  @pytest.mark.slow
   def test_which_it_would_be_as_the_model_reads_it(self):
     """Logits of s · W_E have a spread of 49 here."""
-    model, dictionaries, config = _read('tiny-gemma2', (0,), null_size=1_000)
-    config = dataclasses.replace(config, spread=49.0)
-    features, _, summary = _found(model, dictionaries, config)
-    entropy = features[0]['input_entropy'].to_numpy()
-    self.assertGreater((entropy < 1e-4).mean(), 0.05)
-    self.assertLess(summary['sides']['input']['thresholds']['entropy'], 0.1)
+    model, saes, _ = _read('tiny-gemma2', (0,))
+    null = measures.isotropic_directions(1_000, model.config.embed_dim, seed=0)
+    random = ooc_jax.dictionaries.from_arrays(null, null, layer=0, name='null')
+    mask = circuits.readable_mask(model)
+    ours, chance = (
+        np.asarray(
+            circuits.input_lens(model, x, k=2, spread=49.0, mask=mask).entropy
+        )
+        for x in (saes[0], random)
+    )
+    self.assertGreater((ours < 1e-4).mean(), 0.05)
+    self.assertLess(np.quantile(chance, 0.01), 0.1)
 
 
 def decisions_of_nulls(name, layers, size, seeds, **settings):
