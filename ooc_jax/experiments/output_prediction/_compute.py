@@ -70,9 +70,11 @@ def compute(
     InputError: A layer has no dictionary, or as `output_lens`.
   """
   layers = chosen_layers(config.layers, dictionaries, model.config.num_layers)
+  isotropic = isotropic_directions(config, model.config.embed_dim)
   reader = DictionaryReader(model, config, mesh)
   directions = {
-      x: reader.directions(x, layers, dictionaries) for x in null_layers(layers)
+      x: reader.directions(x, layers, dictionaries, isotropic)
+      for x in null_layers(layers)
   }
   features = {x: reader.features(dictionaries[x]) for x in progress(layers)}
   return OutputTables(model.config.num_layers, features, directions)
@@ -108,6 +110,27 @@ def check_nulls_fit(config: OutputPrediction, embed_dim: int) -> None:
   # As they are drawn, and normed; and what a lens keeps of each.
   each = 4 * (2 * embed_dim + 4 * config.k)
   check_held(name, getattr(config, name), each)
+
+
+def isotropic_directions(
+    config: OutputPrediction, embed_dim: int
+) -> Float[np.ndarray, 'n D']:
+  """The isotropic random directions of a run.
+
+  While they are drawn they take four times their memory: so before the tables
+  of a reader take theirs.
+
+  Args:
+    config: The settings.
+    embed_dim: D, their width.
+  """
+  check_nulls_fit(config, embed_dim)
+  size = config.null_size
+  if config.null != 'isotropic':
+    size = min(size, config.layer_null_size)
+  return np.asarray(
+      measures.isotropic_directions(size, embed_dim, seed=config.seed)
+  )
 
 
 class DictionaryReader:
@@ -195,6 +218,7 @@ class DictionaryReader:
       layer: int,
       layers: Sequence[int],
       dictionaries: Mapping[int, Dictionary],
+      isotropic: Float[np.ndarray, 'n D'] | None,
   ) -> pa.Table:
     """The measures of random directions, in every readout.
 
@@ -202,31 +226,24 @@ class DictionaryReader:
       layer: One of `null_layers`.
       layers: Of the run.
       dictionaries: Among them those of the layers.
+      isotropic: `isotropic_directions`, needed for `tables.ALL_LAYERS` alone.
     """
     config, shared = self._config, layer == tables.ALL_LAYERS
     kind = 'isotropic' if shared else 'matched'
     decides = config.null == kind
-    size = min(config.null_size, config.layer_null_size)
-    if shared and decides:
-      size = config.null_size
-    elif not shared and not decides:
-      size = max(size // 8, 100)
+    if shared:
+      assert isotropic is not None
+      size = len(isotropic)
+    else:
+      size = min(config.null_size, config.layer_null_size)
+      size = size if decides else max(size // 8, 100)
     own = dictionaries[layers[0] if shared else layer]
     ends = ends_of(config, own)
     parts = []
-    # Drawn once for all readouts: of Gemma's width they are 0.3 GB.
-    isotropic = (
-        np.asarray(
-            measures.isotropic_directions(
-                size, self.model.config.embed_dim, seed=config.seed
-            )
-        )
-        if shared
-        else None
-    )
     for readout in self._readouts if shared else self._readouts_of(own):
-      random = isotropic
-      if random is None:
+      if isotropic is not None and shared:
+        random = isotropic
+      else:
         random = measures.matched_directions(
             own.encoder if readout == 'input' else own.decoder,
             size,
@@ -246,9 +263,7 @@ class DictionaryReader:
           rows = np.concatenate([rows, random[: at_once - count]])
         null = from_arrays(rows, rows, layer=0, name='null')
         sizes = self._sizes if end <= some else ()
-        _, by_size = self.read(
-            readout, null, ends, sizes, bottom=ends != 'top'
-        )
+        _, by_size = self.read(readout, null, ends, sizes, bottom=ends != 'top')
         parts += [
             tables.DIRECTIONS.build({
                 'side': [readout] * count,

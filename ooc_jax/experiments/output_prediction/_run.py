@@ -71,6 +71,11 @@ def run(
     unread = [x for x, name in nulls.items() if not folder.has_table(name)]
     if missing or unread:
       with stage('preparing tokens and their geometry'):
+        isotropic = None
+        if tables.ALL_LAYERS in unread:
+          isotropic = _compute.isotropic_directions(
+              config, loaded.config.embed_dim
+          )
         reader = _compute.DictionaryReader(loaded, config, frame.devices)
       # Of the model that is read: its neurons are drawn anew with it.
       source = frame.source(reader.model)
@@ -87,7 +92,7 @@ def run(
       for layer in unread:
         whose = 'all layers' if layer == tables.ALL_LAYERS else f'layer {layer}'
         with stage(f'reading random directions of {whose}'):
-          directions = reader.directions(layer, layers, source)
+          directions = reader.directions(layer, layers, source, isotropic)
         folder.write_table(nulls[layer], directions)
       del reader, source
     del loaded  # What follows is made of tables, and needs no weights.
