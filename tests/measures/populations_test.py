@@ -103,9 +103,13 @@ class PopulationsTest(parameterized.TestCase):
     variance /= n * m * (n - 1) * (m - 1)
     found = measures.cliffs_delta(first, second)
     self.assertAlmostEqual(found.error, np.sqrt(variance))
-    # Symmetrical in the logit.
-    middle = np.arctanh((found.low, found.high)).mean()
-    self.assertAlmostEqual(middle, np.arctanh(found.delta))
+    # Symmetrical in the logit, as wide as Student's t of Satterthwaite says.
+    low, middle, high = np.arctanh((found.low, found.delta, found.high))
+    self.assertAlmostEqual((low + high) / 2, middle)
+    parts = np.array([rows.var(ddof=1) / n, columns.var(ddof=1) / m])
+    freedom = parts.sum() ** 2 / (parts**2 / (n - 1, m - 1)).sum()
+    reach = (high - middle) * (1 - found.delta**2) / found.error
+    self.assertAlmostEqual(reach, stats.t.ppf(0.975, freedom))
 
   def test_wholly_ahead_is_not_without_width(self):
     """Of ten pairs that are all won, the share won is over 0.69."""
