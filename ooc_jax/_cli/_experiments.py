@@ -8,6 +8,7 @@ import types
 from typing import Any, TypeVar
 
 from absl import logging
+import jax
 
 from ooc_jax import experiments
 from ooc_jax._cli._flags import Given
@@ -192,6 +193,8 @@ def _output_prediction(given: Given) -> None:
   if given['plan'] is not None:
     for name, value in _NO_TPU_HERE.items():
       os.environ.setdefault(name, value)
+    # A program for chips that are not here cannot be read back.
+    jax.config.update('jax_enable_compilation_cache', False)
     lines = output_prediction.topology_plan(
         config, given['plan'], model=given['weights'], mesh=given['mesh']
     )

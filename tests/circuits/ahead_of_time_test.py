@@ -20,6 +20,7 @@ from absl.testing import parameterized
 import jax
 from jax._src import xla_bridge
 from jax.experimental import topologies
+from jax.experimental.compilation_cache import compilation_cache
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -122,6 +123,17 @@ def _devices(target):
     return topologies.get_topology_desc(target, 'tpu').devices
 
 
+def keep_no_program(test):
+  """For a test; a program for what is not here is not read back from a cache."""
+
+  def use_cache(enabled):
+    jax.config.update('jax_enable_compilation_cache', enabled)
+    compilation_cache.reset_cache()
+
+  use_cache(False)
+  test.addCleanup(use_cache, True)
+
+
 def _mesh(target):
   return jax.sharding.Mesh(
       np.asarray(_devices(target)),
@@ -152,6 +164,7 @@ class AheadOfTimeTest(parameterized.TestCase):
     extra, module = _COMPILERS[target.partition(':')[0]]
     if importlib.util.find_spec(module) is None:
       self.skipTest(f'{module}, the compiler, is in the extra {extra!r}')
+    keep_no_program(self)
     if extra == 'cuda':
       # JAX looks for a GPU that is here when it is asked for 'gpu'.
       known = xla_bridge.canonicalize_platform

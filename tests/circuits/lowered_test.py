@@ -16,6 +16,7 @@ import numpy as np
 from ooc_jax import InputError
 from ooc_jax import circuits
 from ooc_jax.model import config_from_hf
+from tests.circuits import ahead_of_time_test
 from tests.circuits import attention_models
 from tests.model import real_configs
 
@@ -86,6 +87,7 @@ class TpuTest(parameterized.TestCase):
       ('llama31_8b_32x', real_configs.LLAMA31_8B, 131_072),
   )
   def test_fits_a_chip(self, hf, features):
+    ahead_of_time_test.keep_no_program(self)
     lowered = circuits.lower_attention(
         config_from_hf(hf), features, _mesh(_tpu_devices()), offset=1
     )

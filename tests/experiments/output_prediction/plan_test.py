@@ -11,6 +11,7 @@ from ooc_jax import circuits
 from ooc_jax.experiments import make_mesh
 from ooc_jax.experiments.output_prediction import _plan
 from ooc_jax.model import config_from_hf
+from tests.circuits import ahead_of_time_test
 from tests.tiny import CONFIGS
 
 _HLO = """
@@ -91,6 +92,7 @@ class TopologyTest(parameterized.TestCase):
       "Needs libtpu: pip install 'ooc_jax[tpu]'.",
   )
   def test_the_lens_compiles_for_chips_that_are_not_here(self):
+    ahead_of_time_test.keep_no_program(self)
     devices = _plan.tpu_devices('v5e:2x4')
     self.assertLen(devices, 8)
     mesh = make_mesh('feature:4,vocab:2', devices)
