@@ -66,9 +66,13 @@ def _layer(
   sampled, weights, activations = (x.astype(bool) for x in columns.values())
   judged = _SCHEMA.array(features, 'judged').astype(bool)
   rng = np.random.default_rng([config.seed, layer])
+  turned = None
+  if 'sign' in features.column_names:
+    turned = float((_SCHEMA.array(features, 'sign') < 0).mean())
   return {
       'features': len(features),
       'sampled': int(sampled.sum()),
+      'turned': turned,
       'scores': {
           name: score(features, null, name, sampled, rng)
           for name in tables.SCORES

@@ -39,6 +39,7 @@ def text(summary: Mapping[str, Any], config: Validation) -> list[str]:
       ),
       'peak tokens named; steering: (1 - min rank / V) max p.',
       *report.aligned_table(_score_rows(summary)),
+      *_sign_lines(layers),
       '',
       'Semantic by weights and by activations, in %, with the correlation of',
       'the labels; health of the dictionary on this text, with 95%',
@@ -60,10 +61,13 @@ def text(summary: Mapping[str, Any], config: Validation) -> list[str]:
   if summary['attention']:
     lines += ['', *heads_text(summary['attention'])]
     if summary['attention'][0]['layer']:
-      lines.append(
-          'Attention of a layer is left out where no dictionary of the run is'
-          ' at its input; that of layer 0 reads embeddings (--first).'
-      )
+      lines += [
+          (
+              'Left out: layers whose attention no dictionary of the run is'
+              ' before;'
+          ),
+          'that of layer 0 reads embeddings (--first).',
+      ]
   for example in summary['examples']:
     lines += ['', *_example_lines(example)]
   return lines
@@ -100,6 +104,21 @@ def _layers(numbers: Sequence[int]) -> str:
   """'layer 3', 'layers 1, 3'."""
   ending = 's' if len(numbers) > 1 else ''
   return f'layer{ending} {", ".join(map(str, numbers))}'
+
+
+def _sign_lines(layers: Sequence[Mapping[str, Any]]) -> list[str]:
+  """Of neurons, which of them stand for minus themselves."""
+  turned = [row['turned'] for row in layers if row['turned'] is not None]
+  if not turned:
+    return []
+  low, high = (f'{100 * x:.0f}' for x in (min(turned), max(turned)))
+  return [
+      (
+          'Neurons are read and steered by the sign that they fire with more,'
+          ' which'
+      ),
+      f'is minus in {low} to {high}% of a layer.',
+  ]
 
 
 def _score_rows(summary: Mapping[str, Any]) -> list[list[str]]:

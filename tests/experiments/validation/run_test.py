@@ -224,6 +224,10 @@ class RunTest(absltest.TestCase):
     # Each by the sign that it fires with more, and all that follows with it.
     signs = _SCHEMA.array(table, 'sign')
     self.assertEqual(set(signs), {-1, 1})
+    summary = experiments.validation.summarise(found, config).summary
+    self.assertEqual(summary['layers'][0]['turned'], (signs < 0).mean())
+    lines = experiments.validation._text._sign_lines(summary['layers'])
+    self.assertIn('fire with more', lines[0])
     np.testing.assert_array_equal(
         _SCHEMA.array(table, 'lens_ids'),
         np.where((signs > 0)[:, None], lens.top_ids, lens.bottom_ids),
@@ -231,11 +235,7 @@ class RunTest(absltest.TestCase):
     low = signs[_SCHEMA.array(table, 'steered').astype(bool)] < 0
     self.assertTrue(low.any())
     self.assertGreaterEqual(_SCHEMA.array(table, 'max_activation').min(), 0)
-    self.assertIsNone(
-        experiments.validation.summarise(found, config).summary['layers'][0][
-            'rare'
-        ]
-    )
+    self.assertIsNone(summary['layers'][0]['rare'])
 
   def test_figures_show_the_numbers_of_the_summary(self):
     curves = report.validation_curves(self.out)
