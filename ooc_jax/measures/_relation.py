@@ -6,7 +6,7 @@ from jaxtyping import Float, Shaped
 import numpy as np
 from scipy import special
 
-from ooc_jax.measures._depth_shape import depth_shape
+from ooc_jax.measures._depth_shape import depth_shapes
 
 _LEAST_LAYERS = 6  # As of `depth_shape`.
 
@@ -64,10 +64,9 @@ def relation_over_depth(
   Raises:
     InputError: As `depth_shape`.
   """
-  shapes = [
-      depth_shape(layers, first, first_errors),
-      depth_shape(layers, second, second_errors),
-  ]
+  shapes = depth_shapes(
+      layers, np.stack([first, second]), np.stack([first_errors, second_errors])
+  )
   if layers.size < _LEAST_LAYERS:
     return Relation()
   r, size, p = _correlation(first.astype(np.float64), second.astype(np.float64))
