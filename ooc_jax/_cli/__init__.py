@@ -25,8 +25,8 @@ COMMANDS = {
     'convert_weights': '_convert_weights',
     'train_sae': '_train_sae',
     'explain': '_explain',
-    'explore': '_explore',
-    'export': '_export',
+    'explore': '_pages',
+    'export': '_pages',
 }
 __all__ = ('COMMANDS', 'Command', 'main', 'run', 'start')
 

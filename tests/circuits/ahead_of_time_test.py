@@ -124,7 +124,7 @@ def _devices(target):
 
 
 def keep_no_program(test):
-  """For a test; a program for what is not here is not read back from a cache."""
+  """Of a test, as a program for what is not here is not read back."""
 
   def use_cache(enabled):
     jax.config.update('jax_enable_compilation_cache', enabled)

@@ -266,7 +266,7 @@ class FuzzTest(parameterized.TestCase):
     flipped()
 
   def test_only_input_errors(self):
-    self.run_fuzz(40)
+    self.run_fuzz(12)
 
   @pytest.mark.slow
   def test_only_input_errors_at_length(self):

@@ -1,7 +1,8 @@
-"""`explore` from the command line."""
+"""`explore` and `export`, which need neither JAX nor weights to begin."""
 
 import dataclasses
 
+from ooc_jax import export
 from ooc_jax._cli._flags import Given
 from ooc_jax._cli._main import Command
 from ooc_jax._errors import InputError
@@ -17,7 +18,7 @@ class _ExploreSettings:
   )
 
 
-def _main(given: Given) -> None:
+def _explore(given: Given) -> None:
   try:
     from ooc_jax import explore  # Its packages are an extra.
   except ModuleNotFoundError as error:
@@ -33,6 +34,20 @@ def _main(given: Given) -> None:
   )
 
 
+def _export(given: Given) -> None:
+  config = export.Export(**given.of(export.Export))
+  try:
+    run = export.run
+  except ModuleNotFoundError as error:
+    raise InputError(
+        f"Exports need the package {error.name!r}: pip install 'ooc_jax[web]'."
+    ) from error
+  done = run(given.words, config)
+  for note in done.notes:
+    print(note)
+  print(f'{done.folder}: {done.files} files')
+
+
 COMMANDS = {
     'explore': Command(
         doc=(
@@ -41,9 +56,21 @@ COMMANDS = {
             ' folders stands for them.'
         ),
         settings={'explore': _ExploreSettings},
-        main=_main,
+        main=_explore,
         words=True,
         interrupted='nothing was changed.',
         computes=False,
-    )
+    ),
+    'export': Command(
+        doc=(
+            'Writes what others can import of results folders of one'
+            ' dictionary, which are\ngiven as words: pages, tables, files for'
+            ' Neuronpedia, or vectors.'
+        ),
+        settings={'export': export.Export},
+        main=_export,
+        words=True,
+        interrupted='nothing is left of it; the same command starts anew.',
+        computes=False,
+    ),
 }
