@@ -227,13 +227,15 @@ def validation(row: Mapping[str, Any]) -> dict[str, Any]:
       for x, title in _ACTIVITY.items()
       if _is_number(row.get(x))
   ]
+  if row.get('sign') == -1:  # Of neurons, which write with either.
+    numbers.insert(0, ('Steered by', 'its negative sign'))
   lists = [
       (title, [x for x in row[name] if x])
       for name, title in _LISTS.items()
       if any(row.get(name) or ())
   ]
-  there = _TEXTS.items() if row.get('prompt') else ()
-  texts = [(title, row[x]) for x, title in there if row.get(x)]
+  texts = [(title, row[x]) for x, title in _TEXTS.items() if row.get(x)]
+  texts = texts if row.get('prompt') else []
   return {
       'scores': scores, 'numbers': numbers, 'lists': lists, 'texts': texts,
   }  # fmt: skip

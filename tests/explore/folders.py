@@ -195,6 +195,7 @@ def validation(folder: pathlib.Path, model: str = 'tiny') -> pathlib.Path:
           'output_decoder': np.linspace(0, 1, n),
           'output_decoder_permuted': np.full(n, 0.05),
           'steering': np.full(n, np.nan),
+          'sign': np.where(np.arange(n) == 0, -1, 1).astype(np.int32),
           'peak_tokens': [[MARKUP, ' cat']] * n,
           'prompt': ['Once <b>upon</b>'] + [''] * (n - 1),
           'plain': [' a time'] * n,

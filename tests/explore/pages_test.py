@@ -182,6 +182,9 @@ class PagesTest(parameterized.TestCase):
     text = self.client.get('/s/out/feature/1/0').text
     self.assertIn('/s/out/head/2/0', text)
     self.assertIn('Once &lt;b&gt;upon&lt;/b&gt;', text)
+    self.assertIn('its negative sign', text)
+    other = self.client.get('/s/out/feature/1/1').text
+    self.assertNotIn('its negative sign', other)
     self.assertIn(
         'There is no validation', self.client.get('/s/out/feature/0/0').text
     )
