@@ -4,8 +4,11 @@ import importlib.util
 import json
 import pathlib
 import shutil
+import threading
 from typing import Any
 import unittest
+
+from ooc_jax import explore
 
 _BROWSER = shutil.which('chromium') or shutil.which('chromium-browser')
 _DRIVER = shutil.which('chromedriver')
@@ -62,6 +65,25 @@ def start(
   return webdriver.Chrome(
       options=options, service=webdriver.ChromeService(_DRIVER)
   )
+
+
+def serve(library: explore.Library) -> str:
+  """Serves the pages until the process ends; their address."""
+  ready, address = threading.Event(), []
+
+  def started(where):
+    address.append(where)
+    ready.set()
+
+  threading.Thread(
+      target=explore.serve,
+      args=(library,),
+      kwargs={'started': started},
+      daemon=True,
+  ).start()
+  if not ready.wait(60):
+    raise TimeoutError('No page is served after 60 s.')
+  return address[0]
 
 
 def requests(driver: Any) -> list[str]:

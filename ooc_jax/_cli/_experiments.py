@@ -11,6 +11,7 @@ from absl import logging
 import jax
 
 from ooc_jax import experiments
+from ooc_jax._cli._flags import WEIGHTS
 from ooc_jax._cli._flags import Given
 from ooc_jax._cli._main import Command
 from ooc_jax._errors import InputError
@@ -47,13 +48,7 @@ class _RunSettings:
           ' have other defaults than here.'
       ),
   )
-  weights: str | None = setting(
-      None,
-      help=(
-          'A local copy of the model, instead of the hub: a .gguf or'
-          ' .safetensors file, or a folder.'
-      ),
-  )
+  weights: str | None = setting(None, help=WEIGHTS)
   out: str | None = setting(
       None,
       help=(

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from ooc_jax import experiments
+from ooc_jax._cli._flags import WEIGHTS
 from ooc_jax._cli._flags import Given
 from ooc_jax._cli._main import Command
 from ooc_jax.experiments import OutputPrediction
@@ -22,13 +23,7 @@ class _Source:
           f' {experiments.DEFAULT_MODEL} where it says nothing.'
       ),
   )
-  weights: str | None = setting(
-      None,
-      help=(
-          'A local copy of the model, instead of the hub: a .gguf or'
-          ' .safetensors file, or a folder.'
-      ),
-  )
+  weights: str | None = setting(None, help=WEIGHTS)
 
 
 def _config(given: Given) -> OutputPrediction:

@@ -15,6 +15,11 @@ from ooc_jax._errors import InputError
 from ooc_jax._settings import Setting
 from ooc_jax._settings import settings_of
 
+# Of --weights, where a command reads a model.
+WEIGHTS = (
+    'A local copy of the model, instead of the hub: a .gguf or .safetensors'
+    ' file, or a folder.'
+)
 _HELP = ('help', 'helpshort', 'helpfull')
 _WORDS = {int: 'NUMBER', float: 'NUMBER', bool: 'true|false', str: 'TEXT'}
 _LOGGING = 'absl.logging'

@@ -2,7 +2,6 @@
 
 import pathlib
 import tempfile
-import threading
 
 from absl.testing import absltest
 import pytest
@@ -31,20 +30,7 @@ class BrowserTest(absltest.TestCase):
         folders.validation(root / 'validation'),
         folders.output(root / 'other', model='other'),
     ])
-    ready, address = threading.Event(), []
-
-    def started(where):
-      address.append(where)
-      ready.set()
-
-    threading.Thread(
-        target=explore.serve,
-        args=(library,),
-        kwargs={'started': started},
-        daemon=True,
-    ).start()
-    ready.wait(30)
-    cls.home = address[0]
+    cls.home = browser.serve(library)
     cls.base = f'{cls.home}s/out/'
     cls.driver = browser.start(root)
     cls.addClassCleanup(cls.driver.quit)

@@ -9,7 +9,6 @@ import os
 import pathlib
 import re
 import tempfile
-import threading
 import unittest
 
 from absl.testing import absltest
@@ -60,20 +59,7 @@ class _Pages:
   def _serve(cls, folder, profile):
     cls.library = explore.Library([folder])
     slug, cls.study = next(iter(cls.library.studies().items()))
-    ready, address = threading.Event(), []
-
-    def started(where):
-      address.append(where)
-      ready.set()
-
-    threading.Thread(
-        target=explore.serve,
-        args=(cls.library,),
-        kwargs={'started': started},
-        daemon=True,
-    ).start()
-    ready.wait(60)
-    cls.home = address[0]
+    cls.home = browser.serve(cls.library)
     cls.base = f'{cls.home}s/{slug}/'
     cls.driver = browser.start(profile)
     cls.addClassCleanup(cls.driver.quit)

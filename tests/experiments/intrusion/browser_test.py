@@ -73,6 +73,11 @@ class BrowserTest(absltest.TestCase):
     self.assertEqual(self.driver.get_log('browser'), [])
     # Kept until the file is sent.
     self.driver.refresh()
+    # The driver comes back before the new page's script ran, on a busy machine.
+    for _ in range(100):
+      if self._one('#rater').get_property('value'):
+        break
+      time.sleep(0.1)
     self.assertEqual(self._one('#rater').get_property('value'), 'A 1')
     self.assertEqual(self._one('#bar').get_property('value'), len(items))
 
