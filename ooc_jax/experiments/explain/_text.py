@@ -1,6 +1,7 @@
 """An explanation on a terminal, in some thirty lines."""
 
 from collections.abc import Mapping, Sequence
+import textwrap
 from typing import Any
 
 from ooc_jax._text import display_width
@@ -27,11 +28,16 @@ def text(name: FeatureName, found: Explanation, known: Known) -> list[str]:
   facts = f'  Length {found.norm:.3g}'
   if found.cosine is not None:
     facts += f', cosine with its encoder {found.cosine:.2f}'
-  if known.folders:
-    folders = ', '.join(printable(x) for x in known.folders.values())
-    facts += f'; with what is in {folders}'
   place = f'feature {found.feature} of {found.size:,}, {site} of layer {at}'
   lines = [f'{printable(found.name)}: {place}', f'{facts}.']
+  if known.folders:
+    folders = ', '.join(printable(x) for x in known.folders.values())
+    lines += textwrap.wrap(
+        f'With what is in {folders}.',
+        _WIDTH,
+        initial_indent='  ',
+        subsequent_indent='  ',
+    )
   if name.page is not None:
     lines.append(f'  {printable(name.page)}')
   for side in found.sides:

@@ -42,7 +42,8 @@ class TextTest(absltest.TestCase):
     )  # fmt: skip
     window = {'value': 1.0, 'peak': 1, 'tokens': hostile}
     known = explain.Known(
-        {'validation': '\x1bx'}, {}, {}, {}, 0,
+        {'output': 'x' * 60, 'attention': 'y' * 60, 'validation': '\x1bx'},
+        {}, {}, {}, 0,
         {'fires': 0, 'peak_tokens': hostile}, 0, (window,),
     )  # fmt: skip
     lines = explain.text(explain.FeatureName(0, 0), found, known)
@@ -98,6 +99,11 @@ class NameTest(parameterized.TestCase):
 
 class CommandTest(absltest.TestCase):
 
+  def setUp(self):
+    super().setUp()
+    # Not where somebody has results, which would be found.
+    self.enter_context(contextlib.chdir(self.create_tempdir().full_path))
+
   def _run(self, *flags):
     return scripts.run_here('explain', f'--feature={_LAYER}/{_FEATURE}', *flags)
 
@@ -119,7 +125,7 @@ class CommandTest(absltest.TestCase):
     self.assertNotIn('limit', alone.stdout)
     done = self._run(f'--results={root}')
     text = done.stdout
-    self.assertIn('; with what is in out.', text)
+    self.assertIn('  With what is in out.', text)
     limit = run.summary['layers'][0]['thresholds']['entropy']
     self.assertIn(f'limit {limit:.2f}', text)
     chosen = export.run(
