@@ -3,8 +3,8 @@
 The algorithm, for directions d [F, D] and a table u [V, D] (no array of F x V
 is ever held):
   1. Once a table: mean, covariance and norms of its rows (`_moments`).
-  2. Directions are scaled by powers of two; a screened pass rounds them to
-     bfloat16, with a line back to the true logits (`_prepare`).
+  2. Directions are scaled by powers of two; a screened pass splits them in
+     three bfloat16 numbers each, which add up to them (`_prepare`).
   3. A pass multiplies blocks of features with blocks of rows and reduces each
      block at once: into sums for the statistics (`_sums`), and into the groups
      of tokens with the largest bounds at either end (`_scan`).

@@ -91,8 +91,7 @@ def certify(
     *,
     k: int,
     unit_rows: bool,
-    whole: int = 0,
-) -> tuple[TopBottom, Float[Array, 'ends F candidates']]:
+) -> TopBottom:
   """The k best candidates, by exact products.
 
   Args:
@@ -102,12 +101,6 @@ def certify(
     blocks: How the pass went.
     k: How many.
     unit_rows: See `products`.
-    whole: At how many ends, the top first, candidates are computed where the
-      answer does not need it, too.
-
-  Returns:
-    Top and bottom, and the exact values of all candidates that were computed
-    (negated at the bottom), minus infinity for the others.
   """
   num = candidates.value.shape[2]
   bound = candidates.value + candidates.error
@@ -118,12 +111,11 @@ def certify(
   )
   floor = least[:, :, : min(k, num)].min(axis=2)
   needed = bound >= floor[:, :, None]
-  needed = needed.at[:whole].set(True)
   counts = (needed & jnp.isfinite(bound)).sum(axis=2, dtype=jnp.int32)
   rows = blocks.rows_at(candidates.position)
   exact = _exact(counts, rows, directions, table, unit_rows)
   extremes = best(TopBottom(*exact, rows, candidates.left_out), min(k, num))
-  return _pad(extremes, k), exact.value
+  return _pad(extremes, k)
 
 
 def best(extremes: TopBottom, k: int) -> TopBottom:

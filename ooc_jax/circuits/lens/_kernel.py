@@ -21,16 +21,13 @@ from ooc_jax.circuits.lens._lens import assemble
 from ooc_jax.circuits.lens._moments import TableMoments
 from ooc_jax.circuits.lens._prepare import AffineMap
 from ooc_jax.circuits.lens._prepare import ScaledDirections
-from ooc_jax.circuits.lens._prepare import TableSample
 from ooc_jax.circuits.lens._prepare import normalise
 from ooc_jax.circuits.lens._prepare import prepare
-from ooc_jax.circuits.lens._prepare import sample_table
 from ooc_jax.circuits.lens._scan import Positions
 from ooc_jax.circuits.lens._scan import ScanSpec
 from ooc_jax.circuits.lens._scan import scan
 from ooc_jax.circuits.lens._sums import Sums
 from ooc_jax.circuits.lens._sums import join_sums
-from ooc_jax.circuits.lens._sums import with_true_logits
 from ooc_jax.circuits.numerics import Blocks
 from ooc_jax.circuits.numerics import divide
 from ooc_jax.circuits.numerics import exponent_of
@@ -45,7 +42,6 @@ class _Shard(NamedTuple):
   moments: TableMoments
   exponent: Int[Array, '']  # Of the power of two near its largest row.
   positions: Positions
-  sample: TableSample | None = None  # Where a screened pass needs one.
 
 
 class PassResult(NamedTuple):
@@ -75,10 +71,6 @@ def certified_pass(
     marked `recomputed`; and what `resolve_uncertain` needs to find those.
   """
   shard = _shard(table, keep, moments, spec)
-  if spec.screened and moments.covariance is None:
-    scale = divide(1.0, moments.norms) if spec.unit_rows else None
-    sample = sample_table(table, keep, scale, spec.vocab_axis)
-    shard = shard._replace(sample=sample)
   blocks = Blocks.choose(directions.shape[0], table.shape[0], spec.platform)
   result = _by_blocks(
       lambda some: _block_result(some, shard, blocks, spec),
@@ -178,17 +170,13 @@ def _positions(
   fresh = jax.vmap(blocks.fresh)(block).ravel()
   row = blocks.rows_at(jnp.arange(fresh.size, dtype=jnp.int32))
   keep = keep[row] & fresh
-  size, loss, scale = moments.norms[row], None, None
-  if moments.losses is not None and spec.screened:
-    loss = moments.losses[row]
+  size, scale = moments.norms[row], None
   if spec.unit_rows:
     scale = divide(1.0, size)
     size = size * scale
-    loss = None if loss is None else loss * scale
   return Positions(
       keep=keep.astype(jnp.float32),
       size=jnp.where(keep, size, -jnp.inf),
-      loss=loss,
       scale=scale,
   )
 
@@ -228,11 +216,9 @@ def _block_result(
       screened=spec.screened,
       centered=spec.centered,
       spread=spec.spread,
-      sample=shard.sample,
-      axis=spec.vocab_axis,
   )
   scan_spec = ScanSpec(
-      spec.k + _more(scaled.row.shape[1], shard.positions, spec),
+      spec.k + _more(scaled.row.shape[1], spec.k),
       spec.softcap,
       both_ends=spec.both_ends,
       bottom=spec.bottom,
@@ -240,39 +226,24 @@ def _block_result(
   sums, candidates = scan(
       prepared, shard.table, shard.positions, blocks, scan_spec
   )
-  extremes, exact = _certificate.certify(
+  extremes = _certificate.certify(
       candidates,
       times_power(scaled.row, -shard.exponent),
       shard.table,
       blocks,
       k=spec.k,
       unit_rows=spec.unit_rows,
-      # A softmax is made of few tokens, and true logits are for the asking.
-      whole=spec.screened * (1 + spec.both_ends),
-  )
-  exponent = (scaled.exponent + shard.exponent)[:, None]
-  shift = affine.shift[:, None]
-  logits = times_power(exact, exponent[None]) - jnp.stack(
-      [shift, -shift][: 1 + spec.bottom]
-  )
-  sums = with_true_logits(
-      sums, candidates.value, logits, prepared, spec.softcap
   )
   return PassResult(extremes, sums, affine)
 
 
-def _more(width: int, positions: Positions, spec: LensSpec) -> int:
+def _more(width: int, k: int) -> int:
   """Candidates beyond k: the certificate then hardly ever fails."""
-  if positions.loss is not None:
-    return 64 + spec.k // 2
-  most = 32 + spec.k // 2
-  if spec.screened:
-    return most
   # The bound on the error of a sum over D grows as D, the distance of
   # neighbours near the k-th of V normal numbers falls as 1 / (k √D): their
   # ratio is over k D^1.5 / 2^18 at 2^18 tokens. Four times that, for norms
   # differ, and as many as stay after a chance of 2^-12.
-  return min(most, 12 + int(spec.k * width**1.5 / 2**16))
+  return min(32 + k // 2, 12 + int(k * width**1.5 / 2**16))
 
 
 def _finer_pass(
@@ -293,16 +264,15 @@ def _finer_pass(
   _, candidates = scan(
       prepared,
       shard.table,
-      shard.positions._replace(loss=None),
+      shard.positions,
       blocks,
       ScanSpec(max(256, 4 * spec.k), statistics=False, bottom=spec.bottom),
   )
-  extremes, _ = _certificate.certify(
+  return _certificate.certify(
       candidates,
-      prepared.row,
+      prepared.pieces[0],
       shard.table,
       blocks,
       k=spec.k,
       unit_rows=spec.unit_rows,
   )
-  return extremes

@@ -216,15 +216,14 @@ def assemble(
       bottom_ids=extremes.row[1] if spec.bottom else None,
       bottom_logits=-logits[1] - shift if spec.bottom else None,
       mean=affine.mean,
-      std=jnp.sqrt(variance) * affine.slope
+      std=jnp.sqrt(variance) * affine.scale
       if affine.std is None
       else affine.std,
       skewness=divide(third, variance**1.5),
       kurtosis=jnp.where(variance > 0, divide(fourth, variance**2) - 3, 0.0),
       entropy=sums.top.entropy,
-      top_mass=top_sum
-      * jnp.exp(capped[:, 0] - sums.top.peak)
-      / sums.top.partition,
+      # Each about its own peak, which rounding moves a little.
+      top_mass=jnp.minimum(top_sum / sums.top.partition, 1.0),
       top_entropy=jnp.log(top_sum) - (terms * below).sum(axis=1) / top_sum,
       active_share=sums.active.astype(jnp.float32) / count,
       mask=None,

@@ -1,13 +1,14 @@
 """One pass of directions over a table: sums, and candidates for top and bottom.
 
 The logits of a block are made once, reduced, and forgotten once the largest
-groups among a few blocks are known. They may be rounded (a product in
-bfloat16, and any float32 sum is): `_certificate` decides what follows for true
-logits, and needs for it that every token left out is bounded. So a pass keeps
-whole groups of tokens, those with the largest bounds, and at its end the best
-tokens of these groups are its candidates.
+groups among a few blocks are known. They are rounded, as any float32 sum is:
+`_certificate` decides what follows for true logits, and needs for it that every
+token left out is bounded. So a pass keeps whole groups of tokens, those with
+the largest bounds, and at its end the best tokens of these groups are its
+candidates.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -18,10 +19,8 @@ from ooc_jax.circuits.lens import _sums
 from ooc_jax.circuits.lens._prepare import PreparedDirections
 from ooc_jax.circuits.lens._sums import Sums
 from ooc_jax.circuits.numerics import Blocks
+from ooc_jax.circuits.numerics import bfloat16_pieces
 from ooc_jax.circuits.numerics import fold_reduce
-
-# What terms too small for float32 may add up to, in products near 1 at most.
-_UNDERFLOW = 1e-33
 
 
 class ScanSpec(NamedTuple):
@@ -48,13 +47,11 @@ class Positions(NamedTuple):
   Attributes:
     keep: 1 where a row counts, else 0.
     size: Norm of the row; minus infinity where it does not count.
-    loss: Norm of what rounding takes from the row, or None where nothing.
     scale: Multiplies the row's logits, or None.
   """
 
   keep: Float[Array, 'positions']
   size: Float[Array, 'positions']
-  loss: Float[Array, 'positions'] | None
   scale: Float[Array, 'positions'] | None
 
 
@@ -93,17 +90,13 @@ def scan(
 ) -> tuple[Sums, Candidates]:
   """All logits of `prepared` over `table`, reduced as they are made.
 
-  Where `prepared.row` is bfloat16 the product is of bfloat16 numbers with
-  float32 sums, and `table` is rounded to it; otherwise both are float32 and
-  the precision is highest.
+  Where `prepared.pieces` are bfloat16, products are of bfloat16 numbers with
+  float32 sums; otherwise both factors are float32 and the precision is highest.
   """
-  F, ends = prepared.row.shape[0], 1 + spec.bottom
+  F, ends = prepared.centre.shape[0], 1 + spec.bottom
   lanes, joined = blocks.lanes, blocks.joined
   num = min(spec.candidates, blocks.groups)
   sizes = blocks.group_max(positions.size).reshape(-1, lanes)
-  losses = None
-  if positions.loss is not None:
-    losses = blocks.group_max(positions.loss).reshape(-1, lanes)
   rows = [
       None if x is None else x.reshape(blocks.count, blocks.rows)
       for x in positions
@@ -112,20 +105,15 @@ def scan(
   def one_block(i, carry, first):
     sums, logits, bounds = carry
     block = first + i
-    keep, size, _, scale = (None if x is None else x[block] for x in rows)
-    # Only losses and scales may be missing.
-    assert keep is not None and size is not None
-    x = _products(prepared.row, blocks.read(table, block), keep, scale)
+    keep, size, scale = (None if x is None else x[block] for x in rows)
+    assert keep is not None and size is not None  # Only scales may be missing.
+    x = _products(prepared.pieces, blocks.read(table, block), keep, scale)
     mask = jnp.where(jnp.isfinite(size), 0.0, -jnp.inf)[None]
     high, *low = fold_reduce(
         (blocks.fold(x + mask), blocks.fold(x - mask))[:ends], 'Mm'[:ends]
     )
     extremes = jnp.stack([high.max(axis=1), *(-y.min(axis=1) for y in low)])
-    error = _error_bound(
-        prepared,
-        sizes[block][None],
-        None if losses is None else losses[block][None],
-    )
+    error = _error_bound(prepared, sizes[block][None])
     bounds = jax.lax.dynamic_update_slice_in_dim(
         bounds, (extremes + error[None])[:, :, None], i, axis=2
     )
@@ -177,17 +165,31 @@ def scan(
   return sums, _choose(best, prepared, positions, blocks, spec.candidates)
 
 
-def _products(row, table, keep, scale) -> Float[Array, 'F V']:
+def _products(pieces, table, keep, scale) -> Float[Array, 'F V']:
+  """Products of rows with those of a table.
+
+  Both in float32, or in pieces that each are 2^-8 of the one before: the third
+  of one side with the second of the other, and less, is under float32.
+  """
   # Rows that do not count become zeros: they may hold anything finite.
   # (A choice, as XLA:CPU multiplies bfloat16 numbers in two steps.)
-  rounded = jnp.where(keep[:, None] > 0, table, 0).astype(row.dtype)
-  x = jnp.einsum(
-      'FD,VD->FV',
-      row,
-      rounded,
-      precision=jax.lax.Precision.HIGHEST,
-      preferred_element_type=jnp.float32,
-  )
+  table = jnp.where(keep[:, None] > 0, table, 0)
+  if pieces.dtype == jnp.bfloat16:
+    others = bfloat16_pieces(table)
+  else:
+    others = (table.astype(jnp.float32),)
+  terms = [
+      jnp.einsum(
+          'PFD,VD->PFV',
+          pieces[: len(pieces) - i],
+          other,
+          precision=jax.lax.Precision.HIGHEST,
+          preferred_element_type=jnp.float32,
+      )
+      for i, other in enumerate(others)
+  ]
+  # From the smallest to the largest.
+  x = functools.reduce(jnp.add, (x for y in terms[::-1] for x in y[::-1]))
   return x if scale is None else x * scale[None]
 
 
@@ -200,13 +202,13 @@ def _no_groups(ends: int, F: int, num: int, blocks: Blocks) -> BestGroups:
   )
 
 
-def _error_bound(prepared, size, loss):
+def _error_bound(prepared, size):
   """Bound on the error of x, [F, ...] from [1, ...]."""
-  shape = (-1,) + (1,) * (size.ndim - 1)
-  error = prepared.size_error.reshape(shape) * size + _UNDERFLOW
-  if loss is None:
-    return error
-  return error + prepared.loss_error.reshape(shape) * loss
+  error, least = (
+      x.reshape((-1,) + (1,) * (size.ndim - 1))
+      for x in (prepared.size_error, prepared.least_error)
+  )
+  return error * size + least
 
 
 def _join(
@@ -253,15 +255,11 @@ def _choose(
   value = best.value.reshape(ends, F, -1) * sign
   position = blocks.positions(best.group).reshape(ends, F, -1)
   flat = position.reshape(ends * F, -1)
-  own = jax.tree.map(
-      lambda x: jnp.tile(x, ends), (prepared.size_error, prepared.loss_error)
+  each = prepared._replace(
+      size_error=jnp.tile(prepared.size_error, ends),
+      least_error=jnp.tile(prepared.least_error, ends),
   )
-  each = prepared._replace(size_error=own[0], loss_error=own[1])
-  error = _error_bound(
-      each,
-      positions.size[flat],
-      None if positions.loss is None else positions.loss[flat],
-  ).reshape(value.shape)
+  error = _error_bound(each, positions.size[flat]).reshape(value.shape)
   # What stands for no group yet has no members.
   known = jnp.repeat(~jnp.isneginf(best.bound), blocks.group, axis=2)
   error = jnp.where(known, error, -jnp.inf)

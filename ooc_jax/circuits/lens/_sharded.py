@@ -40,21 +40,16 @@ def find_moments(
     *,
     unit_rows: bool,
     covariance: bool,
-    losses: bool,
 ) -> TableMoments:
   """The moments of a table, wherever it lies."""
-  losses &= table.dtype != jnp.bfloat16
-  run = moments_function(
-      mesh, platform_of(mesh, table), unit_rows, covariance, losses
-  )
+  run = moments_function(mesh, platform_of(mesh, table), unit_rows, covariance)
   if mesh is None:
     return run(table, mask)
   vocab, V = axis_of(mesh, VOCAB), table.shape[0]
   moments = run(shard_rows(table, mesh, vocab), shard_rows(mask, mesh, vocab))
   if moments.norms.shape[0] == V:
     return moments
-  kept = None if moments.losses is None else moments.losses[:V]
-  return dataclasses.replace(moments, norms=moments.norms[:V], losses=kept)
+  return dataclasses.replace(moments, norms=moments.norms[:V])
 
 
 def find_lens(
@@ -113,22 +108,20 @@ def _joined(parts, size: int):
 
 def _find_lens(directions, table, mask, moments, threshold, spec, mesh) -> Lens:
   F = directions.shape[0]
-  has = moments.covariance is not None, moments.losses is not None
-  first, second = lens_functions(mesh, spec, *has)
+  first, second = lens_functions(mesh, spec, moments.covariance is not None)
   if mesh is not None:
     feature, vocab = axis_of(mesh, FEATURE), axis_of(mesh, VOCAB)
     directions, threshold = (
         shard_rows(x, mesh, feature) for x in (directions, threshold)
     )
     table, mask = (shard_rows(x, mesh, vocab) for x in (table, mask))
-    covariance, losses = moments.covariance, moments.losses
+    covariance = moments.covariance
     if covariance is not None:
       covariance = shard_rows(covariance, mesh, None)
     moments = TableMoments(
         mean=shard_rows(moments.mean, mesh, None),
         covariance=covariance,
         norms=shard_rows(moments.norms, mesh, vocab),
-        losses=None if losses is None else shard_rows(losses, mesh, vocab),
     )
   arrays = directions, table, mask, moments
   lens, result = first(*arrays, threshold)
@@ -147,7 +140,6 @@ def moments_function(
     platform: str,
     unit_rows: bool,
     covariance: bool,
-    losses: bool,
 ) -> Callable[..., TableMoments]:
   """Jitted (table, mask) -> TableMoments, over a mesh if there is one."""
   axis = axis_of(mesh, VOCAB)
@@ -159,20 +151,19 @@ def moments_function(
         Blocks.single_pass(table.shape[0], platform),
         unit_rows=unit_rows,
         covariance=covariance,
-        losses=losses,
         axis=axis,
     )
 
   if mesh is None:
     return jax.jit(run)
   rows = PartitionSpec(axis)
-  out = _moments_spec(axis, covariance, losses)
+  out = _moments_spec(axis, covariance)
   return jax.jit(_over(mesh, run, (rows, rows), out))
 
 
 @functools.cache
 def lens_functions(
-    mesh: Mesh | None, spec: LensSpec, covariance: bool, losses: bool
+    mesh: Mesh | None, spec: LensSpec, covariance: bool
 ) -> tuple[Callable[..., tuple[Lens, PassResult]], Callable[..., Lens]]:
   """Both passes of the kernel, jitted, over a mesh if there is one."""
   feature, vocab = axis_of(mesh, FEATURE), axis_of(mesh, VOCAB)
@@ -188,7 +179,7 @@ def lens_functions(
   extremes: Any = PartitionSpec(None, feature)
   prefix: Any = of_feature
   result = PassResult(extremes=extremes, sums=prefix, affine=prefix)
-  moments = _moments_spec(vocab, covariance, losses)
+  moments = _moments_spec(vocab, covariance)
   arrays = of_feature, rows, rows, moments
   return (
       jax.jit(
@@ -209,11 +200,9 @@ def _over(mesh: Mesh, run, in_specs, out_specs):
   )
 
 
-def _moments_spec(axis: str | None, covariance: bool, losses: bool):
-  rows = PartitionSpec(axis)
+def _moments_spec(axis: str | None, covariance: bool):
   return TableMoments(
       mean=PartitionSpec(),
       covariance=PartitionSpec() if covariance else None,
-      norms=rows,
-      losses=rows if losses else None,
+      norms=PartitionSpec(axis),
   )

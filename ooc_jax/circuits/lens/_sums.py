@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from ooc_jax.circuits.lens._prepare import PreparedDirections
 from ooc_jax.circuits.numerics import Blocks
@@ -19,8 +19,6 @@ from ooc_jax.model import softcap as apply_softcap
 
 # A finite stand-in for minus infinity, whose differences are finite.
 _LOWEST = -1e38
-# Of a softmax's partition; a smaller part is not told from rounding.
-_LEAST_REST = 2.0**-21
 
 
 class Softmax(NamedTuple):
@@ -155,68 +153,6 @@ def _add_terms(
   )
 
 
-def with_true_logits(
-    sums: Sums,
-    x: Float[Array, 'ends F c'],
-    logits: Float[Array, 'ends F c'],
-    prepared: PreparedDirections,
-    softcap: float | None,
-) -> Sums:
-  """The softmax with the true logits of some tokens for those of the pass.
-
-  Args:
-    sums: Of the pass.
-    x: Products of the pass, of either end; negated at the bottom.
-    logits: The true ones likewise, minus infinity where they are not known.
-    prepared: What goes with each direction.
-    softcap: See `ScanSpec`.
-  """
-
-  def end(softmax: Softmax, sign: int) -> Softmax:
-    place = (1 - sign) // 2
-
-    def y(values):
-      return sign * softmax_logits(values, softcap, prepared.temperature)
-
-    return _replace_terms(
-        softmax,
-        y(_logits(sign * x[place], prepared)),
-        y(sign * logits[place]),
-        jnp.isfinite(logits[place]),
-    )
-
-  bottom = None if sums.bottom is None else end(sums.bottom, -1)
-  return sums._replace(top=end(sums.top, 1), bottom=bottom)
-
-
-def _replace_terms(
-    softmax: Softmax,
-    seen: Float[Array, 'F c'],
-    true: Float[Array, 'F c'],
-    known: Bool[Array, 'F c'],
-) -> Softmax:
-  """A softmax with `true` logits in the place of `seen` where `known`."""
-  seen -= softmax.peak[:, None]
-  terms = jnp.where(known, jnp.exp(seen), 0.0)
-  rest = softmax.partition - terms.sum(axis=1)
-  weighted = softmax.weighted - jnp.where(known, terms * seen, 0.0).sum(axis=1)
-  # Less is rounding of the difference.
-  real = rest > _LEAST_REST * softmax.partition
-  rest, weighted = (jnp.where(real, y, 0.0) for y in (rest, weighted))
-
-  true = jnp.where(known, true, -jnp.inf)
-  peak = true.max(axis=1)
-  peak = jnp.where(jnp.isfinite(peak), peak, softmax.peak)
-  below = jnp.where(known, true - peak[:, None], 0.0)
-  terms = jnp.where(known, jnp.exp(below), 0.0)
-  old = rescale(Softmax(softmax.peak, rest, weighted), peak)
-  return Softmax(
-      peak=peak,
-      partition=old.partition + terms.sum(axis=1),
-      weighted=old.weighted + (terms * below).sum(axis=1),
-  )
-
-
 def join_sums(sums: Sums, axis: str | None) -> Sums:
   """The sums over all shards of a vocabulary; without an axis there is one."""
   power_sums = sums.power_sums - sums.lost
@@ -240,7 +176,7 @@ def join_sums(sums: Sums, axis: str | None) -> Sums:
 
 def _logits(x, prepared: PreparedDirections):
   shape = (-1,) + (1,) * (x.ndim - 1)
-  return x * prepared.slope.reshape(shape) + prepared.offset.reshape(shape)
+  return x * prepared.scale.reshape(shape) - prepared.shift.reshape(shape)
 
 
 def rescale(softmax: Softmax, peak: Float[Array, 'F']) -> Softmax:

@@ -18,12 +18,12 @@ from ooc_jax.circuits.numerics._blocks import is_small
 from ooc_jax.circuits.numerics._blocks import jit_step
 from ooc_jax.circuits.numerics._blocks import mean_row
 from ooc_jax.circuits.numerics._float32 import Dot
+from ooc_jax.circuits.numerics._float32 import bfloat16_pieces
 from ooc_jax.circuits.numerics._float32 import compensated_dots
 from ooc_jax.circuits.numerics._float32 import divide
 from ooc_jax.circuits.numerics._float32 import exponent_of
 from ooc_jax.circuits.numerics._float32 import scaled_rows
 from ooc_jax.circuits.numerics._float32 import times_power
-from ooc_jax.circuits.numerics._float32 import to_bfloat16
 from ooc_jax.circuits.numerics._mesh import FEATURE
 from ooc_jax.circuits.numerics._mesh import VOCAB
 from ooc_jax.circuits.numerics._mesh import axis_of
@@ -45,6 +45,7 @@ __all__ = (
     'RowBlocks',
     'VOCAB',
     'axis_of',
+    'bfloat16_pieces',
     'check_mesh',
     'column_topk',
     'compensated_dots',
@@ -64,6 +65,5 @@ __all__ = (
     'scaled_rows',
     'shard_rows',
     'times_power',
-    'to_bfloat16',
     'to_host',
 )

@@ -50,12 +50,21 @@ def scaled_rows(
   return row, exponent, jnp.linalg.norm(row, axis=1)
 
 
-def to_bfloat16(x: Float[Array, '...']) -> Float[Array, '...']:
-  """`x` rounded to bfloat16, in float32.
+def bfloat16_pieces(x: Float[Array, '...']) -> tuple[Float[Array, '...'], ...]:
+  """Bfloat16 numbers that add up to `x`: itself, or three.
 
-  A cast there and back would not do: XLA may drop both.
+  Three times 8 significant bits are the 24 of a float32, so nothing is lost but
+  what is under 2^-126. A piece is at most 2^-8 of the one before it.
   """
-  return jax.lax.reduce_precision(x, exponent_bits=8, mantissa_bits=7)
+  if x.dtype == jnp.bfloat16:
+    return (x,)
+  rest, pieces = x.astype(jnp.float32), []
+  for _ in range(3):
+    # A cast there and back would not do: XLA may drop both.
+    piece = jax.lax.reduce_precision(rest, exponent_bits=8, mantissa_bits=7)
+    pieces.append(piece.astype(jnp.bfloat16))
+    rest = rest - piece
+  return tuple(pieces)
 
 
 def divide(x: Array | float, y: Float[Array, '...']) -> Float[Array, '...']:

@@ -53,14 +53,14 @@ def _lens(directions, table, keep, **kwargs):
 
 class SpreadTest(parameterized.TestCase):
 
-  def _assert_is(self, lens, directions, table, keep, rtol=2e-5):
+  def _assert_is(self, lens, directions, table, keep):
     top = _oracle(directions, table, keep)
     for name, true in top.items():
       np.testing.assert_allclose(
-          getattr(lens, name), true, rtol=rtol, err_msg=name
+          getattr(lens, name), true, rtol=2e-5, err_msg=name
       )
     bottom = _oracle(directions, table, keep, sign=-1)
-    np.testing.assert_allclose(lens.bottom_entropy, bottom['entropy'], rtol)
+    np.testing.assert_allclose(lens.bottom_entropy, bottom['entropy'], 2e-5)
 
   @parameterized.product(
       precision=('exact', 'screened'), with_moments=(False, True)
@@ -71,9 +71,7 @@ class SpreadTest(parameterized.TestCase):
     if with_moments:
       moments = circuits.table_moments(jnp.asarray(table), jnp.asarray(keep))
     lens = _lens(*arrays, precision=precision, moments=moments)
-    # Screened logits are off by 0.002 of their spread.
-    rtol = 2e-5 if precision == 'exact' else 5e-3
-    self._assert_is(lens, directions, table, keep, rtol)
+    self._assert_is(lens, directions, table, keep)
 
   @parameterized.parameters(1e-12, 1e9)
   def test_no_scale_enters(self, scale):
