@@ -2,14 +2,17 @@
 
 `lens` reads directions at the vocabulary, `qk` scores them against each other
 in the heads of a layer, `ov` follows what a head writes for them to tokens or
-to another dictionary; each tells its algorithm in its docstring. `numerics` is
-the arithmetic under them. All are sharded over a mesh with the axes 'feature'
+to another dictionary; each tells its algorithm in its docstring.
+`nearest_directions` compares those of one dictionary. `numerics` is the
+arithmetic under them. All are sharded over a mesh with the axes 'feature'
 and 'vocab', hold blocks only, and give the same answer on one device and on
 many.
 """
 
 from ooc_jax.circuits._lowered import lower_attention
 from ooc_jax.circuits._lowered import lower_lens
+from ooc_jax.circuits._nearest import Nearest
+from ooc_jax.circuits._nearest import nearest_directions
 from ooc_jax.circuits.lens import CONVENTIONS
 from ooc_jax.circuits.lens import PRECISIONS
 from ooc_jax.circuits.lens import UNDERTRAINED_COSINE
@@ -57,6 +60,7 @@ __all__ = (
     'HeadStatistics',
     'LENGTH',
     'Lens',
+    'Nearest',
     'OvCopying',
     'OvWrites',
     'PRECISIONS',
@@ -79,6 +83,7 @@ __all__ = (
     'input_lens',
     'lower_attention',
     'lower_lens',
+    'nearest_directions',
     'on_bias',
     'output_lens',
     'ov_copying',

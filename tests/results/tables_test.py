@@ -84,7 +84,10 @@ class TablesTest(parameterized.TestCase):
     first += [*later, 'undertrained', 'shared']
     self.assertEqual(names[: len(first)], first)
     self.assertEqual(names[len(first)], 'input_top_ids')
-    self.assertEqual(names[-2:], ['input_active_share', 'input_shared'])
+    self.assertEqual(
+        names[-4:],
+        'input_active_share input_shared nearest nearest_cosines'.split(),
+    )
     self.assertEqual(table.schema.field('top_ids').type, pa.list_(_INT, _K))
     self.assertEqual(table.schema.field('top_tokens').type, pa.list_(_TEXT))
     self.assertEqual(table.schema.field('entropy').type, pa.float32())

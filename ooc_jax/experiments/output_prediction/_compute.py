@@ -190,7 +190,11 @@ class DictionaryReader:
     return self._mask
 
   def features(self, dictionary: Dictionary) -> pa.Table:
-    """One row a feature; who reads files adds their hashes."""
+    """One row a feature; who reads files adds their hashes.
+
+    The nearest features are left out where there are as many as tokens, or
+    more: to find them would take as long as a readout, or longer.
+    """
     columns: dict[str, Any] = {}
     readouts = self._readouts_of(dictionary)
     ends = ends_of(self._config, dictionary)
@@ -210,6 +214,13 @@ class DictionaryReader:
         own['shared'] = _shared(own['top_ids'], columns['top_ids'])
       prefix = tables.prefix_of(readout)
       columns |= {prefix + name: values for name, values in own.items()}
+    neighbours = self._config.neighbours
+    if neighbours and 1 < dictionary.size < self._mask.size:
+      nearest = circuits.nearest_directions(
+          dictionary.decoder, neighbours, mesh=self._mesh
+      )
+      columns['nearest'] = circuits.to_host(nearest.ids)
+      columns['nearest_cosines'] = circuits.to_host(nearest.cosines)
     table = tables.output_features(readouts).build(columns)
     return tables.with_weights(table, {})
 

@@ -121,6 +121,15 @@ class OutputPrediction(LensSettings):
       ),
       least=100,
   )
+  neighbours: int = setting(
+      10,
+      help=(
+          'Of each feature, others of its layer with the nearest decoders; 0'
+          ' leaves them out. Takes F/V of the time of a readout; left out where'
+          ' there are as many features as tokens, or more.'
+      ),
+      least=0,
+  )
   readouts: str = setting(
       'all',
       help="'all', or 'output' with any of 'input' and 'embedding'.",

@@ -69,6 +69,8 @@ def plan(
   files, F, shown = plan_dictionaries(config, layers, c)
   V, D = c.vocab_size, c.embed_dim
   flops = 2.0 * F * V * D * len(layers) + 4.0 * V * D * D
+  if config.neighbours and F < V:
+    flops += 2.0 * F * F * D * len(layers)
   table, directions = 4.0 * V * D, 8.0 * F * D
   weights = planned.parameter_bytes
   device = weights + table + directions + _BLOCKS

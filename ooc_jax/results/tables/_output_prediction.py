@@ -67,6 +67,19 @@ _LENS = (
     ),
 )
 
+# Of the decoder, so once and not for each readout.
+_NEAREST = (
+    Column(
+        'nearest',
+        INT,
+        'features of the same layer whose decoders have the largest cosine with'
+        ' this one; whatever the side',
+        'F k',
+        optional=True,
+    ),
+    Column('nearest_cosines', SINGLE, 'those cosines', 'F k', optional=True),
+)
+
 
 def coherence_columns() -> tuple[Column, ...]:
   """A column for each measure; a run has those of its ends."""
@@ -126,7 +139,7 @@ def _by_readout(
 def output_features(readouts: Iterable[str] = READOUTS) -> TableSchema:
   """A row a feature of a layer, with the columns of these readouts."""
   columns = _by_readout((FEATURE,), _readout_columns(), readouts)
-  return TableSchema(columns, described=True)
+  return TableSchema((*columns, *_NEAREST), described=True)
 
 
 def labels(readouts: Iterable[str] = READOUTS) -> TableSchema:

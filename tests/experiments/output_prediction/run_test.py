@@ -90,6 +90,23 @@ class RunTest(parameterized.TestCase):
       np.testing.assert_array_equal(
           table[name].to_numpy(), getattr(coherence, name), name
       )
+    # Of as many features as tokens, or more, they would cost a readout.
+    names = {'nearest', 'nearest_cosines'}
+    if dictionary == 'mlp':
+      decoder = np.asarray(directions.decoder, np.float64)
+      unit = decoder / np.linalg.norm(decoder, axis=1, keepdims=True)
+      cosine = unit @ unit.T
+      np.fill_diagonal(cosine, -np.inf)
+      ids = np.argsort(-cosine, axis=1)[:, :10]
+      self.assertEqual(table['nearest'].to_pylist(), ids.tolist())
+      np.testing.assert_allclose(
+          table['nearest_cosines'].to_pylist(),
+          np.take_along_axis(cosine, ids, 1),
+          atol=3e-7,
+      )
+    else:
+      self.assertGreaterEqual(directions.size, model.config.vocab_size)
+      self.assertEqual(names & set(table.column_names), set())
     strings = model.tokenizer.token_strings()
     self.assertEqual(
         table['top_tokens'][2].as_py(),
@@ -112,6 +129,18 @@ class RunTest(parameterized.TestCase):
         np.asarray(first['semantic']).mean(), rows[0]['semantic']['share']
     )
     self.assertFalse((out / 'figures').exists())
+
+  def test_without_neighbours(self):
+    model = ooc_jax.load_model(finished.checkpoint())
+    rows = np.random.default_rng(0).normal(size=(7, 20)).astype(np.float32)
+    own = {1: ooc_jax.dictionaries.from_arrays(rows, layer=1)}
+    for neighbours, width in ((0, None), (10, 6), (3, 3)):
+      config = _config(model=None, neighbours=neighbours, readouts='output')
+      table = output_prediction.compute(model, own, config).features[1]
+      if width is None:
+        self.assertNotIn('nearest', table.column_names)
+      else:
+        self.assertEqual(table.schema.field('nearest').type.list_size, width)
 
   def test_quantile_thresholds_pool_all_layers(self):
     out = finished.run('output_prediction', thresholds='quantile:0.6', k=5)
