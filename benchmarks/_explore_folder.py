@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from ooc_jax.results import SCHEMA_VERSION
 from ooc_jax.results import tables
 
-K, HEADS, PARTNERS = 20, 8, 5
+K, HEADS, PARTNERS, NEIGHBOURS = 20, 8, 5, 10
 _MODEL = 'synthetic'
 _MARKUP = '<script>alert(1)</script>'
 
@@ -48,6 +48,12 @@ def _features(layer: int, features: int, words: np.ndarray) -> pa.Table:
         logits = np.sort(rng.gumbel(8, 2, (features, K)))[:, ::-1]
         sign = -1 if 'bottom' in name else 1
         columns[name] = np.float32(logits * sign)
+      elif name == 'nearest':
+        shape = (features, NEIGHBOURS)
+        columns[name] = rng.integers(0, features, shape, np.int32)
+      elif name == 'nearest_cosines':
+        cosines = np.sort(rng.beta(5, 9, (features, NEIGHBOURS)))[:, ::-1]
+        columns[name] = np.float32(cosines)
     elif pa.types.is_integer(column.kind):
       columns[name] = rng.integers(0, 3, features, np.int32)
     else:

@@ -207,6 +207,31 @@ def top_tokens(
   return {row['feature']: row['tokens'] for row in found}
 
 
+def nearest(
+    study: Study, layer: int, feature: int
+) -> Sequence[tuple[int, float, Sequence[str]]] | None:
+  """Features with the nearest decoders, their cosines and first top tokens.
+
+  None where the file of the layer does not have them.
+
+  Raises:
+    Damaged: The file cannot be read.
+  """
+  files = study.output.layer_files() if study.output else {}
+  names = ('nearest', 'nearest_cosines')
+  if layer not in files or len(_tables.known(files[layer], names)) < len(names):
+    return None
+  row = _tables.row(files[layer], feature, names)
+  if row is None:
+    return None
+  ids = row['nearest']
+  tokens = top_tokens(study, layer, ids, 10)
+  return [
+      (x, cosine, tokens.get(x, ()))
+      for x, cosine in zip(ids, row['nearest_cosines'], strict=True)
+  ]
+
+
 def _labels(study: Study, layer: int, feature: int) -> dict[str, Any]:
   path = None if study.output is None else study.output.file('labels')
   if path is None:

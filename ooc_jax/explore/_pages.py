@@ -238,7 +238,7 @@ def feature(study: Study, given: Parameters) -> Context:
 
 
 def like(study: Study, given: Parameters) -> Context:
-  """The features that share most tokens with one."""
+  """The features whose decoders are near to one's, and that share tokens."""
   layer, number = _place(given)
   stem = given.get('list', 'top')
   stem = stem if stem in _index.LISTS else 'top'
@@ -249,6 +249,7 @@ def like(study: Study, given: Parameters) -> Context:
   return {
       'layer': layer,
       'feature': number,
+      'nearest': _feature.nearest(study, layer, number),
       'list': stem,
       'lists': _index.LISTS,
       'total': total,

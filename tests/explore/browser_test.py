@@ -11,8 +11,8 @@ from tests import browser
 from tests.explore import folders
 
 _PAGES = (
-    '', 'features', 'feature/1/0', 'search?q=the', 'like/1/7', 'heads',
-    'head/1/0', '../../compare', 'feature/99/0',
+    '', 'features', 'feature/1/0', 'search?q=the', 'like/1/7',
+    '../other/like/1/7', 'heads', 'head/1/0', '../../compare', 'feature/99/0',
 )  # fmt: skip
 
 
@@ -28,7 +28,7 @@ class BrowserTest(absltest.TestCase):
         folders.output(root / 'out'),
         folders.attention(root / 'attention'),
         folders.validation(root / 'validation'),
-        folders.output(root / 'other', model='other'),
+        folders.output(root / 'other', model='other', neighbours=False),
     ])
     cls.home = browser.serve(library)
     cls.base = f'{cls.home}s/out/'

@@ -49,6 +49,15 @@ def cosines(layer):
   return np.random.default_rng([9, layer]).random(FEATURES).astype(np.float32)
 
 
+def nearest(layer):
+  """[F, 4] ids and cosines of the nearest decoders of a layer."""
+  rng = np.random.default_rng([3, layer])
+  ids = np.stack([rng.permutation(FEATURES - 1)[:4] for _ in range(FEATURES)])
+  ids += ids >= np.arange(FEATURES)[:, None]
+  cosines = -np.sort(-rng.uniform(-1, 1, (FEATURES, 4)), axis=1)
+  return ids.astype(np.int32), cosines.astype(np.float32)
+
+
 def labels():
   """The columns of `labels.parquet`."""
   rng = np.random.default_rng(5)
@@ -78,8 +87,10 @@ def _settings(experiment, model):
   }
 
 
-def output(folder: pathlib.Path, model: str = 'tiny') -> pathlib.Path:
-  """A finished run of experiment 1."""
+def output(
+    folder: pathlib.Path, model: str = 'tiny', neighbours: bool = True
+) -> pathlib.Path:
+  """A finished run of experiment 1, with the nearest decoders or without."""
   for layer in range(LAYERS):
     columns = {'feature': np.arange(FEATURES, dtype=np.int32)}
     for prefix in ('', 'input_'):
@@ -94,6 +105,9 @@ def output(folder: pathlib.Path, model: str = 'tiny') -> pathlib.Path:
       columns[f'{prefix}cosine'] = cosines(layer)
       columns[f'{prefix}entropy'] = 7 - cosines(layer)
       columns[f'{prefix}mean'] = cosines(layer)
+    if neighbours:
+      near = map(_lists, nearest(layer))
+      columns['nearest'], columns['nearest_cosines'] = near
     _write(folder / f'features/layer={layer:02d}.parquet', columns)
   _write(folder / 'labels.parquet', labels())
   _write(

@@ -1,5 +1,6 @@
 """Every page, from whole folders and from damaged ones."""
 
+import html
 import html.parser
 import json
 import pathlib
@@ -14,6 +15,7 @@ from starlette import testclient
 
 from ooc_jax import InputError
 from ooc_jax import explore
+from ooc_jax.explore import _words
 from tests.explore import folders
 
 _PAGES = (
@@ -82,7 +84,7 @@ class PagesTest(parameterized.TestCase):
         folders.output(root / 'out'),
         folders.attention(root / 'attention'),
         folders.validation(root / 'validation'),
-        folders.output(root / 'other', model='other'),
+        folders.output(root / 'other', model='other', neighbours=False),
     )
     cls.client = _client(*cls.paths)
     cls.followed = set()
@@ -173,7 +175,8 @@ class PagesTest(parameterized.TestCase):
     at = folders.FEATURES + 7
     shared = np.isin(lists, lists[at]).sum(axis=1)
     shared[at] = 0
-    first = re.findall(r'/feature/(\d+)/(\d+)', text)[1]
+    below = text.partition('Shared tokens')[2]
+    first = re.findall(r'/feature/(\d+)/(\d+)', below)[0]
     best = int(first[0]) * folders.FEATURES + int(first[1])
     self.assertEqual(shared[best], shared.max())
     self.assertIn(f'class="count">{(shared > 0).sum()}<', text)
@@ -201,9 +204,22 @@ class PagesTest(parameterized.TestCase):
     self.assertIn('largest, and lowest, on text', text)
     self.assertNotIn('Where it is largest', other)
 
-  def test_likeness_says_what_it_is(self):
+  def test_nearest_decoders_with_their_cosines_and_tokens(self):
     text = self.client.get('/s/out/like/1/7').text
-    self.assertIn('By the tokens that they share', text)
+    above = text.partition('Shared tokens')[0]
+    ids, cosines = (x[7] for x in folders.nearest(1))
+    rows = re.findall(r'<tr data-row>(.*?)</tr>', above, re.S)
+    self.assertLen(rows, len(ids))
+    for row, own, cosine in zip(rows, ids, cosines, strict=True):
+      self.assertIn(f'/feature/1/{own}"', row)
+      self.assertIn(_words.number(float(cosine), 3), row)
+      token = folders.WORDS[folders.ids(1, 'top')[own][-1]].strip()
+      self.assertIn(html.escape(token), row)
+
+  def test_without_cosines_of_decoders_it_says_so(self):
+    text = self.client.get('/s/other/like/1/7').text
+    self.assertIn('have no cosines of decoders', text)
+    self.assertNotIn('>Cosine<', text)
 
   @parameterized.parameters(
       '/nope', '/s/none/', '/s/out/feature/1/60', '/s/out/feature/9/0',

@@ -31,6 +31,8 @@ from ooc_jax.experiments.output_prediction import ends_of
 from ooc_jax.model import Model
 from ooc_jax.model import Site
 
+_NEAREST = 3  # Features to show; fewer where the settings say so.
+
 
 @dataclasses.dataclass(frozen=True)
 class MeasureValue:
@@ -86,7 +88,8 @@ class Explanation:
     sides: The output side and, where it can be read, the input side.
     attention_layer: That reads the feature; None where none does.
     heads: Of that layer, by weight.
-    partner_tokens: Feature -> its first top tokens.
+    nearest: Features with the nearest decoders, and their cosines.
+    partner_tokens: Feature -> its first top tokens, of those of both.
     writers: Heads at or before its site, strongest first.
   """
 
@@ -100,6 +103,7 @@ class Explanation:
   sides: Sequence[Side]
   attention_layer: int | None
   heads: Sequence[HeadUse]
+  nearest: Sequence[tuple[int, float]]
   partner_tokens: Mapping[int, Sequence[str]]
   writers: Sequence[Writer]
 
@@ -143,11 +147,9 @@ def compute(
     layer = None
   used = [] if layer is None else head_uses(model, dictionary, feature, layer)
   used = sorted(used, key=lambda x: -x.weight)[:heads]
-  partners = list(
-      dict.fromkeys(
-          i for use in used for own in use.partners.values() for i, _ in own
-      )
-  )
+  nearest = _nearest(dictionary, feature, min(_NEAREST, config.neighbours))
+  lists = [*(own for use in used for own in use.partners.values()), nearest]
+  partners = list(dict.fromkeys(i for own in lists for i, _ in own))
   writes = [write(model, decoder, layer or 0, use.head) for use in used]
   extra = np.concatenate([
       np.zeros((0, len(decoder)), np.float32),
@@ -192,6 +194,7 @@ def compute(
           dataclasses.replace(use, writes=own)
           for use, own in zip(used, lists, strict=False)
       ],
+      nearest=nearest,
       partner_tokens=dict(zip(partners, lists[len(used) :], strict=True)),
       writers=(
           []
@@ -199,6 +202,16 @@ def compute(
           else writers(model, dictionary.site, encoder, reader.mask, strings)
       ),
   )
+
+
+def _nearest(
+    dictionary: Dictionary, feature: int, most: int
+) -> Sequence[tuple[int, float]]:
+  if dictionary.size < 2 or not most:
+    return []
+  found = circuits.nearest_directions(dictionary.decoder, most, of=[feature])
+  ids, cosines = map(circuits.to_host, (found.ids, found.cosines))
+  return list(zip(ids[0].tolist(), cosines[0].tolist(), strict=True))
 
 
 def _together(

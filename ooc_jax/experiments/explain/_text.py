@@ -40,6 +40,7 @@ def text(name: FeatureName, found: Explanation, known: Known) -> list[str]:
     )
   if name.page is not None:
     lines.append(f'  {printable(name.page)}')
+  lines += _nearest_lines(found)
   for side in found.sides:
     lines += ['', *_side_lines(side, found.directions, known)]
   lines += ['', *_attention_lines(found, known)]
@@ -60,6 +61,17 @@ def _tokens(tokens: Sequence[str], room: int = _WIDTH - _INDENT) -> str:
       break
     shown += more
   return shown.rstrip()
+
+
+def _nearest_lines(found: Explanation) -> list[str]:
+  if not found.nearest:
+    return []
+  room = (_WIDTH - _INDENT) // len(found.nearest) - 2
+  cells = []
+  for i, cosine in found.nearest:
+    start = f'{i} ({cosine:.2f}) '
+    cells.append(start + _tokens(found.partner_tokens[i], room - len(start)))
+  return [_line('near to', '; '.join(x.rstrip() for x in cells))]
 
 
 def _side_lines(side: Side, directions: int, known: Known) -> list[str]:

@@ -37,6 +37,7 @@ class TextTest(absltest.TestCase):
         heads=[explain.HeadUse(0, 0.5, {
             'query': [(0, 1.0)], 'key': [(0, 1.0)],
         }, hostile)],
+        nearest=[(0, 0.5), (0, -1.0), (0, 1.0)],
         partner_tokens={0: hostile},
         writers=[explain.Writer(0, 0, 1.0, hostile)],
     )  # fmt: skip
@@ -149,6 +150,8 @@ class CommandTest(absltest.TestCase):
         (chosen.folder / 'output_prediction/features.jsonl').read_text()
     )
     self.assertIn(f'{row["entropy"]:6.2f}  random', text)
+    near = f'{row["nearest"][0]} ({row["nearest_cosines"][0]:.2f})'
+    self.assertIn(f'  near to     {near} "', text)
     # In results/ they are found unasked, and what is damaged passed over.
     (root / 'out').rename(root / 'results-run')
     (root / 'results').mkdir()

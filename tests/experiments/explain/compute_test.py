@@ -67,6 +67,16 @@ class ComputeTest(absltest.TestCase):
         self.found.sides[1].active_share, lens.active_share[0], atol=1e-6
     )
 
+  def test_nearest_decoders_are_those_of_float64(self):
+    decoder = np.asarray(self.dictionary.decoder, np.float64)
+    unit = decoder / np.linalg.norm(decoder, axis=1, keepdims=True)
+    cosines = unit @ unit[_FEATURE]
+    ids = np.argsort(-cosines)[1:4]
+    found, own = zip(*self.found.nearest, strict=True)
+    self.assertEqual(list(found), ids.tolist())
+    np.testing.assert_allclose(own, cosines[ids], atol=3e-7)
+    self.assertLessEqual(set(found), self.found.partner_tokens.keys())
+
   def test_chance_is_chance(self):
     # A random direction among the random: p is no smaller than it should be.
     rng = np.random.default_rng(0)
