@@ -21,6 +21,7 @@ from ooc_jax.circuits.lens import TableMoments
 from ooc_jax.circuits.lens import embedding_table
 from ooc_jax.circuits.lens import final_gain
 from ooc_jax.circuits.lens import input_lens
+from ooc_jax.circuits.lens import lens_precision
 from ooc_jax.circuits.lens import output_lens
 from ooc_jax.circuits.lens import readable_mask
 from ooc_jax.circuits.lens import table_moments
@@ -81,6 +82,7 @@ __all__ = (
     'head_queries',
     'head_values',
     'input_lens',
+    'lens_precision',
     'lower_attention',
     'lower_lens',
     'nearest_directions',

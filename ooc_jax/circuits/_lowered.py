@@ -34,7 +34,7 @@ def lower_lens(
     mesh: Mesh,
     *,
     k: int = 20,
-    precision: str = 'exact',
+    precision: str = 'auto',
     dtype: Any = jnp.float32,
 ) -> jax.stages.Lowered:
   """`unembedding_lens` of a dictionary, for a mesh of any devices.

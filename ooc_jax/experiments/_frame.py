@@ -86,6 +86,7 @@ def opened(
   devices = make_mesh(mesh)
   config = _runtime.named(config, model, dictionaries)
   loaded = [_runtime.open_model(model, config, config.parts, devices)]
+  config = dataclasses.replace(config, **config.settled(loaded[0], devices))
   num_layers = loaded[0].config.num_layers
   if dictionaries is None:
     layers = parse_layers(config.layers, num_layers)

@@ -4,10 +4,12 @@ The description makes the check of its value, its flag, and its line in
 `--help`.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 import dataclasses
 import re
 from typing import Any, ClassVar
+
+from jax.sharding import Mesh
 
 from ooc_jax import circuits
 from ooc_jax import measures
@@ -210,6 +212,13 @@ class LensSettings(SharedSettings):
       choices=measures.RULES,
       source='inferred',
   )
+
+  def settled(
+      self, loaded: model.Model, mesh: Mesh | None
+  ) -> Mapping[str, Any]:
+    """Settings that the model and the devices of a run decide."""
+    del loaded, mesh
+    return {}
 
   @property
   def parts(self) -> tuple[str, ...]:

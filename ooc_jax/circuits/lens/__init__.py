@@ -22,6 +22,7 @@ from ooc_jax.circuits.lens._lens import PRECISIONS
 from ooc_jax.circuits.lens._lens import Lens
 from ooc_jax.circuits.lens._model_lens import CONVENTIONS
 from ooc_jax.circuits.lens._model_lens import input_lens
+from ooc_jax.circuits.lens._model_lens import lens_precision
 from ooc_jax.circuits.lens._model_lens import output_lens
 from ooc_jax.circuits.lens._moments import TableMoments
 from ooc_jax.circuits.lens._unembedding_lens import table_moments
@@ -42,6 +43,7 @@ __all__ = (
     'embedding_table',
     'final_gain',
     'input_lens',
+    'lens_precision',
     'output_lens',
     'readable_mask',
     'table_moments',

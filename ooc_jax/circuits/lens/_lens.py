@@ -1,5 +1,6 @@
 """What a lens is asked for, and what it is made of."""
 
+from collections.abc import Sequence
 import dataclasses
 import functools
 import pathlib
@@ -21,7 +22,13 @@ from ooc_jax.circuits.numerics import times_power
 PRECISIONS = ('auto', 'screened', 'exact')
 # Of a direction: under this a product is cheap in either precision.
 _WIDTH = 256
-_CPU_FLAGS = frozenset({'avx512_bf16', 'amx_bf16'})
+# Of products in bfloat16 over those in float32: what is left pays for adding.
+_LEAST_GAIN = 1.5
+# A100, H100 and H200, B200 and B300, whose data sheets give bfloat16 at least
+# 14 times the rate of float32. Other cards have 2 to 4 times, as CPUs with
+# avx512_bf16 do, which three products take up; AMX has 16, less what waits for
+# memory.
+_TENSOR_CORES = frozenset({'8.0', '9.0', '10.0', '10.3'})
 
 
 @flax.struct.dataclass
@@ -157,13 +164,14 @@ class LensSpec(NamedTuple):
   vocab_axis: str | None = None
 
 
-def use_screen(precision: str, platform: str, width: int) -> bool:
-  """Whether logits are made in bfloat16, for the answers of float32.
+def use_screen(precision: str, device: Any, dtype: Any, width: int) -> bool:
+  """Whether logits are made of bfloat16 pieces, for the answers of float32.
 
   Args:
-    precision: One of `PRECISIONS`; 'auto' is 'screened' where the product in
-      bfloat16 is much the faster one, and 'exact' elsewhere.
-    platform: Where it runs: 'cpu', 'gpu', 'tpu'.
+    precision: One of `PRECISIONS`; 'auto' is 'screened' where the products of
+      all pieces together take well under the time of one in float32.
+    device: Where it runs; of JAX, or what describes one as JAX does.
+    dtype: Of the table.
     width: D; a product over few columns is cheap in either precision.
 
   Raises:
@@ -174,9 +182,19 @@ def use_screen(precision: str, platform: str, width: int) -> bool:
         f'precision {precision!r} is unknown; choose from {PRECISIONS}.'
     )
   if precision == 'auto':
-    fast = platform != 'cpu' or _cpu_multiplies_bfloat16()
-    return fast and width >= _WIDTH
+    terms = 3 if dtype == jnp.bfloat16 else 6
+    return width >= _WIDTH and _bfloat16_gain(device) >= _LEAST_GAIN * terms
   return precision == 'screened'
+
+
+def _bfloat16_gain(device: Any) -> float:
+  """By how much a product in bfloat16 is known to be the faster one."""
+  if device.platform == 'tpu':
+    return 6.0  # So many products in bfloat16 make one in float32 there.
+  if device.platform == 'gpu':
+    capability = getattr(device, 'compute_capability', None)
+    return 14.0 if capability in _TENSOR_CORES else 1.0
+  return 8.0 if 'amx_bf16' in _cpu_flags() else 1.0
 
 
 def assemble(
@@ -233,10 +251,9 @@ def assemble(
 
 
 @functools.cache
-def _cpu_multiplies_bfloat16() -> bool:
+def _cpu_flags() -> Sequence[str]:
   try:
     lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
   except OSError:
-    return False  # Not Linux: unknown, so taken for absent.
-  flags = next((x.split() for x in lines if x.startswith('flags')), ())
-  return not _CPU_FLAGS.isdisjoint(flags)
+    return ()  # Not Linux: unknown, so taken for absent.
+  return next((x.split() for x in lines if x.startswith('flags')), ())

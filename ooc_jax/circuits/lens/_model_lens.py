@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from ooc_jax._errors import InputError
 from ooc_jax.circuits.lens._lens import Lens
+from ooc_jax.circuits.lens._lens import use_screen
 from ooc_jax.circuits.lens._moments import TableMoments
 from ooc_jax.circuits.lens._unembedding_lens import check_shapes
 from ooc_jax.circuits.lens._unembedding_lens import lens_of_rows
@@ -17,7 +18,9 @@ from ooc_jax.circuits.lens._vocabulary import embedding_table
 from ooc_jax.circuits.lens._vocabulary import final_gain
 from ooc_jax.circuits.lens._vocabulary import readable_mask
 from ooc_jax.circuits.lens._vocabulary import unembedding_table
+from ooc_jax.circuits.numerics import device_of
 from ooc_jax.circuits.numerics import divide
+from ooc_jax.circuits.numerics import mesh_of
 from ooc_jax.circuits.numerics import scaled_rows
 from ooc_jax.circuits.numerics import times_power
 from ooc_jax.dictionaries import Dictionary
@@ -26,13 +29,32 @@ from ooc_jax.model import Model
 CONVENTIONS = ('raw', 'folded', 'normed', 'cosine')
 
 
+def lens_precision(
+    precision: str, model: Model, mesh: Mesh | None = None
+) -> str:
+  """'exact' or 'screened': what 'auto' is for a model where it lies.
+
+  Args:
+    precision: See `unembedding_lens`.
+    model: With its unembedding.
+    mesh: See `unembedding_lens`.
+
+  Raises:
+    InputError: There is no such precision.
+  """
+  table = unembedding_table(model)
+  device = device_of(mesh or mesh_of(table), table)
+  screened = use_screen(precision, device, table.dtype, table.shape[1])
+  return 'screened' if screened else 'exact'
+
+
 def output_lens(
     model: Model,
     dictionary: Dictionary,
     k: int = 20,
     convention: str = 'normed',
     centered: bool = False,
-    precision: str = 'exact',
+    precision: str = 'auto',
     *,
     spread: float | None = None,
     both_ends: bool = False,
@@ -92,7 +114,7 @@ def input_lens(
     k: int = 20,
     convention: str = 'normed',
     centered: bool = False,
-    precision: str = 'exact',
+    precision: str = 'auto',
     *,
     spread: float | None = None,
     both_ends: bool = False,

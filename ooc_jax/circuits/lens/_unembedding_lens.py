@@ -17,8 +17,8 @@ from ooc_jax.circuits.lens._moments import TableMoments
 from ooc_jax.circuits.lens._sharded import find_lens
 from ooc_jax.circuits.lens._sharded import find_moments
 from ooc_jax.circuits.numerics import check_mesh
+from ooc_jax.circuits.numerics import device_of
 from ooc_jax.circuits.numerics import mesh_of
-from ooc_jax.circuits.numerics import platform_of
 
 
 def unembedding_lens(
@@ -28,7 +28,7 @@ def unembedding_lens(
     mask: Bool[Array | np.ndarray, 'V'],
     *,
     k: int,
-    precision: str = 'exact',
+    precision: str = 'auto',
     softcap: float | None = None,
     spread: float | None = None,
     both_ends: bool = False,
@@ -193,17 +193,17 @@ def lens_of_rows(
   """
   check_mesh(mesh)
   mesh = mesh or mesh_of(table, rows)
-  platform = platform_of(mesh, table)
+  device = device_of(mesh, table)
   spec = LensSpec(
       k=k,
-      screened=use_screen(precision, platform, rows.shape[1]),
+      screened=use_screen(precision, device, table.dtype, rows.shape[1]),
       softcap=softcap if spread is None else None,
       spread=spread,
       both_ends=both_ends,
       bottom=bottom or both_ends,
       unit_rows=unit_rows,
       centered=centered,
-      platform=platform,
+      platform=device.platform,
   )
   _check_count(k, mask)
   if spread is not None and not 0 < spread < math.inf:

@@ -28,6 +28,7 @@ from ooc_jax.circuits.numerics._mesh import FEATURE
 from ooc_jax.circuits.numerics._mesh import VOCAB
 from ooc_jax.circuits.numerics._mesh import axis_of
 from ooc_jax.circuits.numerics._mesh import check_mesh
+from ooc_jax.circuits.numerics._mesh import device_of
 from ooc_jax.circuits.numerics._mesh import feature_mesh
 from ooc_jax.circuits.numerics._mesh import mesh_of
 from ooc_jax.circuits.numerics._mesh import on_mesh
@@ -49,6 +50,7 @@ __all__ = (
     'check_mesh',
     'column_topk',
     'compensated_dots',
+    'device_of',
     'divide',
     'exponent_of',
     'feature_mesh',

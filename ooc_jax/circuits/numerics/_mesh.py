@@ -54,13 +54,18 @@ def axis_of(mesh: Mesh | None, name: str) -> str | None:
   return name if mesh is not None and name in mesh.axis_names else None
 
 
+def device_of(mesh: Mesh | None, table: Array) -> jax.Device:
+  """One of those on which it will run."""
+  if mesh is not None:
+    return mesh.devices.flat[0]
+  if isinstance(table, jax.core.Tracer):
+    return jax.devices()[0]
+  return next(iter(table.devices()))
+
+
 def platform_of(mesh: Mesh | None, table: Array) -> str:
   """Where it will run: 'cpu', 'gpu' or 'tpu'."""
-  if mesh is not None:
-    return mesh.devices.flat[0].platform
-  if isinstance(table, jax.core.Tracer):
-    return jax.default_backend()
-  return next(iter(table.devices())).platform
+  return device_of(mesh, table).platform
 
 
 def to_host(x: Array | np.ndarray) -> np.ndarray:

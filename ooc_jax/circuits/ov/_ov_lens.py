@@ -64,7 +64,7 @@ def ov_lens(
     k: int = 20,
     convention: str = 'normed',
     centered: bool = False,
-    precision: str = 'exact',
+    precision: str = 'auto',
     *,
     mask: Bool[Array, 'V'] | None = None,
     mesh: Mesh | None = None,

@@ -6,8 +6,11 @@ contracts the decoder with the embedding, which only in an untied model is
 another table.
 """
 
+from collections.abc import Mapping
 import dataclasses
 from typing import Any
+
+from jax.sharding import Mesh
 
 from ooc_jax import circuits
 from ooc_jax import measures
@@ -15,6 +18,7 @@ from ooc_jax._errors import InputError
 from ooc_jax._settings import setting
 from ooc_jax.dictionaries import model_parts
 from ooc_jax.experiments._settings import LensSettings
+from ooc_jax.model import Model
 from ooc_jax.results.tables import READOUTS
 
 
@@ -80,8 +84,11 @@ class OutputPrediction(LensSettings):
       False, help='Subtract the mean row of the unembedding.'
   )
   precision: str = setting(
-      'exact',
-      help='How logits are computed; see `ooc_jax.output_lens`.',
+      'auto',
+      help=(
+          'Products in float32 (exact), or of bfloat16 pieces that are as exact'
+          ' (screened); auto takes what is the faster one on the device.'
+      ),
       choices=circuits.PRECISIONS,
   )
   spread: float = setting(
@@ -137,6 +144,10 @@ class OutputPrediction(LensSettings):
       source='paper',
       alias='sides',
   )
+
+  def settled(self, loaded: Model, mesh: Mesh | None) -> Mapping[str, Any]:
+    """The precision: what 'auto' is here."""
+    return {'precision': circuits.lens_precision(self.precision, loaded, mesh)}
 
   @property
   def parts(self) -> tuple[str, ...]:
