@@ -1,8 +1,11 @@
 """Makes every silent mistake loud, for the whole test run."""
 
+import functools
+import gc
 import os
 import pathlib
 import sys
+import threading
 
 # Read by huggingface_hub when it is imported: the tests have a hub of their
 # own, and neither a token nor the offline mode of this machine is for it.
@@ -10,20 +13,23 @@ for _name in [n for n in os.environ if n.startswith('HF_')]:
   del os.environ[_name]
 
 # Programs are compiled once for all test files, the scripts that they start,
-# and later runs; read by JAX when it is imported.
+# and later runs, but for the smallest, which take as long to keep; read by JAX
+# when it is imported.
 os.environ.setdefault(
     'JAX_COMPILATION_CACHE_DIR',
     str(pathlib.Path(__file__).resolve().parent.parent / '.pytest_cache/xla'),
 )
-os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.02')
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '-1')
 # LLVM optimises what runs for hours; these programs run for milliseconds and
-# compile in half the time without, and faster still without fusion emitters.
+# compile in half the time without, and faster still without fusion emitters and
+# in one piece instead of a piece for each core.
 # `.ci/run` runs circuits, slow tests and real weights as users compile them.
 if not os.environ.get('OOC_JAX_TEST_OPTIMIZED'):
   os.environ.setdefault(
       'XLA_FLAGS',
-      '--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false',
+      '--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false'
+      ' --xla_cpu_parallel_codegen_split_count=1',
   )
 
 # Bytecode is kept whatever the environment says: without it, each process of
@@ -33,7 +39,17 @@ os.environ.pop('PYTHONDONTWRITEBYTECODE', None)
 
 from absl import flags  # noqa: E402
 import jax  # noqa: E402
+from jax._src.interpreters import mlir  # noqa: E402
 import pytest  # noqa: E402
+
+# Jaxprs and modules of MLIR are many objects and few cycles: by default a tenth
+# of the time goes to the collector.
+gc.set_threshold(100_000, 20, 20)
+_new_context = mlir.make_ir_context
+# A new one for each program, of which a run has thousands, costs as much as
+# the rest of the lowering of a small one.
+_context_of_thread = functools.cache(lambda thread: _new_context())
+mlir.make_ir_context = lambda: _context_of_thread(threading.get_ident())
 
 _MAPS = pathlib.Path('/proc/self/maps')
 _MOST_MAPS = 30_000  # No file adds more than a third of what is left.
@@ -70,5 +86,6 @@ def _compiled_programs_are_let_go():
   programs.
   """
   yield
+  _context_of_thread.cache_clear()  # Which would keep every constant.
   if _MAPS.exists() and len(_MAPS.read_bytes().splitlines()) > _MOST_MAPS:
     jax.clear_caches()
