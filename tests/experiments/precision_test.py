@@ -1,0 +1,154 @@
+"""What is found does not hang on the precision of products, or on devices."""
+
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import pytest
+
+import ooc_jax
+from ooc_jax import circuits
+from ooc_jax import experiments
+from ooc_jax.experiments import AttentionParticipation
+from ooc_jax.experiments import OutputPrediction
+from ooc_jax.experiments import SemanticAttention
+from ooc_jax.experiments import output_prediction
+from tests import finished
+from tests.experiments import same_tables
+from tests.experiments import scripts
+
+_SCRIPT = pathlib.Path(__file__).parents[2] / 'experiments/output_prediction.py'
+_NULL = 300
+
+
+def _computed(family, precision):
+  """Tables of one layer: features, random directions, labels, sweeps."""
+  model = ooc_jax.load_model(finished.checkpoint(family))
+  neurons = ooc_jax.load_dictionary('mlp', model=model, layer=1)
+  config = OutputPrediction(
+      k=4, null_size=_NULL, layer_null_size=100, precision=precision
+  )
+  found = output_prediction.compute(model, {1: neurons}, config)
+  summary = output_prediction.summarise(found, config)
+  directions = {f'directions {x}': y for x, y in found.directions.items()}
+  return {'features': found.features[1], **directions, **summary.tables}
+
+
+class PrecisionTest(parameterized.TestCase):
+
+  @parameterized.parameters('llama', 'gemma2')
+  def test_tables_of_a_layer(self, family):
+    found = {x: _computed(family, x) for x in ('exact', 'screened')}
+    differences = same_tables.check(
+        found['exact'], found['screened'], null_size=_NULL
+    )
+    # They were made in two ways.
+    self.assertIn('features entropy', differences)
+
+  def test_a_folder_of_before_goes_on(self):
+    """One that was begun when 'exact' was the default, on a device like it."""
+    model = finished.checkpoint('llama')
+    self.enter_context(
+        absltest.mock.patch.object(circuits.lens._lens, '_cpu_flags', tuple)
+    )
+    with tempfile.TemporaryDirectory() as root:
+      out, settings = pathlib.Path(root) / 'out', {'k': 4, 'null_size': 100}
+      settings |= {'layers': '0', 'readouts': 'output'}
+
+      def run(**more):
+        config = OutputPrediction(**settings, **more)
+        output_prediction.run(config, model=model, out=out, figures=False)
+        return scripts.digest(out)
+
+      before = run(precision='exact')
+      self.assertEqual(run(), before)
+      said = json.loads((out / 'config.json').read_text())['settings']
+      self.assertEqual(said['precision'], 'exact')
+      with self.assertRaisesRegex(
+          ooc_jax.InputError, 'precision is "exact" there and "screened" here'
+      ):
+        run(precision='screened')
+
+  @parameterized.parameters('tiny-gemma2', 'tiny-llama3')
+  @pytest.mark.slow
+  def test_whole_experiments(self, name):
+    """Experiments 1 and 3, at their defaults; 2 has no vocabulary."""
+    with tempfile.TemporaryDirectory() as root:
+      root = pathlib.Path(root)
+      attention = experiments.attention_participation.run(
+          AttentionParticipation(model=name),
+          out=root / 'attention',
+          figures=False,
+      ).folder
+      found = {}
+      for precision in circuits.PRECISIONS:
+        labels = output_prediction.run(
+            OutputPrediction(model=name, precision=precision),
+            out=root / precision / 'labels',
+            figures=False,
+        ).folder
+        joined = experiments.semantic_attention.run(
+            SemanticAttention(),
+            labels=labels,
+            attention=attention,
+            out=root / precision / 'joined',
+            figures=False,
+        ).folder
+        found[precision] = {
+            f'{folder.name} {x}': table
+            for folder in (labels, joined)
+            for x, table in same_tables.tables(folder).items()
+        }
+      for precision in ('screened', 'auto'):
+        print(
+            name,
+            precision,
+            same_tables.check(
+                found['exact'],
+                found[precision],
+                null_size=OutputPrediction().null_size,
+            ),
+        )
+      said = json.loads((root / 'auto/labels/config.json').read_text())
+      precision = said['settings']['precision']
+      self.assertEqual(
+          scripts.digest(root / 'auto/labels'),
+          scripts.digest(root / precision / 'labels'),
+      )
+
+  @pytest.mark.slow
+  def test_eight_devices(self):
+    """The same files where nothing is said; the same ids over all."""
+    model = finished.checkpoint('gemma2')
+    with tempfile.TemporaryDirectory() as root:
+      outs = {}
+      for devices, mesh in ((1, 'auto'), (8, 'auto'), (8, 'feature:8')):
+        out = outs[devices, mesh] = pathlib.Path(root) / f'{devices}-{mesh}'
+        done = subprocess.run(
+            [
+                sys.executable, str(_SCRIPT), f'--weights={model}',
+                f'--out={out}', f'--mesh={mesh}', '--dictionary=mlp', '--k=4',
+                '--null_size=300',
+            ],
+            env=scripts.environment() | {'JAX_NUM_CPU_DEVICES': str(devices),
+                                         'XLA_FLAGS': ''},
+            capture_output=True,
+            text=True,
+            check=False,
+        )  # fmt: skip
+        self.assertEqual(done.returncode, 0, done.stderr)
+      one = outs[1, 'auto']
+      self.assertEqual(scripts.digest(one), scripts.digest(outs[8, 'auto']))
+      same_tables.check(
+          same_tables.tables(one),
+          same_tables.tables(outs[8, 'feature:8']),
+          null_size=_NULL,
+      )
+
+
+if __name__ == '__main__':
+  absltest.main()
