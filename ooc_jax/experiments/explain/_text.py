@@ -29,7 +29,7 @@ def text(name: FeatureName, found: Explanation, known: Known) -> list[str]:
   if found.cosine is not None:
     facts += f', cosine with its encoder {found.cosine:.2f}'
   place = f'feature {found.feature} of {found.size:,}, {site} of layer {at}'
-  lines = [f'{printable(found.name)}: {place}', f'{facts}.']
+  lines = [f'{printable(found.name)}: {place}', _nearest(f'{facts}.', found)]
   if known.folders:
     folders = ', '.join(printable(x) for x in known.folders.values())
     lines += textwrap.wrap(
@@ -40,7 +40,6 @@ def text(name: FeatureName, found: Explanation, known: Known) -> list[str]:
     )
   if name.page is not None:
     lines.append(f'  {printable(name.page)}')
-  lines += _nearest_lines(found)
   for side in found.sides:
     lines += ['', *_side_lines(side, found.directions, known)]
   lines += ['', *_attention_lines(found, known)]
@@ -63,15 +62,16 @@ def _tokens(tokens: Sequence[str], room: int = _WIDTH - _INDENT) -> str:
   return shown.rstrip()
 
 
-def _nearest_lines(found: Explanation) -> list[str]:
-  if not found.nearest:
-    return []
-  room = (_WIDTH - _INDENT) // len(found.nearest) - 2
-  cells = []
+def _nearest(line: str, found: Explanation) -> str:
+  """The line, and as many features with near decoders as it has room for."""
+  start = ' Nearest:'
   for i, cosine in found.nearest:
-    start = f'{i} ({cosine:.2f}) '
-    cells.append(start + _tokens(found.partner_tokens[i], room - len(start)))
-  return [_line('near to', '; '.join(x.rstrip() for x in cells))]
+    tokens = _tokens(found.partner_tokens[i], 14)
+    cell = f'{start} {i} ({cosine:.2f}) {tokens}'.rstrip()
+    if display_width(line + cell) > _WIDTH:
+      break
+    line, start = line + cell, ';'
+  return line
 
 
 def _side_lines(side: Side, directions: int, known: Known) -> list[str]:

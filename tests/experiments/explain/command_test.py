@@ -151,7 +151,7 @@ class CommandTest(absltest.TestCase):
     )
     self.assertIn(f'{row["entropy"]:6.2f}  random', text)
     near = f'{row["nearest"][0]} ({row["nearest_cosines"][0]:.2f})'
-    self.assertIn(f'  near to     {near} "', text)
+    self.assertIn(f'. Nearest: {near}', text)
     # In results/ they are found unasked, and what is damaged passed over.
     (root / 'out').rename(root / 'results-run')
     (root / 'results').mkdir()
