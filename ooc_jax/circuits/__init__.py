@@ -14,6 +14,7 @@ from ooc_jax.circuits._lowered import lower_lens
 from ooc_jax.circuits._nearest import Nearest
 from ooc_jax.circuits._nearest import nearest_directions
 from ooc_jax.circuits.lens import CONVENTIONS
+from ooc_jax.circuits.lens import KERNELS
 from ooc_jax.circuits.lens import PRECISIONS
 from ooc_jax.circuits.lens import UNDERTRAINED_COSINE
 from ooc_jax.circuits.lens import Lens
@@ -64,6 +65,7 @@ __all__ = (
     'Nearest',
     'OvCopying',
     'OvWrites',
+    'KERNELS',
     'PRECISIONS',
     'RopeProfile',
     'ScoreStatistics',

@@ -35,6 +35,7 @@ def lower_lens(
     *,
     k: int = 20,
     precision: str = 'auto',
+    kernel: str = 'xla',
     dtype: Any = jnp.float32,
 ) -> jax.stages.Lowered:
   """`unembedding_lens` of a dictionary, for a mesh of any devices.
@@ -49,6 +50,7 @@ def lower_lens(
       `jax.experimental.topologies.get_topology_desc`.
     k: How many tokens at either end.
     precision: See `unembedding_lens`.
+    kernel: See `unembedding_lens`.
     dtype: Of the table.
 
   Raises:
@@ -73,6 +75,7 @@ def lower_lens(
         mask,
         k=k,
         precision=precision,
+        kernel=kernel,
         softcap=config.final_softcap,
         mesh=mesh,
     )

@@ -7,7 +7,8 @@ is ever held):
      three bfloat16 numbers each, which add up to them (`_prepare`).
   3. A pass multiplies blocks of features with blocks of rows and reduces each
      block at once: into sums for the statistics (`_sums`), and into the groups
-     of tokens with the largest bounds at either end (`_scan`).
+     of tokens with the largest bounds at either end (`_scan`). Or one kernel
+     does both and keeps the block on the chip (`_fused`).
   4. The best candidates are multiplied again to 2^-36, and the bound on the
      pass's errors proves that no other token belongs to the top or bottom k
      (`_certificate`). Features without a proof get a finer pass, and at last
@@ -18,6 +19,7 @@ is ever held):
 a dictionary and know the conventions.
 """
 
+from ooc_jax.circuits.lens._lens import KERNELS
 from ooc_jax.circuits.lens._lens import PRECISIONS
 from ooc_jax.circuits.lens._lens import Lens
 from ooc_jax.circuits.lens._model_lens import CONVENTIONS
@@ -37,6 +39,7 @@ from ooc_jax.circuits.lens._vocabulary import unembedding_table
 __all__ = (
     'CONVENTIONS',
     'Lens',
+    'KERNELS',
     'PRECISIONS',
     'TableMoments',
     'UNDERTRAINED_COSINE',

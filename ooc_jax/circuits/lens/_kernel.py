@@ -7,6 +7,7 @@ by in blocks of rows; every statistic is reduced as logits are produced. Under
 
 from collections.abc import Callable
 import dataclasses
+import functools
 from typing import NamedTuple
 
 import jax
@@ -223,7 +224,13 @@ def _block_result(
       both_ends=spec.both_ends,
       bottom=spec.bottom,
   )
-  sums, candidates = scan(
+  walk = scan
+  if spec.kernel == 'pallas':
+    # Half a second of imports, for this alone.
+    from ooc_jax.circuits.lens import _fused
+
+    walk = functools.partial(_fused.scan, platform=spec.platform)
+  sums, candidates = walk(
       prepared, shard.table, shard.positions, blocks, scan_spec
   )
   extremes = _certificate.certify(

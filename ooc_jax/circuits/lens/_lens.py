@@ -20,6 +20,9 @@ from ooc_jax.circuits.numerics import divide
 from ooc_jax.circuits.numerics import times_power
 
 PRECISIONS = ('auto', 'screened', 'exact')
+KERNELS = ('xla', 'pallas')
+# On a CPU it is interpreted.
+PALLAS_PLATFORMS = ('tpu', 'gpu', 'cpu')
 # Of a direction: under this a product is cheap in either precision.
 _WIDTH = 256
 # Of products in bfloat16 over those in float32: what is left pays for adding.
@@ -147,6 +150,7 @@ class LensSpec(NamedTuple):
     unit_rows: Whether rows of the table are divided by their norms.
     centered: Whether the mean kept row is subtracted from the table.
     platform: Where it runs: 'cpu', 'gpu', 'tpu'.
+    kernel: How the table is walked over: one of `KERNELS`.
     feature_axis: The mesh axis of features under `shard_map`, or None.
     vocab_axis: The mesh axis of the vocabulary under `shard_map`, or None.
   """
@@ -160,6 +164,7 @@ class LensSpec(NamedTuple):
   unit_rows: bool = False
   centered: bool = False
   platform: str = 'cpu'
+  kernel: str = 'xla'
   feature_axis: str | None = None
   vocab_axis: str | None = None
 
@@ -195,6 +200,22 @@ def _bfloat16_gain(device: Any) -> float:
     capability = getattr(device, 'compute_capability', None)
     return 14.0 if capability in _TENSOR_CORES else 1.0
   return 8.0 if 'amx_bf16' in _cpu_flags() else 1.0
+
+
+def check_kernel(kernel: str, platform: str) -> str:
+  """The kernel, if there is one of this name for the platform.
+
+  Raises:
+    InputError: There is none.
+  """
+  if kernel not in KERNELS:
+    raise InputError(f'kernel {kernel!r} is unknown; choose from {KERNELS}.')
+  if kernel == 'pallas' and platform not in PALLAS_PLATFORMS:
+    raise InputError(
+        "kernel='pallas' is written for TPU and GPU, and this device is of the"
+        f" platform {platform!r}: use kernel='xla'."
+    )
+  return kernel
 
 
 def assemble(

@@ -55,6 +55,7 @@ def output_lens(
     convention: str = 'normed',
     centered: bool = False,
     precision: str = 'auto',
+    kernel: str = 'xla',
     *,
     spread: float | None = None,
     both_ends: bool = False,
@@ -76,6 +77,7 @@ def output_lens(
       bias, which is the same for all features, is left out.
     centered: Whether the mean kept row of W_U is subtracted first.
     precision: See `unembedding_lens`.
+    kernel: See `unembedding_lens`.
     spread: See `unembedding_lens`.
     both_ends: See `unembedding_lens`.
     bottom: See `unembedding_lens`.
@@ -98,6 +100,7 @@ def output_lens(
       convention=convention,
       centered=centered,
       precision=precision,
+      kernel=kernel,
       spread=spread,
       both_ends=both_ends,
       bottom=bottom,
@@ -115,6 +118,7 @@ def input_lens(
     convention: str = 'normed',
     centered: bool = False,
     precision: str = 'auto',
+    kernel: str = 'xla',
     *,
     spread: float | None = None,
     both_ends: bool = False,
@@ -139,6 +143,7 @@ def input_lens(
     convention: As in `output_lens`.
     centered: Whether the mean kept row of s · W_E is subtracted first.
     precision: See `unembedding_lens`.
+    kernel: See `unembedding_lens`.
     spread: See `unembedding_lens`.
     both_ends: See `unembedding_lens`.
     bottom: See `unembedding_lens`.
@@ -165,6 +170,7 @@ def input_lens(
       convention=convention,
       centered=centered,
       precision=precision,
+      kernel=kernel,
       spread=spread,
       both_ends=both_ends,
       bottom=bottom,
@@ -216,6 +222,7 @@ def _model_lens(
     convention: str,
     centered: bool,
     precision: str,
+    kernel: str,
     spread: float | None,
     both_ends: bool,
     bottom: bool,
@@ -241,6 +248,7 @@ def _model_lens(
       mask,
       k=k,
       precision=precision,
+      kernel=kernel,
       softcap=softcap,
       spread=spread,
       both_ends=both_ends,

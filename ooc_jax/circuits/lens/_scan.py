@@ -113,7 +113,7 @@ def scan(
         (blocks.fold(x + mask), blocks.fold(x - mask))[:ends], 'Mm'[:ends]
     )
     extremes = jnp.stack([high.max(axis=1), *(-y.min(axis=1) for y in low)])
-    error = _error_bound(prepared, sizes[block][None])
+    error = error_bound(prepared, sizes[block][None])
     bounds = jax.lax.dynamic_update_slice_in_dim(
         bounds, (extremes + error[None])[:, :, None], i, axis=2
     )
@@ -202,7 +202,7 @@ def _no_groups(ends: int, F: int, num: int, blocks: Blocks) -> BestGroups:
   )
 
 
-def _error_bound(prepared, size):
+def error_bound(prepared, size):
   """Bound on the error of x, [F, ...] from [1, ...]."""
   error, least = (
       x.reshape((-1,) + (1,) * (size.ndim - 1))
@@ -217,13 +217,13 @@ def _join(
   """The best groups of those known and those of the blocks just made."""
   ends, F, num = best.bound.shape
   # The known groups come first: they are large, and the search is then quicker.
-  bound, index = _top_k(
+  bound, index = top_k(
       jnp.concatenate([best.bound, bounds.reshape(ends, F, -1)], axis=2), num
   )
   old = jnp.minimum(index, num - 1)
   new = jnp.maximum(index - num, 0)
   members = blocks.positions(new)  # Within these blocks.
-  fresh = _take(logits.reshape(1, F, -1), members.reshape(ends, F, -1)).reshape(
+  fresh = take(logits.reshape(1, F, -1), members.reshape(ends, F, -1)).reshape(
       members.shape
   )
   is_old = index < num
@@ -231,12 +231,12 @@ def _join(
       bound,
       jnp.where(
           is_old,
-          _take(best.group, old),
+          take(best.group, old),
           new + first * blocks.lanes,
       ),
       jnp.where(
           is_old[..., None],
-          _take(best.value, old[..., None]),
+          take(best.value, old[..., None]),
           fresh,
       ),
   )
@@ -259,30 +259,30 @@ def _choose(
       size_error=jnp.tile(prepared.size_error, ends),
       least_error=jnp.tile(prepared.least_error, ends),
   )
-  error = _error_bound(each, positions.size[flat]).reshape(value.shape)
+  error = error_bound(each, positions.size[flat]).reshape(value.shape)
   # What stands for no group yet has no members.
   known = jnp.repeat(~jnp.isneginf(best.bound), blocks.group, axis=2)
   error = jnp.where(known, error, -jnp.inf)
   num = min(num, value.shape[2])
-  bound, index = _top_k(value + error, num)
+  bound, index = top_k(value + error, num)
   left_out = jnp.full((ends, F), -jnp.inf, jnp.float32)
   if num < value.shape[2]:
     left_out = bound[:, :, -1]
   if best.bound.shape[2] < blocks.groups:
     left_out = jnp.maximum(left_out, best.bound[:, :, -1])
   return Candidates(
-      _take(value, index),
-      _take(error, index),
-      _take(position, index),
+      take(value, index),
+      take(error, index),
+      take(position, index),
       left_out,
   )
 
 
-def _take(x: Array, index: Int[Array, '...']) -> Array:
+def take(x: Array, index: Int[Array, '...']) -> Array:
   return jnp.take_along_axis(x, index, axis=2, mode='promise_in_bounds')
 
 
-def _top_k(
+def top_k(
     x: Float[Array, 'ends F n'], k: int
 ) -> tuple[Float[Array, 'ends F k'], Int[Array, 'ends F k']]:
   # XLA:CPU knows a quick search for matrices only, and runs it on one core,

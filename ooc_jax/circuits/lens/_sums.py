@@ -18,7 +18,7 @@ from ooc_jax.circuits.numerics import fold_reduce
 from ooc_jax.model import softcap as apply_softcap
 
 # A finite stand-in for minus infinity, whose differences are finite.
-_LOWEST = -1e38
+LOWEST = -1e38
 
 
 class Softmax(NamedTuple):
@@ -62,7 +62,7 @@ def softmax_logits(
 def no_sums(F: int, both_ends: bool) -> Sums:
   """Sums before the first block."""
   none = Softmax(
-      peak=jnp.full((F,), _LOWEST, jnp.float32),
+      peak=jnp.full((F,), LOWEST, jnp.float32),
       partition=jnp.zeros((F,), jnp.float32),
       weighted=jnp.zeros((F,), jnp.float32),
   )
@@ -106,7 +106,7 @@ def absorb(
   over = jnp.where(logits > prepared.threshold[:, None], keep[None], 0.0)
   terms = (c, squares, squares * c, squares * squares, over)
   *powers, over = fold_reduce([blocks.fold(x) for x in terms], 'sssss')
-  power_sums, lost = _kahan(
+  power_sums, lost = kahan(
       sums.power_sums, sums.lost, jnp.stack([_rest(p) for p in powers], axis=1)
   )
 
@@ -116,7 +116,7 @@ def absorb(
     y = jax.lax.optimization_barrier(y)
 
   def end(softmax: Softmax, sign: int) -> Softmax:
-    furthest = sign * jnp.maximum(extremes[(1 - sign) // 2], _LOWEST)
+    furthest = sign * jnp.maximum(extremes[(1 - sign) // 2], LOWEST)
     furthest = softmax_logits(
         _logits(furthest, prepared), softcap, prepared.temperature
     )
@@ -179,7 +179,7 @@ def _logits(x, prepared: PreparedDirections):
   return x * prepared.scale.reshape(shape) - prepared.shift.reshape(shape)
 
 
-def rescale(softmax: Softmax, peak: Float[Array, 'F']) -> Softmax:
+def rescale(softmax: Softmax, peak: Float[Array, 'F *_']) -> Softmax:
   """The sums of a softmax, taken about another peak."""
   _, partition, weighted = softmax
   drop = jnp.where(partition > 0, softmax.peak - peak, 0.0)
@@ -193,7 +193,7 @@ def _rest(x: Float[Array, 'F n lanes']) -> Float[Array, 'F']:
   return x.sum(axis=(1, 2))
 
 
-def _kahan(total, lost, term):
+def kahan(total, lost, term):
   """One compensated addition (Kahan): keeps the low bits of a long sum."""
   y = term - lost
   new = total + y

@@ -12,6 +12,7 @@ import numpy as np
 from ooc_jax._errors import InputError
 from ooc_jax.circuits.lens._lens import Lens
 from ooc_jax.circuits.lens._lens import LensSpec
+from ooc_jax.circuits.lens._lens import check_kernel
 from ooc_jax.circuits.lens._lens import use_screen
 from ooc_jax.circuits.lens._moments import TableMoments
 from ooc_jax.circuits.lens._sharded import find_lens
@@ -29,6 +30,7 @@ def unembedding_lens(
     *,
     k: int,
     precision: str = 'auto',
+    kernel: str = 'xla',
     softcap: float | None = None,
     spread: float | None = None,
     both_ends: bool = False,
@@ -70,6 +72,10 @@ def unembedding_lens(
       pieces in bfloat16 with float32 sums; 'auto' is 'screened' where three
       (six, where the table is not bfloat16) such products take less time than
       one of float32, and 'exact' elsewhere.
+    kernel: 'xla' makes logits a block at a time in the device's memory;
+      'pallas' in one kernel that keeps them on the chip, for the same ids and,
+      to float32, the same statistics. 'xla' until a device has measured the
+      other, which on a CPU is interpreted: for tests, and slow.
     softcap: Final softcap c of c·tanh(x/c), applied inside the softmax only.
     spread: The softmax is of logits scaled, feature by feature, to this
       standard deviation over the tokens that count, and without the softcap:
@@ -89,8 +95,9 @@ def unembedding_lens(
     The lens; its arrays lie over 'feature', where there is a mesh.
 
   Raises:
-    InputError: Shapes do not fit, `k` is out of range, `precision` is unknown,
-      a number is not finite (checked outside of `jit` only).
+    InputError: Shapes do not fit, `k` is out of range, `precision` or `kernel`
+      is unknown, the platform has no such kernel, a number is not finite
+      (checked outside of `jit` only).
   """
   directions, gain, unembedding, mask = map(
       jnp.asarray, (directions, gain, unembedding, mask)
@@ -108,6 +115,7 @@ def unembedding_lens(
       mask,
       k=k,
       precision=precision,
+      kernel=kernel,
       softcap=softcap,
       spread=spread,
       both_ends=both_ends,
@@ -157,6 +165,7 @@ def lens_of_rows(
     *,
     k: int,
     precision: str,
+    kernel: str = 'xla',
     softcap: float | None = None,
     spread: float | None = None,
     both_ends: bool = False,
@@ -178,6 +187,7 @@ def lens_of_rows(
     mask: True where a token counts.
     k: How many tokens at either end.
     precision: See `unembedding_lens`.
+    kernel: See `unembedding_lens`.
     softcap: See `unembedding_lens`.
     spread: See `unembedding_lens`.
     both_ends: See `unembedding_lens`.
@@ -204,6 +214,7 @@ def lens_of_rows(
       unit_rows=unit_rows,
       centered=centered,
       platform=device.platform,
+      kernel=check_kernel(kernel, device.platform),
   )
   _check_count(k, mask)
   if spread is not None and not 0 < spread < math.inf:

@@ -118,6 +118,13 @@ class Blocks(NamedTuple):
       return jnp.minimum(positions, self.vocab - 1)
     return jnp.where(last, positions - back, positions)
 
+  def position_of(self, row: Int[Array, '...']) -> Int[Array, '...']:
+    """Where the walk meets rows of the table first."""
+    back = max(self.count * self.rows - self.vocab, 0)
+    if self.vocab < self.rows:
+      return row
+    return jnp.where(row >= (self.count - 1) * self.rows, row + back, row)
+
   def positions(
       self, group: Int[Array, '...']
   ) -> Int[Array, '... {self.group}']:

@@ -324,6 +324,7 @@ class DictionaryReader:
         convention=config.convention,
         centered=config.centered,
         precision=config.precision,
+        kernel=config.kernel,
         spread=config.spread,
         both_ends=ends != 'top',
         bottom=bottom,

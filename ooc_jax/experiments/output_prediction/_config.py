@@ -91,6 +91,14 @@ class OutputPrediction(LensSettings):
       ),
       choices=circuits.PRECISIONS,
   )
+  kernel: str = setting(
+      'xla',
+      help=(
+          "How the lens goes over the vocabulary: 'pallas' keeps logits on the"
+          ' chip of a TPU or GPU, and was never timed on one.'
+      ),
+      choices=circuits.KERNELS,
+  )
   spread: float = setting(
       1.5,
       help=(

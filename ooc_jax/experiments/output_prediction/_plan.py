@@ -133,6 +133,7 @@ def topology_plan(
       devices_mesh,
       k=config.k,
       precision=config.precision,
+      kernel=config.kernel,
       dtype=jnp.bfloat16 if item == 2 else jnp.float32,
   ).compile()
   table = c.vocab_size * c.embed_dim
