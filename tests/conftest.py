@@ -42,6 +42,10 @@ import jax  # noqa: E402
 from jax._src.interpreters import mlir  # noqa: E402
 import pytest  # noqa: E402
 
+from tests import type_checks  # noqa: E402
+
+type_checks.install()
+
 # Jaxprs and modules of MLIR are many objects and few cycles: by default a tenth
 # of the time goes to the collector.
 gc.set_threshold(100_000, 20, 20)
