@@ -175,15 +175,15 @@ def _products(pieces, table, keep, scale) -> Float[Array, 'F V']:
   # (A choice, as XLA:CPU multiplies bfloat16 numbers in two steps.)
   table = jnp.where(keep[:, None] > 0, table, 0)
   if pieces.dtype == jnp.bfloat16:
-    others = bfloat16_pieces(table)
+    others, precision = bfloat16_pieces(table), 'default'
   else:
-    others = (table.astype(jnp.float32),)
+    others, precision = (table.astype(jnp.float32),), 'highest'
   terms = [
       jnp.einsum(
           'PFD,VD->PFV',
           pieces[: len(pieces) - i],
           other,
-          precision=jax.lax.Precision.HIGHEST,
+          precision=precision,
           preferred_element_type=jnp.float32,
       )
       for i, other in enumerate(others)
