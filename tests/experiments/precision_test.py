@@ -49,8 +49,8 @@ class PrecisionTest(parameterized.TestCase):
     # They were made in two ways.
     self.assertIn('features entropy', differences)
 
-  def test_a_folder_of_before_goes_on(self):
-    """One that was begun when 'exact' was the default, on a device like it."""
+  def test_auto_is_recorded_as_what_it_is(self):
+    """So a folder goes on under either name, and under no other precision."""
     model = finished.checkpoint('llama')
     self.enter_context(
         absltest.mock.patch.object(circuits.lens._lens, '_cpu_flags', tuple)
