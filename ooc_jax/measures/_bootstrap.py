@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from jaxtyping import Bool, Float
 import numpy as np
-from scipy import optimize
+import scipy  # Its optimize, slow to import, comes when it is used.
 from scipy import special
 
 from ooc_jax._errors import InputError
@@ -158,7 +158,7 @@ def _mixed_beta_quantile(
   if not rest:
     p = 2 * probability
     return float(special.betaincinv(*below, p)) if p < 1 else 1.0
-  found = optimize.root_scalar(
+  found = scipy.optimize.root_scalar(
       lambda x: special.betainc(*below, x)
       + special.betainc(*above, x)
       - 2 * probability,

@@ -6,7 +6,7 @@ from typing import Any
 from jaxtyping import Bool
 import numpy as np
 import pyarrow as pa
-import scipy.stats
+import scipy  # Its stats, slow to import, come when they are used.
 
 from ooc_jax import measures
 from ooc_jax.experiments._summary import number_shape

@@ -5,7 +5,7 @@ from typing import Any
 from jaxtyping import Bool, Float
 import numpy as np
 import pyarrow as pa
-import scipy.stats
+import scipy  # Its stats, slow to import, come when they are used.
 
 from ooc_jax.results import tables
 
