@@ -26,6 +26,7 @@ from ooc_jax.circuits.lens import lens_precision
 from ooc_jax.circuits.lens import output_lens
 from ooc_jax.circuits.lens import readable_mask
 from ooc_jax.circuits.lens import table_moments
+from ooc_jax.circuits.lens import undertrained_at
 from ooc_jax.circuits.lens import undertrained_tokens
 from ooc_jax.circuits.lens import unembedding_lens
 from ooc_jax.circuits.lens import unembedding_table
@@ -98,6 +99,7 @@ __all__ = (
     'rope_profile',
     'table_moments',
     'to_host',
+    'undertrained_at',
     'undertrained_tokens',
     'unembedding_lens',
     'unembedding_table',

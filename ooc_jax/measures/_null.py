@@ -54,8 +54,7 @@ def isotropic_directions(
   """
   _check(num_directions, width=width)
   key, norm_key = jax.random.split(jax.random.key(seed))
-  rows = jax.random.normal(key, (num_directions, width), jnp.float32)
-  rows /= jnp.linalg.norm(rows, axis=1, keepdims=True)
+  rows = _unit_rows(key, num_directions, width)
   if norms is None:
     return rows
   _check(num_directions, norms=norms.size)
@@ -64,6 +63,13 @@ def isotropic_directions(
       norm_key, (num_directions,), 0, norms.size, jnp.int32
   )
   return rows * jnp.asarray(norms)[index].astype(jnp.float32)[:, None]
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _unit_rows(key, num_directions: int, width: int):
+  # In one program, or four arrays of this size are held.
+  rows = jax.random.normal(key, (num_directions, width), jnp.float32)
+  return rows / jnp.linalg.norm(rows, axis=1, keepdims=True)
 
 
 def matched_directions(

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 import numpy as np
+import scipy.linalg
+import scipy.sparse.linalg
 
 from ooc_jax._errors import InputError
 from ooc_jax.circuits import TableMoments
@@ -16,6 +18,10 @@ from ooc_jax.circuits import readable_mask
 from ooc_jax.circuits import table_moments
 from ooc_jax.circuits import to_host
 from ooc_jax.circuits import unembedding_table
+from ooc_jax.circuits.numerics import RowBlocks
+from ooc_jax.circuits.numerics import divide
+from ooc_jax.circuits.numerics import jit_step
+from ooc_jax.circuits.numerics import triangle
 from ooc_jax.measures import _measure
 from ooc_jax.model import Model
 
@@ -26,62 +32,112 @@ TOKEN_SPACES = ('whitened', 'top_removed', 'centred')
 # of two trained tables is 3e-4 of it) or exact zeros, as when fewer rows than
 # dimensions are kept. Whitening drops those directions, as a pseudo-inverse.
 _VARIANCE_FLOOR = 1e-6
+# Up to here an eigendecomposition takes milliseconds.
+_NARROW = 128
 
 
 @struct.dataclass
 class TokenSpace:
-  """The token directions of one model, each of norm 1.
+  """A map of the rows of a table to where their cosines mean something.
+
+  The direction of a token is (row - mean) @ map over its norm. That of no token
+  is held: the sum of some is (Σ (row - mean) / norm) @ map, one product.
 
   Attributes:
-    table: One row per token; a row that the map sends to zero stays zero.
-    kind: How they were made, one of `TOKEN_SPACES`.
+    table: One row per token, of any float type, as the model holds it.
+    mean: Subtracted from every row.
+    map: Upper triangular, so that half of a product with it is zeros; or None,
+      where rows stay as they are. Another map with the same lengths gives the
+      same cosines.
+    norms: Of the mapped rows. 0 where the map sends a row to zero, whose
+      cosine with every row then counts as 0.
+    kind: One of `TOKEN_SPACES`.
   """
 
   # Any: JAX also fills its pytrees with shapes, shardings and batches.
   table: Float[Array, 'V D'] | Any
+  mean: Float[Array, 'D'] | Any
+  map: Float[Array, 'D D'] | None | Any
+  norms: Float[Array, 'V'] | Any
   kind: str = struct.field(pytree_node=False)
 
-
-def _num_shards(x: jax.Array) -> int:
-  """Over how many devices the rows lie; a traced array is taken as whole."""
-  if isinstance(x, jax.core.Tracer):
-    return 1
-  return x.shape[0] // x.sharding.shard_shape(x.shape)[0]
-
-
-@functools.partial(
-    jax.jit, static_argnames=('shards', 'size'), donate_argnums=0
-)
-def _write_rows(table_VE, u_VD, mean_D, map_DE, start, *, shards, size):
-  """Writes a block of rows of each shard: (u - mean) @ map over its norm.
-
-  One call a block, from a loop on the host: out of a jitted loop XLA:CPU moves
-  the cast of a bfloat16 matrix to float32, whole.
-  """
-  table_SRE = table_VE.reshape(shards, -1, table_VE.shape[1])
-  u_SRD = u_VD.reshape(shards, -1, u_VD.shape[1])
-  rows_SBD = jax.lax.dynamic_slice_in_dim(u_SRD, start, size, axis=1)
-  rows_SBE = rows_SBD.astype(jnp.float32) - mean_D[None, None]
-  if map_DE is not None:
-    rows_SBE = jnp.einsum('SBD,DE->SBE', rows_SBE, map_DE, precision='highest')
-  norm_SB1 = jnp.linalg.norm(rows_SBE, axis=-1, keepdims=True)
-  rows_SBE = rows_SBE / jnp.where(norm_SB1 > 0, norm_SB1, 1.0)
-  table_SRE = jax.lax.dynamic_update_slice_in_dim(
-      table_SRE, rows_SBE, start, axis=1
-  )
-  return table_SRE.reshape(table_VE.shape)
+  def directions(
+      self, ids: Int[Array | np.ndarray, '*n']
+  ) -> Float[Array, '*n D']:
+    """Of some tokens, of norm 1; zeros where a row is mapped to zero."""
+    return _directions(self, jnp.asarray(ids))
 
 
-def _linear_map(covariance_DD: np.ndarray, kind: str) -> np.ndarray:
-  """The symmetric matrix of a space, from an eigendecomposition in float64."""
-  variance_D, basis_DD = np.linalg.eigh(covariance_DD)
-  num_dims = len(variance_D)
+def _triangular_map(
+    covariance: Float[np.ndarray, 'D D'], kind: str
+) -> Float[np.ndarray, 'D D']:
+  """Upper triangular M, with x @ M as long as x is in the space; in float64."""
+  if kind == 'whitened' and len(covariance) > _NARROW:
+    found = _inverse_root(covariance)
+    if found is not None:
+      return found
+  variance, basis = np.linalg.eigh(covariance)
+  scale = np.ones_like(variance)
   if kind == 'whitened':
-    kept_D = variance_D > _VARIANCE_FLOOR * variance_D[-1]
-    scale_D = np.where(kept_D, variance_D, np.inf) ** -0.5
-    return (basis_DD * scale_D[None]) @ basis_DD.T
-  top_DP = basis_DD[:, -max(1, num_dims // 100) :]
-  return np.eye(num_dims) - top_DP @ top_DP.T
+    kept = variance > _VARIANCE_FLOOR * variance[-1]
+    scale = np.where(kept, variance, np.inf) ** -0.5
+  else:
+    scale[-max(1, len(variance) // 100) :] = 0.0
+  # The lengths of x are those under basis * scale, and so those under the
+  # triangular factor of its transpose; reversed twice, for the other triangle.
+  root = (scale[:, None] * basis.T)[:, ::-1]
+  return np.asarray(np.linalg.qr(root, mode='r'))[::-1, ::-1].T
+
+
+def _inverse_root(
+    covariance: Float[np.ndarray, 'D D'],
+) -> Float[np.ndarray, 'D D'] | None:
+  """By Cholesky, a tenth of an eigendecomposition; None where rank is lost."""
+  size = len(covariance)
+  start = np.sqrt(np.maximum(np.diagonal(covariance), 0.0))
+  try:
+    (largest,) = scipy.sparse.linalg.eigsh(
+        covariance, 1, v0=start, tol=1e-4, return_eigenvectors=False
+    )
+    # There is a root of this exactly if all variances are over the floor.
+    np.linalg.cholesky(covariance - _VARIANCE_FLOOR * largest * np.eye(size))
+    lower = np.linalg.cholesky(covariance)
+  except (np.linalg.LinAlgError, scipy.sparse.linalg.ArpackError):
+    return None
+  inverse = scipy.linalg.solve_triangular(lower, np.eye(size), lower=True)
+  return np.asarray(inverse).T
+
+
+def _mapped(x: Float[Array, '... D'], map_DE) -> list[Array]:
+  """x @ map in parts side by side, without most of the zeros of the map."""
+  if map_DE is None:
+    return [x]
+  return [
+      jnp.einsum(
+          '...D,DE->...E',
+          x[..., :last],
+          map_DE[:last, first:last],
+          precision='highest',
+      )
+      for first, last in triangle(len(map_DE))
+  ]
+
+
+def _squares(parts: Sequence[Float[Array, '... _']]) -> Array:
+  # XLA:CPU sums a product faster than it reduces rows.
+  squares = (
+      jnp.einsum('...E,...E->...', x, x, precision='highest') for x in parts
+  )
+  return functools.reduce(jnp.add, squares)
+
+
+@jit_step
+def _write_norms(norms_V, table_VD, mean_D, map_DE, start, *, blocks):
+  """Writes those of a block of rows of each shard."""
+  rows_SBD = blocks.read(table_VD, start).astype(jnp.float32)
+  centred_SBD = rows_SBD - mean_D[None, None]
+  norms_SB = jnp.sqrt(_squares(_mapped(centred_SBD, map_DE)))
+  return blocks.write(norms_V, norms_SB, start)
 
 
 def token_space(
@@ -90,21 +146,23 @@ def token_space(
     kind: str = 'whitened',
     *,
     moments: TableMoments | None = None,
-    block_size: int = 4096,
+    block_size: int = 512,
 ) -> TokenSpace:
   """Maps the rows of an unembedding to where their cosines mean something.
 
   With u a row, and mean and Cov taken over the rows of `keep` only:
     whitened: (u - mean) Cov^-1/2, the causal inner product of Park, Choe and
-      Veitch (2023, arXiv 2311.03658). Directions in which the kept rows do not
-      vary (variance under 1e-6 of the largest) are dropped.
+      Veitch (2023, arXiv 2311.03658), in a basis in which the map is
+      triangular. Directions in which the kept rows do not vary (variance under
+      1e-6 of the largest) are dropped.
     top_removed: u - mean without the first max(1, D // 100) principal
       components (Mu and Viswanath 2018, arXiv 1702.01417).
     centred: u - mean.
-  Every row is mapped, kept or not, and then divided by its norm.
+  Every row is mapped, kept or not, for its norm: a product V·D² over the
+  triangle of the map. What is mapped is not held.
 
   Runs once a model. Beside the table itself, [block_size, D] and a few [D, D]
-  are held; rows may be sharded over devices and then the table is likewise.
+  are held; rows may be sharded over devices.
 
   Args:
     unembedding: One row per token, of any float type.
@@ -113,10 +171,11 @@ def token_space(
     kind: One of `TOKEN_SPACES`.
     moments: `circuits.table_moments` of this table and mask, with the
       covariance; found here if None.
-    block_size: Rows at a time, on each device.
+    block_size: Rows at a time, on each device. Of more, XLA:CPU asks the
+      system for memory at every step, which costs as much as the product.
 
   Returns:
-    The space, its table in float32.
+    The space, with the table as it was given.
 
   Raises:
     InputError: The kind is unknown, fewer than two rows are kept, a row is not
@@ -140,25 +199,15 @@ def token_space(
           ' token space is made: find them with covariance=True.'
       )
     covariance_DD = to_host(moments.covariance).astype(np.float64)
-    map_DE = jnp.asarray(_linear_map(covariance_DD, kind), jnp.float32)
+    map_DE = jnp.asarray(_triangular_map(covariance_DD, kind), jnp.float32)
   mean_D = jnp.asarray(to_host(moments.mean))
-  table_VE = jnp.zeros(
-      unembedding.shape, jnp.float32, device=unembedding.sharding
-  )
-  shards = _num_shards(unembedding)
-  rows = unembedding.shape[0] // shards
-  size = min(block_size, rows)
-  for first in range(0, rows, size):
-    table_VE = _write_rows(
-        table_VE,
-        unembedding,
-        mean_D,
-        map_DE,
-        min(first, rows - size),  # The last block reaches back.
-        shards=shards,
-        size=size,
+  norms_V = jnp.zeros(len(keep), jnp.float32)
+  blocks = RowBlocks.of(unembedding, block_size)
+  for start, _ in blocks.starts():
+    norms_V = _write_norms(
+        norms_V, unembedding, mean_D, map_DE, start, blocks=blocks
     )
-  return TokenSpace(table_VE, kind)
+  return TokenSpace(unembedding, mean_D, map_DE, norms_V, kind)
 
 
 def model_token_space(model: Model, kind: str = 'whitened') -> TokenSpace:
@@ -166,23 +215,47 @@ def model_token_space(model: Model, kind: str = 'whitened') -> TokenSpace:
   return token_space(unembedding_table(model), readable_mask(model), kind)
 
 
+def _num_shards(x: jax.Array) -> int:
+  """Over how many devices the rows lie; a traced array is taken as whole."""
+  if isinstance(x, jax.core.Tracer):
+    return 1
+  return x.shape[0] // x.sharding.shard_shape(x.shape)[0]
+
+
+def _before_map(space: TokenSpace, ids: Int[Array, '*n']):
+  """Directions but for the map, and 1 where there is one."""
+  rows = space.table[ids].astype(jnp.float32)
+  rows -= jnp.broadcast_to(space.mean, rows.shape)
+  norms = space.norms[ids]
+  return rows * divide(1.0, norms)[..., None], (norms > 0).astype(jnp.float32)
+
+
+@jax.jit
+def _directions(space: TokenSpace, ids: Int[Array, '*n']):
+  rows, _ = _before_map(space, ids)
+  return jnp.concatenate(_mapped(rows, space.map), axis=-1)
+
+
 @functools.partial(jax.jit, static_argnames=('sizes', 'block_size', 'shards'))
-def _mean_cosines(top_ids_Fk, table_VD, sizes, block_size, shards):
+def _mean_cosines(top_ids_Fk, space, sizes, block_size, shards):
   num_features, num_top = top_ids_Fk.shape
+  rising = sorted(set(sizes))
 
   def of_block(top_ids_SBk):
-    rows_SBkD = table_VD[top_ids_SBk].astype(jnp.float32)
-
-    def of_first(k):
-      first_SBkD = rows_SBkD[:, :, :k]
-      # |sum t|^2 counts every ordered pair and each row with itself; the rows'
-      # own squares are subtracted as they are, not as k, so that rounding of
-      # their norms cancels and a zero row takes nothing away.
-      whole_SB = jnp.sum(jnp.square(jnp.sum(first_SBkD, axis=2)), axis=2)
-      own_SB = jnp.sum(jnp.square(first_SBkD), axis=(2, 3))
-      return (whole_SB - own_SB) / (k * (k - 1))
-
-    return jnp.stack([of_first(k) for k in sizes])
+    rows_SBkD, own_SBk = _before_map(space, top_ids_SBk)
+    # The sum over more tokens goes on from that over fewer.
+    parts = zip([0, *rising], rising, strict=False)
+    sums = [rows_SBkD[:, :, a:b].sum(axis=2) for a, b in parts]
+    sums_SBZD = jnp.cumsum(jnp.stack(sums, axis=2), axis=2)
+    # |sum t|^2 counts every ordered pair and each row with itself, once where
+    # it has a direction.
+    whole_SBZ = _squares(_mapped(sums_SBZD, space.map))
+    counts_SBk = jnp.cumsum(own_SBk, axis=2)
+    return jnp.stack([
+        (whole_SBZ[:, :, rising.index(k)] - counts_SBk[:, :, k - 1])
+        / (k * (k - 1))
+        for k in sizes
+    ])
 
   # Blocks are cut within the shards: a loop over blocks of whole features
   # would have every device measure all of them.
@@ -201,21 +274,21 @@ def _mean_cosines(top_ids_Fk, table_VD, sizes, block_size, shards):
 
 def mean_pairwise_cosine(
     top_ids: Int[Array | np.ndarray, 'F k'],
-    table: Float[Array, 'V D'],
+    space: TokenSpace | Float[Array, 'V D'],
     *,
     block_size: int = 64,
 ) -> Float[Array, 'F']:
-  """Mean over pairs of top tokens of the cosine of their rows of `table`.
+  """Mean over pairs of top tokens of the cosine of their directions.
 
-  Computed from the norm of the rows' sum, (|sum t|^2 - sum |t|^2) / (k (k-1)),
-  in float32 without a matrix product, so no precision setting enters.
+  Computed from the norm of the directions' sum, (|sum t|^2 - sum |t|^2) /
+  (k (k - 1)), in float32: one product with the map of the space a feature.
 
   Args:
     top_ids: The top tokens of each feature, in any order. Ids are not checked
       here, so that this works under `jit`: JAX clamps what is out of range.
       Sharded features stay on their devices.
-    table: One row of norm 1 per token, as in a `TokenSpace`; or of norm 0,
-      whose cosine with every row then counts as 0.
+    space: A `TokenSpace`; or directions themselves, one row of norm 1 per
+      token, or of norm 0, whose cosine with every row then counts as 0.
     block_size: Features at a time, on each device; [block_size, k, D] is what
       is held.
 
@@ -226,13 +299,13 @@ def mean_pairwise_cosine(
     InputError: There is no pair (k < 2).
   """
   return mean_pairwise_cosines(
-      top_ids, table, top_ids.shape[1:], block_size=block_size
+      top_ids, space, top_ids.shape[1:], block_size=block_size
   )[0]
 
 
 def mean_pairwise_cosines(
     top_ids: Int[Array | np.ndarray, 'F k'],
-    table: Float[Array, 'V D'],
+    space: TokenSpace | Float[Array, 'V D'],
     sizes: Sequence[int],
     *,
     block_size: int = 64,
@@ -241,7 +314,7 @@ def mean_pairwise_cosines(
 
   Args:
     top_ids: See there.
-    table: See there.
+    space: See there.
     sizes: How many of the top tokens, at most k.
     block_size: See there.
 
@@ -251,9 +324,13 @@ def mean_pairwise_cosines(
   _measure.check_num_top(min(sizes))
   if not top_ids.shape[0]:
     return jnp.zeros((len(sizes), 0), jnp.float32)
+  if not isinstance(space, TokenSpace):
+    zero = jnp.zeros(space.shape[1], jnp.float32)
+    norms = jnp.linalg.norm(space, axis=1)
+    space = TokenSpace(space, zero, None, norms, 'centred')
   top_ids = jnp.asarray(top_ids)[:, : max(sizes)]
   return _mean_cosines(
-      top_ids, table, tuple(sizes), block_size, _num_shards(top_ids)
+      top_ids, space, tuple(sizes), block_size, _num_shards(top_ids)
   )
 
 
@@ -262,10 +339,10 @@ COSINE = _measure.Measure(
     description='mean pairwise cosine of the top tokens in the token space',
     low_is_coherent=False,
     compute=lambda lens, strings, space: mean_pairwise_cosine(
-        lens.top_ids, space.table
+        lens.top_ids, space
     ),
     compute_sizes=lambda lens, strings, space, sizes: to_host(
-        mean_pairwise_cosines(lens.top_ids, space.table, sizes)
+        mean_pairwise_cosines(lens.top_ids, space, sizes)
     ),
     label='cosine',
     short_label='cos',

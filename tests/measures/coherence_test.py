@@ -61,7 +61,7 @@ class LensCoherenceTest(absltest.TestCase):
         rtol=1e-7,
     )
     np.testing.assert_array_equal(
-        scores.cosine, measures.mean_pairwise_cosine(lens.top_ids, space.table)
+        scores.cosine, measures.mean_pairwise_cosine(lens.top_ids, space)
     )
 
   def test_is_a_pytree_of_float32_on_the_host(self):
@@ -93,9 +93,7 @@ class LensCoherenceTest(absltest.TestCase):
     table = jax.device_put(
         space.table, NamedSharding(mesh, PartitionSpec('vocab'))
     )
-    got = measures.lens_coherence(
-        sharded, strings, measures.TokenSpace(table, space.kind)
-    )
+    got = measures.lens_coherence(sharded, strings, space.replace(table=table))
     want = measures.lens_coherence(lens, strings, space)
     for measure in (m.name for m in measures.MEASURES):
       self.assertIsInstance(getattr(got, measure), np.ndarray)
@@ -118,8 +116,11 @@ class LensCoherenceTest(absltest.TestCase):
     every = (*every, own)
     # As few strings that all pairs are known beforehand, and as many that not.
     for words in (strings, strings + ['x'] * 4000):
-      table = jnp.pad(space.table, ((0, len(words) - len(strings)), (0, 0)))
-      wide = measures.TokenSpace(table, space.kind)
+      more = len(words) - len(strings)
+      wide = space.replace(
+          table=jnp.pad(space.table, ((0, more), (0, 0))),
+          norms=jnp.pad(space.norms, (0, more)),
+      )
       got = measures.lens_coherences(
           lens, words, wide, (3, 5, 2), measures=every
       )
@@ -137,7 +138,7 @@ class LensCoherenceTest(absltest.TestCase):
 
   def test_space_of_another_model(self):
     lens, strings, space = _planted()
-    small = measures.TokenSpace(space.table[:9], space.kind)
+    small = space.replace(table=space.table[:9], norms=space.norms[:9])
     with self.assertRaisesRegex(InputError, '9 rows in the space'):
       measures.lens_coherence(lens, strings, small)
 

@@ -78,13 +78,45 @@ class MeanPairwiseCosineTest(parameterized.TestCase):
       space = measures.token_space(
           jnp.asarray(u, jnp.float32), np.ones(641, bool), kind
       )
-      return np.asarray(measures.mean_pairwise_cosine(ids, space.table))
+      return np.asarray(measures.mean_pairwise_cosine(ids, space))
 
     got = cosines(kind)
     self.assertGreater(got[0], 0.4)
     self.assertLess(np.abs(got[1:]).max(), 0.2)
     # Why centring alone is not the default: there chance sets score too.
     self.assertGreater(cosines('centred')[1:].max(), 0.3)
+
+  @parameterized.parameters(*measures.TOKEN_SPACES)
+  def test_equals_the_definition_in_a_space(self, kind):
+    """Over tokens of every k at once, some more than once, one at the mean."""
+    rng = np.random.default_rng(7)
+    num_dims = 301
+    spread = np.geomspace(1.0, 30.0, num_dims)
+    u = rng.normal(size=(701, num_dims)) * spread + 2.0
+    u = np.array(jnp.asarray(u, jnp.bfloat16), np.float64)
+    u[700] = u[:700].mean(0)
+    mean, cov = u.mean(0), np.cov(u.T, ddof=0)
+    variance, basis = np.linalg.eigh(cov)
+    scale = np.ones(num_dims)
+    if kind == 'whitened':
+      scale = variance**-0.5
+    elif kind == 'top_removed':
+      scale[-3:] = 0.0
+    rows = (u - mean) @ (basis * scale)
+    rows[700] = 0.0
+    rows[:700] /= np.linalg.norm(rows[:700], axis=1, keepdims=True)
+    space = measures.token_space(
+        jnp.asarray(u, jnp.float32), np.ones(701, bool), kind
+    )
+    # Of a mean in float32 nothing is at the mean but by rounding.
+    space = space.replace(norms=space.norms.at[700].set(0.0))
+    ids = rng.integers(0, 701, (_F, 9))
+    ids[0, :3], ids[1, 4] = ids[0, 0], 700
+    sizes = (5, 2, 9)
+    got = _token_space.mean_pairwise_cosines(ids, space, sizes, block_size=5)
+    for k, values in zip(sizes, got, strict=True):
+      want = [_mean_over_pairs(rows[row[:k]]) for row in ids]
+      np.testing.assert_allclose(values, want, atol=2e-6)
 
   def test_works_under_jit(self):
     rng = np.random.default_rng(5)
@@ -111,7 +143,10 @@ class MeanPairwiseCosineTest(parameterized.TestCase):
     want = [_mean_over_pairs(table[row]) for row in ids]
     np.testing.assert_allclose(got, want, atol=1e-6)
     self.assertTrue(got.sharding.is_equivalent_to(by_feature, 1))
-    lowered = _token_space._mean_cosines.lower(ids_F, table_V, (3,), 7, 4)
+    space = measures.TokenSpace(
+        table_V, jnp.zeros(_D), jnp.eye(_D), jnp.ones(8 * 13), 'whitened'
+    )
+    lowered = _token_space._mean_cosines.lower(ids_F, space, (3,), 7, 4)
     self.assertNotIn('all-gather', lowered.compile().as_text())
 
   def test_no_features(self):
@@ -123,7 +158,13 @@ class MeanPairwiseCosineTest(parameterized.TestCase):
     num_features, num_top, size = 5000, 20, 64
     lowered = _token_space._mean_cosines.lower(
         jax.ShapeDtypeStruct((num_features, num_top), jnp.int32),
-        jax.ShapeDtypeStruct((_V, _D), jnp.float32),
+        measures.TokenSpace(
+            jax.ShapeDtypeStruct((_V, _D), jnp.bfloat16),
+            jax.ShapeDtypeStruct((_D,), jnp.float32),
+            jax.ShapeDtypeStruct((_D, _D), jnp.float32),
+            jax.ShapeDtypeStruct((_V,), jnp.float32),
+            'whitened',
+        ),
         (5, num_top),
         size,
         1,

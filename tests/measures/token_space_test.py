@@ -11,6 +11,7 @@ import numpy as np
 from ooc_jax import circuits
 from ooc_jax import measures
 from ooc_jax._errors import InputError
+from ooc_jax.circuits.numerics import RowBlocks
 from ooc_jax.measures import _token_space
 
 _V, _D = 137, 13
@@ -67,6 +68,16 @@ def _vocab_mesh(axis_size):
   )
 
 
+def _rows(space):
+  """[V, D] of every token; all that is compared is free of the basis."""
+  return np.asarray(space.directions(np.arange(len(space.norms))))
+
+
+def _gram(rows):
+  rows = np.asarray(rows, np.float64)
+  return rows @ rows.T
+
+
 def _lowered(mesh, num_rows, size, dtype):
   """The step over a block, lowered for a table of that many rows."""
 
@@ -77,14 +88,14 @@ def _lowered(mesh, num_rows, size, dtype):
     sharding = NamedSharding(mesh, spec)
     return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
 
-  return _token_space._write_rows.lower(
-      like((num_rows, _D), jnp.float32, sharded=True),
+  shards = 1 if mesh is None else mesh.size
+  return _token_space._write_norms.lower(
+      like((num_rows,), jnp.float32, sharded=True),
       like((num_rows, _D), dtype, sharded=True),
       like((_D,), jnp.float32),
       like((_D, _D), jnp.float32),
       like((), jnp.int32),
-      shards=1 if mesh is None else mesh.size,
-      size=size,
+      blocks=RowBlocks(shards, num_rows // shards, size),
   )
 
 
@@ -100,9 +111,12 @@ class TokenSpaceTest(parameterized.TestCase):
     keep = _keep()
     space = measures.token_space(u, keep, kind, block_size=block_size)
     want = _oracle(u.astype(jnp.float32), keep, kind)
-    np.testing.assert_allclose(space.table, want, atol=_ATOL[kind])
-    self.assertEqual(space.table.dtype, jnp.float32)
+    got = _rows(space)
+    np.testing.assert_allclose(_gram(got), _gram(want), atol=_ATOL[kind])
+    self.assertEqual(got.dtype, jnp.float32)
     self.assertEqual(space.kind, kind)
+    # The table is held as it is, once.
+    self.assertIs(space.table, u)
 
   def test_default_is_whitened(self):
     u, keep = jnp.asarray(_table()), _keep()
@@ -111,7 +125,7 @@ class TokenSpaceTest(parameterized.TestCase):
 
   def test_whitened_rows_have_no_mean_and_one_variance(self):
     u, keep = _table(), _keep()
-    table = np.asarray(measures.token_space(jnp.asarray(u), keep).table)
+    table = _rows(measures.token_space(jnp.asarray(u), keep))
     root = np.linalg.inv(np.linalg.cholesky(np.cov(u[keep].T, ddof=0)))
     lengths = np.linalg.norm((u - u[keep].mean(0)) @ root.T, axis=1)
     white = table[keep] * lengths[keep, None]
@@ -129,7 +143,7 @@ class TokenSpaceTest(parameterized.TestCase):
     mapped = (u @ map_ + shift).astype(np.float32)
 
     def cosines(x, kind):
-      table = np.asarray(measures.token_space(jnp.asarray(x), keep, kind).table)
+      table = _rows(measures.token_space(jnp.asarray(x), keep, kind))
       return table @ table.T
 
     # The map's condition number, 10, times the tolerance of one table.
@@ -145,8 +159,8 @@ class TokenSpaceTest(parameterized.TestCase):
     u, keep = _table(), _keep()
     rotation, _ = np.linalg.qr(rng.normal(size=(_D, _D)))
     moved = (2.5 * u @ rotation + rng.normal(size=_D)).astype(np.float32)
-    a = measures.token_space(jnp.asarray(u), keep, kind).table
-    b = measures.token_space(jnp.asarray(moved), keep, kind).table
+    a = _rows(measures.token_space(jnp.asarray(u), keep, kind))
+    b = _rows(measures.token_space(jnp.asarray(moved), keep, kind))
     np.testing.assert_allclose(a @ a.T, b @ b.T, atol=2 * _ATOL[kind])
 
   @parameterized.parameters(*measures.TOKEN_SPACES)
@@ -154,17 +168,19 @@ class TokenSpaceTest(parameterized.TestCase):
     u, keep = _table(), _keep()
     other = u.copy()
     other[~keep] *= 100.0
-    a = measures.token_space(jnp.asarray(u), keep, kind, block_size=17).table
-    b = measures.token_space(jnp.asarray(other), keep, kind, block_size=17)
-    np.testing.assert_array_equal(a[keep], b.table[keep])
-    np.testing.assert_allclose(np.linalg.norm(b.table, axis=1), 1.0, rtol=1e-5)
+    a, b = (
+        _rows(measures.token_space(jnp.asarray(x), keep, kind, block_size=17))
+        for x in (u, other)
+    )
+    np.testing.assert_array_equal(a[keep], b[keep])
+    np.testing.assert_allclose(np.linalg.norm(b, axis=1), 1.0, rtol=1e-5)
 
   def test_fewer_kept_rows_than_dimensions(self):
     """Whitened, n rows that span n - 1 dimensions are a regular simplex."""
     u = _table(num_rows=29, num_dims=23)
     keep = np.arange(29) % 4 == 1
     n = int(keep.sum())
-    table = np.asarray(measures.token_space(jnp.asarray(u), keep).table)
+    table = _rows(measures.token_space(jnp.asarray(u), keep))
     self.assertTrue(np.isfinite(table).all())
     want = np.full((n, n), -1 / (n - 1))
     np.fill_diagonal(want, 1.0)
@@ -173,26 +189,59 @@ class TokenSpaceTest(parameterized.TestCase):
   def test_a_column_that_does_not_vary_is_dropped(self):
     u, keep = _table(), _keep()
     wide = np.insert(u, 5, 0.25, axis=1)
-    a = measures.token_space(jnp.asarray(u), keep).table
-    b = measures.token_space(jnp.asarray(wide), keep).table
+    a = _rows(measures.token_space(jnp.asarray(u), keep))
+    b = _rows(measures.token_space(jnp.asarray(wide), keep))
     np.testing.assert_allclose(a @ a.T, b @ b.T, atol=1e-5)
 
   def test_first_hundredth_of_the_components_is_removed(self):
     num_dims = 207
     u = _table(num_rows=411, num_dims=num_dims)
     keep = _keep(num_rows=411)
-    space = measures.token_space(jnp.asarray(u), keep, 'top_removed')
+    rows = _rows(measures.token_space(jnp.asarray(u), keep, 'top_removed'))
     np.testing.assert_allclose(
-        space.table, _oracle(u, keep, 'top_removed'), atol=1e-5
+        _gram(rows), _gram(_oracle(u, keep, 'top_removed')), atol=1e-5
     )
-    _, singular, _ = np.linalg.svd(np.asarray(space.table, np.float64))
+    _, singular, _ = np.linalg.svd(rows.astype(np.float64))
     self.assertEqual((singular < 1e-4).sum(), 2)
+
+  def test_wide_tables_take_another_way_to_the_same(self):
+    """By Cholesky, of blocks of the triangle; half way to the floor, too."""
+    num_dims, rng = 411, np.random.default_rng(5)
+    basis, _ = np.linalg.qr(rng.normal(size=(num_dims, num_dims)))
+    spread = np.geomspace(1.0, 55.0, num_dims)
+    u = (rng.normal(size=(900, num_dims)) * spread) @ basis + 3.0
+    u = jnp.asarray(u, jnp.bfloat16)
+    keep = _keep(num_rows=900)
+    space = measures.token_space(u, keep)
+    x = np.asarray(u, np.float64) - np.asarray(u, np.float64)[keep].mean(0)
+    root = np.linalg.inv(np.linalg.cholesky(x[keep].T @ x[keep] / keep.sum()))
+    want = x @ root.T
+    norms = np.linalg.norm(want, axis=1)
+    np.testing.assert_allclose(space.norms, norms, rtol=3e-5)
+    want /= norms[:, None]
+    np.testing.assert_allclose(_gram(_rows(space)), _gram(want), atol=3e-5)
+    np.testing.assert_array_equal(space.map, np.triu(space.map))
+
+  @parameterized.parameters((1.5e-6, 0), (0.7e-6, 1), (0.0, 1))
+  def test_variances_under_the_floor_are_dropped(self, least, lost):
+    rng = np.random.default_rng(6)
+    for num_dims in (31, 201):
+      basis, _ = np.linalg.qr(rng.normal(size=(num_dims, num_dims)))
+      variance = np.geomspace(0.1, 1.0, num_dims)
+      variance[3] = least
+      covariance = (basis * variance) @ basis.T
+      found = _token_space._triangular_map(covariance, 'whitened')
+      np.testing.assert_array_equal(found, np.triu(found))
+      self.assertEqual(np.linalg.matrix_rank(found, 1e-3), num_dims - lost)
+      kept = np.delete(np.arange(num_dims), [3] if lost else [])
+      want = (basis[:, kept] / variance[kept]) @ basis[:, kept].T
+      np.testing.assert_allclose(found @ found.T, want, rtol=1e-6, atol=1e-2)
 
   def test_a_row_at_the_mean_stays_zero(self):
     u = np.array([[1, 2], [3, 2], [2, 5], [2, -1], [2, 2]], np.float32)
     space = measures.token_space(jnp.asarray(u), np.ones(5, bool), 'centred')
-    np.testing.assert_array_equal(space.table[4], 0.0)
-    np.testing.assert_allclose(space.table[0], [-1.0, 0.0], atol=1e-7)
+    np.testing.assert_array_equal(_rows(space)[4], 0.0)
+    np.testing.assert_allclose(_rows(space)[0], [-1.0, 0.0], atol=1e-7)
 
   @parameterized.parameters(*measures.TOKEN_SPACES)
   def test_sharded_rows_give_the_same_and_stay_sharded(self, kind):
@@ -203,7 +252,7 @@ class TokenSpaceTest(parameterized.TestCase):
     )
     self.assertTrue(sharded.table.sharding.is_equivalent_to(rows, 2))
     whole = measures.token_space(jnp.asarray(u), keep, kind)
-    np.testing.assert_allclose(sharded.table, whole.table, atol=_ATOL[kind])
+    np.testing.assert_allclose(_rows(sharded), _rows(whole), atol=_ATOL[kind])
 
   @parameterized.parameters(jnp.float32, jnp.bfloat16)
   def test_memory_is_bounded_by_the_block(self, dtype):
@@ -226,11 +275,11 @@ class TokenSpaceTest(parameterized.TestCase):
     moments = circuits.table_moments(u, keep)
     got = measures.token_space(u, keep, kind, moments=moments)
     want = measures.token_space(u, keep, kind)
-    np.testing.assert_allclose(got.table, want.table, atol=_ATOL[kind])
+    np.testing.assert_allclose(_rows(got), _rows(want), atol=_ATOL[kind])
     # And they are what is read.
     moved = moments.replace(mean=moments.mean + 10.0)
     other = measures.token_space(u, keep, kind, moments=moved)
-    self.assertGreater(np.abs(other.table - want.table).max(), 0.1)
+    self.assertGreater(np.abs(_rows(other) - _rows(want)).max(), 0.1)
 
   def test_moments_without_a_covariance(self):
     u, keep = jnp.asarray(_table()), _keep()

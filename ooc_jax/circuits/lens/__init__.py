@@ -33,6 +33,7 @@ from ooc_jax.circuits.lens._vocabulary import UNDERTRAINED_COSINE
 from ooc_jax.circuits.lens._vocabulary import embedding_table
 from ooc_jax.circuits.lens._vocabulary import final_gain
 from ooc_jax.circuits.lens._vocabulary import readable_mask
+from ooc_jax.circuits.lens._vocabulary import undertrained_at
 from ooc_jax.circuits.lens._vocabulary import undertrained_tokens
 from ooc_jax.circuits.lens._vocabulary import unembedding_table
 
@@ -50,6 +51,7 @@ __all__ = (
     'output_lens',
     'readable_mask',
     'table_moments',
+    'undertrained_at',
     'undertrained_tokens',
     'unembedding_lens',
     'unembedding_table',

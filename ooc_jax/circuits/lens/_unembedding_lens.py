@@ -140,7 +140,8 @@ def table_moments(
   Args:
     table: One row a token; any float dtype.
     mask: True where a token counts.
-    covariance: Whether it is wanted: 2·V·D² operations in float32.
+    covariance: Whether it is wanted: V·D² operations in float32, and an
+      eighth more.
     mesh: As in `unembedding_lens`.
 
   Raises:

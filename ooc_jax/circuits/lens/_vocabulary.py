@@ -4,6 +4,8 @@ A row counts where its token can be read alone and training touched it; which
 tokens training hardly touched is found from the unembedding alone.
 """
 
+from collections.abc import Sequence
+
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 import numpy as np
@@ -11,7 +13,7 @@ import numpy as np
 from ooc_jax._errors import InputError
 from ooc_jax.circuits.numerics import RowBlocks
 from ooc_jax.circuits.numerics import jit_step
-from ooc_jax.circuits.numerics import mean_row
+from ooc_jax.circuits.numerics import mean_rows
 from ooc_jax.circuits.numerics import to_host
 from ooc_jax.model import Model
 from ooc_jax.model import norm_gain
@@ -78,7 +80,7 @@ def undertrained_tokens(
     seeds: Bool[Array | np.ndarray, 'V'],
     *,
     cosine: float = UNDERTRAINED_COSINE,
-    block_size: int = 4096,
+    block_size: int = 512,
 ) -> Bool[Array, 'V']:
   """Flags the tokens whose unembedding row looks like that of an unseen token.
 
@@ -103,38 +105,68 @@ def undertrained_tokens(
   Raises:
     InputError: `cosine` is out of range, or a row is not finite.
   """
-  if not 0.0 <= cosine < 1.0:
-    raise InputError(
-        f'The cosine over which a token counts as under-trained is {cosine}:'
-        ' give a number from 0 to below 1 (0.6 by default).'
-    )
+  return undertrained_at(unembedding, seeds, (cosine,), block_size=block_size)[
+      :, 0
+  ]
+
+
+def undertrained_at(
+    unembedding: Float[Array, 'V D'],
+    seeds: Bool[Array | np.ndarray, 'V'],
+    cosines: Sequence[float],
+    *,
+    block_size: int = 512,
+) -> Bool[Array, 'V n']:
+  """`undertrained_tokens` at several levels, in the passes of one: five.
+
+  Args:
+    unembedding: See there.
+    seeds: See there.
+    cosines: The levels.
+    block_size: See there.
+
+  Returns:
+    True where a token is under-trained at a level.
+
+  Raises:
+    InputError: See there.
+  """
+  for cosine in cosines:
+    if not 0.0 <= cosine < 1.0:
+      raise InputError(
+          f'The cosine over which a token counts as under-trained is {cosine}:'
+          ' give a number from 0 to below 1 (0.6 by default).'
+      )
   blocks = RowBlocks.of(unembedding, block_size)
-  near = jnp.asarray(seeds)
-  mean = mean_row(unembedding, jnp.ones_like(near), blocks)
+  near = jnp.tile(jnp.asarray(seeds)[:, None], len(cosines))
+  mean = mean_rows(unembedding, jnp.ones_like(near), blocks)[0]
   if not np.isfinite(mean).all():
     raise InputError(
         'The unembedding has rows that are not finite: load the weights again.'
     )
-  level = jnp.float32(cosine)
+  levels = jnp.asarray(cosines, jnp.float32)
   for _ in range(2):  # Once from the seeds, once refined.
     # Without rows there is no direction, rather than that of minus the mean.
-    direction = jnp.where(
-        near.any(), mean_row(unembedding, near, blocks) - mean, 0.0
+    directions = jnp.where(
+        near.any(axis=0)[:, None],
+        mean_rows(unembedding, near, blocks) - mean[None],
+        0.0,
     )
     near = jnp.zeros_like(near)
     for start, _ in blocks.starts():
       near = _mark_near(
-          near, unembedding, mean, direction, level, start, blocks=blocks
+          near, unembedding, mean, directions, levels, start, blocks=blocks
       )
   return near
 
 
 @jit_step
-def _mark_near(near, table, mean, direction, cosine, start, *, blocks):
-  """Marks the rows of a block whose cosine to the direction is over a level."""
+def _mark_near(near, table, mean, directions, cosines, start, *, blocks):
+  """Marks the rows of a block whose cosine to a direction is over its level."""
   rows = blocks.read(table, start).astype(jnp.float32) - mean[None, None]
-  dots = jnp.einsum('SBD,D->SB', rows, direction, precision='highest')
-  squares = jnp.sum(jnp.square(rows), axis=2)
-  norms = jnp.sqrt(squares * jnp.sum(jnp.square(direction)))
+  dots = jnp.einsum('SBD,nD->SBn', rows, directions, precision='highest')
+  squares = jnp.einsum('SBD,SBD->SB', rows, rows, precision='highest')
+  lengths = jnp.sum(jnp.square(directions), axis=1)
+  norms = jnp.sqrt(squares[:, :, None] * lengths[None, None])
   # Not divided, so that a zero row or direction is near nothing.
-  return blocks.write(near, dots > cosine * norms, start)
+  return blocks.write(near, dots > cosines[None, None] * norms, start)

@@ -16,7 +16,8 @@ from ooc_jax.circuits.numerics._blocks import fold_last
 from ooc_jax.circuits.numerics._blocks import fold_reduce
 from ooc_jax.circuits.numerics._blocks import is_small
 from ooc_jax.circuits.numerics._blocks import jit_step
-from ooc_jax.circuits.numerics._blocks import mean_row
+from ooc_jax.circuits.numerics._blocks import mean_rows
+from ooc_jax.circuits.numerics._blocks import triangle
 from ooc_jax.circuits.numerics._float32 import Dot
 from ooc_jax.circuits.numerics._float32 import bfloat16_pieces
 from ooc_jax.circuits.numerics._float32 import compensated_dots
@@ -59,7 +60,7 @@ __all__ = (
     'is_small',
     'grouped_topk',
     'jit_step',
-    'mean_row',
+    'mean_rows',
     'merge_topk',
     'mesh_of',
     'on_mesh',
@@ -68,4 +69,5 @@ __all__ = (
     'shard_rows',
     'times_power',
     'to_host',
+    'triangle',
 )

@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 from typing import Any
 
+import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 import numpy as np
@@ -157,15 +158,20 @@ class DictionaryReader:
     self._readouts = parse_readouts(config.readouts, model.config.tied)
     # Of the trained model, also where the control draws other weights: the
     # same tokens are compared.
-    self._mask = circuits.readable_mask(
-        model, undertrained_cosine=config.undertrained_cosine
-    )
     table = circuits.unembedding_table(model)
-    self._suspects = circuits.to_host(
-        circuits.undertrained_tokens(
-            table, np.asarray(tokenizer.unreachable()), cosine=_SUSPECT_COSINE
+    levels = [config.undertrained_cosine, _SUSPECT_COSINE]
+    flagged = circuits.to_host(
+        circuits.undertrained_at(
+            table,
+            np.asarray(tokenizer.unreachable()),
+            [x for x in levels if x is not None],
         )
     )
+    self._suspects = flagged[:, -1]
+    readable = np.asarray(tokenizer.mask())
+    if config.undertrained_cosine is not None:
+      readable = readable & ~flagged[:, 0]
+    self._mask = jnp.asarray(readable)
     if config.control == 'random_weights':
       model = random_weights(model, config.seed)
       table = circuits.unembedding_table(model)

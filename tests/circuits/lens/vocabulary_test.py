@@ -9,6 +9,7 @@ from jax.sharding import PartitionSpec
 import numpy as np
 
 from ooc_jax._errors import InputError
+from ooc_jax.circuits import undertrained_at
 from ooc_jax.circuits import undertrained_tokens
 from ooc_jax.circuits.lens import _vocabulary
 from ooc_jax.circuits.numerics import _blocks
@@ -45,11 +46,12 @@ def _oracle(u, seeds, cosine, rounds=2):
 
 def _lowered(u, seeds, block_size):
   """The two steps over a block, lowered for this table."""
-  row = jnp.zeros(u.shape[1], jnp.float32)
+  rows = jnp.zeros((2, u.shape[1]), jnp.float32)
   blocks = _blocks.RowBlocks.of(u, block_size)
-  yield _blocks._add_rows.lower(row, u, seeds, 0, 0, blocks=blocks)
+  seeds = np.stack([seeds, seeds], axis=1)
+  yield _blocks._add_rows.lower(rows, u, seeds, 0, 0, blocks=blocks)
   yield _vocabulary._mark_near.lower(
-      seeds, u, row, row, jnp.float32(0.6), 0, blocks=blocks
+      seeds, u, rows[0], rows, jnp.ones(2), 0, blocks=blocks
   )
 
 
@@ -73,6 +75,14 @@ class UndertrainedTokensTest(parameterized.TestCase):
     want = _oracle(u.astype(jnp.float32), seeds, cosine)
     self.assertBetween(want.sum(), 10, _V // 2)
     np.testing.assert_array_equal(got, want)
+
+  def test_several_levels_at_once(self):
+    u, seeds, _ = _planted(spread=1.3)
+    u = jnp.asarray(u)
+    levels = (0.6, 0.3, 0.8)
+    got = undertrained_at(u, seeds, levels)
+    for i, cosine in enumerate(levels):
+      np.testing.assert_array_equal(got[:, i], _oracle(u, seeds, cosine))
 
   def test_the_direction_is_refined_once(self):
     u, seeds, _ = _planted(spread=1.3)

@@ -86,10 +86,13 @@ class RunTest(parameterized.TestCase):
       np.testing.assert_allclose(
           table[name].to_numpy(), getattr(lens, name), 2e-6, 5e-6, err_msg=name
       )
-    for name in ('levenshtein', 'cosine'):
-      np.testing.assert_array_equal(
-          table[name].to_numpy(), getattr(coherence, name), name
-      )
+    np.testing.assert_array_equal(
+        table['levenshtein'].to_numpy(), coherence.levenshtein
+    )
+    # The run takes several numbers of tokens through one product.
+    np.testing.assert_allclose(
+        table['cosine'].to_numpy(), coherence.cosine, atol=3e-7
+    )
     # Of as many features as tokens, or more, they would cost a readout.
     names = {'nearest', 'nearest_cosines'}
     if dictionary == 'mlp':
