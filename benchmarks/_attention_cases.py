@@ -69,7 +69,7 @@ def row_maxima(queries: jax.Array, keys: jax.Array) -> Callable[[], jax.Array]:
 
 def layer(features: int, heads: int, k: int) -> Callable[[], object]:
   """A layer of Gemma-2-2B's shape with random weights; `heads` of 8."""
-  config = _gemma(8, 4, 2304)
+  config = gemma(8, 4, 2304)
   draw = lambda seed, heads: _lens_cases.random_rows(  # noqa: E731
       seed, (2304, heads * 256), jnp.float32, 2304**-0.5
   ).reshape(2304, heads, 256)
@@ -110,7 +110,7 @@ def held(topology: str, k: int) -> dict[str, dict[str, float]]:
   )
   found = {}
   for name, config, features in (
-      ('Gemma-2-9B 16k', _gemma(16, 8, 3584), 16_384),
+      ('Gemma-2-9B 16k', gemma(16, 8, 3584), 16_384),
       ('Llama-3.1-8B 32x', _llama_8b(), 131_072),
   ):
     lowered = circuits.lower_attention(config, features, mesh, offset=1, k=k)
@@ -122,11 +122,13 @@ def held(topology: str, k: int) -> dict[str, dict[str, float]]:
   return found
 
 
-def _gemma(heads: int, kv_heads: int, embed_dim: int) -> ModelConfig:
+def gemma(
+    heads: int, kv_heads: int, embed_dim: int, vocab_size: int = 256_000
+) -> ModelConfig:
   """One layer; 2B and 9B differ in these."""
   return ModelConfig(
       family='gemma2',
-      vocab_size=256_000,
+      vocab_size=vocab_size,
       embed_dim=embed_dim,
       mlp_dim=4 * embed_dim,
       num_layers=1,

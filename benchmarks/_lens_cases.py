@@ -213,11 +213,21 @@ def _slope(times: dict[str, dict[str, float]], kind: str) -> float:
 
 def extra_memory(run: Callable[[], object]) -> int:
   """Bytes by which the peak of this process grows while `run` runs."""
-  ctypes.CDLL(None).malloc_trim(0)  # What earlier runs gave back.
-  before = _status('VmRSS')
-  pathlib.Path('/proc/self/clear_refs').write_text('5')  # Resets the peak.
+  before = reset_peak()
   jax.block_until_ready(run())
-  return _status('VmHWM') - before
+  return peak() - before
+
+
+def reset_peak() -> int:
+  """Bytes that are resident now, from which the peak counts anew."""
+  ctypes.CDLL(None).malloc_trim(0)  # What earlier runs gave back.
+  pathlib.Path('/proc/self/clear_refs').write_text('5')
+  return _status('VmRSS')
+
+
+def peak() -> int:
+  """Most bytes that were resident since `reset_peak`."""
+  return _status('VmHWM')
 
 
 def _status(name: str) -> int:
