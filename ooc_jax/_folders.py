@@ -1,4 +1,4 @@
-"""Folders that appear whole or not at all, and locks on folders."""
+"""Folders that appear whole or not at all, locks on them, and the cache."""
 
 from collections.abc import Generator
 import contextlib
@@ -44,6 +44,21 @@ def lock_folder(path: str | os.PathLike[str]) -> int | None:
       return None
     raise
   return lock
+
+
+def cache_root() -> pathlib.Path | None:
+  """What is kept between runs is here; None where nothing is to be kept.
+
+  `$OOC_JAX_CACHE`, where the empty text turns it off; by default in the user's
+  cache folder.
+  """
+  root = os.environ.get('OOC_JAX_CACHE')
+  if root == '':
+    return None
+  if root is None:
+    caches = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
+    root = os.path.join(caches, 'ooc_jax')
+  return pathlib.Path(root).expanduser()
 
 
 def checked_target(folder: str | os.PathLike[str]) -> pathlib.Path:

@@ -117,6 +117,7 @@ def _where(given: Given, experiment: str, dictionary: str) -> dict[str, Any]:
   """Of `run`: where it writes, on which devices; joins other processes."""
   experiments.join(given['coordinator'], given['processes'], given['process'])
   experiments.check_devices()
+  experiments.check_arithmetic()
   return {
       'out': _out_folder(given, experiment, dictionary),
       'model': given['weights'],

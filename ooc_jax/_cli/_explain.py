@@ -44,7 +44,9 @@ def _config(given: Given) -> OutputPrediction:
 def _main(given: Given) -> None:
   experiments.check_devices()
   own = explain.Explain(**given.of(explain.Explain))
-  found = explain.run(own, _config(given), model=given['weights'])
+  config = _config(given)
+  experiments.check_arithmetic()
+  found = explain.run(own, config, model=given['weights'])
   print('\n'.join(explain.text(*found)))
 
 

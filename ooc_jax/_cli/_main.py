@@ -20,6 +20,7 @@ from absl import logging
 from ooc_jax._cli._flags import Given
 from ooc_jax._cli._flags import parse_flags
 from ooc_jax._errors import InputError
+from ooc_jax._folders import cache_root
 
 # Loggers whose news are of no interest: fonts in a PDF, accelerators that are
 # not there, every HTTP request.
@@ -159,20 +160,13 @@ def _log(given: Given) -> None:
 
 
 def _use_compilation_cache() -> None:
-  """Keeps compiled programs for later runs, unless the user said where.
-
-  In `$OOC_JAX_CACHE/programs`, where the empty text turns it off; by default
-  in the user's cache folder.
-  """
+  """Keeps compiled programs for later runs, unless the user said where."""
   if 'JAX_COMPILATION_CACHE_DIR' in os.environ:
     return
-  root = os.environ.get('OOC_JAX_CACHE')
-  if root == '':
-    return
+  root = cache_root()
   if root is None:
-    caches = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
-    root = os.path.join(caches, 'ooc_jax')
-  folder = pathlib.Path(root).expanduser() / 'programs' / _machine()
+    return
+  folder = root / 'programs' / _machine()
   try:
     folder.mkdir(parents=True, exist_ok=True)
   except OSError:

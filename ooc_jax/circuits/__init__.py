@@ -22,6 +22,7 @@ from ooc_jax.circuits.lens import TableMoments
 from ooc_jax.circuits.lens import embedding_table
 from ooc_jax.circuits.lens import final_gain
 from ooc_jax.circuits.lens import input_lens
+from ooc_jax.circuits.lens import leave_screen
 from ooc_jax.circuits.lens import lens_precision
 from ooc_jax.circuits.lens import output_lens
 from ooc_jax.circuits.lens import readable_mask
@@ -85,6 +86,7 @@ __all__ = (
     'head_queries',
     'head_values',
     'input_lens',
+    'leave_screen',
     'lens_precision',
     'lower_attention',
     'lower_lens',

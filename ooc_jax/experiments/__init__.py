@@ -25,6 +25,8 @@ from ooc_jax.experiments._devices import make_mesh
 from ooc_jax.experiments._processes import is_first_process
 from ooc_jax.experiments._processes import join
 from ooc_jax.experiments._runtime import Run
+from ooc_jax.experiments._self_test import check_arithmetic
+from ooc_jax.experiments._self_test import self_test
 from ooc_jax.experiments._settings import DictionarySettings
 from ooc_jax.experiments._settings import parse_layers
 from ooc_jax.experiments.attention_participation import AttentionParticipation
@@ -42,6 +44,7 @@ __all__ = (
     'Setting',
     'Validation',
     'attention_participation',
+    'check_arithmetic',
     'check_devices',
     'compare',
     'config_names',
@@ -54,6 +57,7 @@ __all__ = (
     'make_mesh',
     'output_prediction',
     'parse_layers',
+    'self_test',
     'semantic_attention',
     'setting',
     'settings_of',

@@ -22,6 +22,7 @@ a dictionary and know the conventions.
 from ooc_jax.circuits.lens._lens import KERNELS
 from ooc_jax.circuits.lens._lens import PRECISIONS
 from ooc_jax.circuits.lens._lens import Lens
+from ooc_jax.circuits.lens._lens import leave_screen
 from ooc_jax.circuits.lens._model_lens import CONVENTIONS
 from ooc_jax.circuits.lens._model_lens import input_lens
 from ooc_jax.circuits.lens._model_lens import lens_precision
@@ -47,6 +48,7 @@ __all__ = (
     'embedding_table',
     'final_gain',
     'input_lens',
+    'leave_screen',
     'lens_precision',
     'output_lens',
     'readable_mask',

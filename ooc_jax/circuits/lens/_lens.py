@@ -32,6 +32,8 @@ _LEAST_GAIN = 1.5
 # avx512_bf16 do, which three products take up; AMX has 16, less what waits for
 # memory.
 _TENSOR_CORES = frozenset({'8.0', '9.0', '10.0', '10.3'})
+# Kinds of devices on which 'auto' is 'exact' whatever is faster.
+_UNSCREENED: set[str] = set()
 
 
 @flax.struct.dataclass
@@ -169,6 +171,11 @@ class LensSpec(NamedTuple):
   vocab_axis: str | None = None
 
 
+def leave_screen(device_kind: str) -> None:
+  """From now on 'auto' is 'exact' on devices of a kind, in this process."""
+  _UNSCREENED.add(device_kind)
+
+
 def use_screen(precision: str, device: Any, dtype: Any, width: int) -> bool:
   """Whether logits are made of bfloat16 pieces, for the answers of float32.
 
@@ -187,6 +194,8 @@ def use_screen(precision: str, device: Any, dtype: Any, width: int) -> bool:
         f'precision {precision!r} is unknown; choose from {PRECISIONS}.'
     )
   if precision == 'auto':
+    if getattr(device, 'device_kind', None) in _UNSCREENED:
+      return False
     terms = 3 if dtype == jnp.bfloat16 else 6
     return width >= _WIDTH and _bfloat16_gain(device) >= _LEAST_GAIN * terms
   return precision == 'screened'
