@@ -45,7 +45,7 @@ def _main(given: Given) -> None:
   experiments.check_devices()
   own = explain.Explain(**given.of(explain.Explain))
   config = _config(given)
-  experiments.check_arithmetic()
+  experiments.check_arithmetic(config.kernel)
   found = explain.run(own, config, model=given['weights'])
   print('\n'.join(explain.text(*found)))
 

@@ -38,13 +38,16 @@ _SPREAD, _SOFTCAP = 6.0, 20.0
 _TOLERANCE = 1e-4
 
 
-def check_arithmetic(device: jax.Device | None = None) -> Mapping[str, str]:
+def check_arithmetic(
+    kernel: str = 'xla', device: jax.Device | None = None
+) -> Mapping[str, str]:
   """Tests a device that was not tested before, and says what it gets wrong.
 
   Of several processes the first one tests. Where the screened lens fails,
   `precision='auto'` is 'exact' for the rest of the process.
 
   Args:
+    kernel: That the lens will use; see `unembedding_lens`.
     device: None is the first of this process; nothing is done on a CPU.
 
   Returns:
@@ -53,22 +56,24 @@ def check_arithmetic(device: jax.Device | None = None) -> Mapping[str, str]:
   chosen = jax.local_devices()[0] if device is None else device
   if device is None and chosen.platform == 'cpu':
     return {}
-  failed = on_first_process(lambda: _remembered(chosen))
+  failed = on_first_process(lambda: _remembered(chosen, kernel))
   if 'screened' in failed:
     circuits.leave_screen(chosen.device_kind)
   return failed
 
 
-def self_test(device: jax.Device) -> Mapping[str, str]:
+def self_test(device: jax.Device, kernel: str = 'xla') -> Mapping[str, str]:
   """Compares what a device computes with float64 on this host.
 
   Args:
     device: To test.
+    kernel: Of the lens: 'pallas' is tested beside 'xla'.
 
   Returns:
     Path -> what differs, of those that fail: 'exact' and 'screened' of the
-    lens, and 'attention'.
+    lens, 'pallas' of both, and 'attention'.
   """
+  cases = [x for x in _CASES if kernel == 'pallas' or x[0] != 'pallas']
 
   def differences(case: tuple[str, Callable[..., Iterator[str]], Any]) -> str:
     _, test, argument = case
@@ -79,17 +84,18 @@ def self_test(device: jax.Device) -> Mapping[str, str]:
       return ' '.join(str(error).split())[:200]
 
   # To compile takes most of the time, and one thread each.
-  with futures.ThreadPoolExecutor(len(_CASES)) as pool:
-    found = list(pool.map(differences, _CASES))
+  with futures.ThreadPoolExecutor(len(cases)) as pool:
+    found = list(pool.map(differences, cases))
   failed: dict[str, str] = {}
-  for (path, *_), text in zip(_CASES, found, strict=True):
+  for (path, *_), text in zip(cases, found, strict=True):
     if text:
       failed[path] = '; '.join(filter(None, (failed.get(path), text)))
   return failed
 
 
-def _remembered(device: jax.Device) -> Mapping[str, str]:
+def _remembered(device: jax.Device, kernel: str) -> Mapping[str, str]:
   about = {
+      'kernel': kernel,
       'device': device.device_kind,
       'platform': device.client.platform_version,
       **{
@@ -101,7 +107,7 @@ def _remembered(device: jax.Device) -> Mapping[str, str]:
   if record is not None and _read(record) == about:
     return {}
   with stage(f'testing {device.device_kind} against float64 on this host'):
-    failed = self_test(device)
+    failed = self_test(device, kernel)
   for path, differences in failed.items():
     logging.warning(
         '%s gets %s wrong under JAX %s (%s): %s.',
@@ -135,8 +141,8 @@ def _read(path: pathlib.Path) -> Any:
     return None
 
 
-def _lens(case: tuple[str, Any]) -> Iterator[str]:
-  precision, dtype = case
+def _lens(case: tuple[str, str, Any]) -> Iterator[str]:
+  precision, kernel, dtype = case
   rng = np.random.default_rng(0)
   table = rng.normal(size=(_V, _D)) + 0.2
   table *= np.sqrt(_D) / np.linalg.norm(table, axis=1, keepdims=True)
@@ -153,6 +159,7 @@ def _lens(case: tuple[str, Any]) -> Iterator[str]:
       keep,
       k=_K,
       precision=precision,
+      kernel=kernel,
       spread=_SPREAD,
   )
   ids = np.flatnonzero(keep)
@@ -237,16 +244,22 @@ def _differences(
 
 # Path, its test, what that takes.
 _CASES: Sequence[tuple[str, Callable[..., Iterator[str]], Any]] = (
-    ('exact', _lens, ('exact', jnp.float32)),
-    ('screened', _lens, ('screened', jnp.bfloat16)),
-    ('screened', _lens, ('screened', jnp.float32)),
+    ('exact', _lens, ('exact', 'xla', jnp.float32)),
+    ('screened', _lens, ('screened', 'xla', jnp.bfloat16)),
+    ('screened', _lens, ('screened', 'xla', jnp.float32)),
+    ('pallas', _lens, ('exact', 'pallas', jnp.float32)),
+    ('pallas', _lens, ('screened', 'pallas', jnp.bfloat16)),
     ('attention', _attention, None),
     ('attention', _attention, _SOFTCAP),
 )
 _NAMES = {
     'exact': 'the lens (precision=exact)',
     'screened': 'the lens (precision=screened)',
+    'pallas': 'the lens (kernel=pallas)',
     'attention': 'attention',
 }
-_REMEDIES = {'screened': 'precision=auto is exact here'}
+_REMEDIES = {
+    'screened': 'precision=auto is exact here',
+    'pallas': 'use kernel=xla, as the scripts now do',
+}
 _NO_REMEDY = 'run it with JAX_PLATFORMS=cpu, and trust no number of this device'

@@ -13,6 +13,7 @@ import numpy as np
 
 from ooc_jax import circuits
 from ooc_jax import experiments
+from ooc_jax._cli import _experiments
 from ooc_jax.circuits.lens import _lens
 from ooc_jax.experiments import _self_test
 
@@ -67,7 +68,7 @@ class SelfTestTest(parameterized.TestCase):
         _lens_that_rounds('screened', bits),
         self.assertLogs(logging.get_absl_logger(), 'WARNING') as logs,
     ):
-      failed = experiments.check_arithmetic(_CPU)
+      failed = experiments.check_arithmetic(device=_CPU)
     self.assertEqual(list(failed), ['screened'])
     self.assertRegex(failed['screened'], 'table bfloat16: .*entropy off by')
     self.assertLen(logs.output, 1)
@@ -97,12 +98,45 @@ class SelfTestTest(parameterized.TestCase):
         ),
         self.assertLogs(logging.get_absl_logger(), 'WARNING') as logs,
     ):
-      failed = experiments.check_arithmetic(_CPU)
+      failed = experiments.check_arithmetic(device=_CPU)
     self.assertEqual(list(failed), ['exact', 'attention'])
     self.assertLen(logs.output, 2)
     for line in logs.output:
       self.assertIn('JAX_PLATFORMS=cpu', line)
     self.assertEmpty(_lens._UNSCREENED)
+
+  def test_a_kernel_is_tested_where_it_is_asked_for(self):
+    right = circuits.unembedding_lens
+
+    def wrong(rows, *args, **kwargs):
+      # Here the kernel would be interpreted, which is slow.
+      if kwargs['kernel'] == 'pallas':
+        rows = _rounded(rows, 10)
+      return right(rows, *args, **kwargs | {'kernel': 'xla'})
+
+    fused, plain = (
+        experiments.OutputPrediction(kernel=x) for x in ('pallas', 'xla')
+    )
+    options = {'config': experiments.SemanticAttention(), 'labels': fused}
+    with (
+        mock.patch.object(circuits, 'unembedding_lens', wrong),
+        self.assertLogs(logging.get_absl_logger(), 'WARNING') as logs,
+        mock.patch.object(
+            _experiments.experiments, 'check_arithmetic'
+        ) as check,
+    ):
+      check.side_effect = lambda kernel: _self_test.check_arithmetic(
+          kernel, _CPU
+      )
+      found = _experiments._trusted(options)
+      self.assertEqual(found, options | {'labels': plain})
+      self.assertLen(logs.output, 1)
+      self.assertIn('use kernel=xla', logs.output[0])
+      # Others are right, and are not mistaken for it.
+      same = options | {'labels': plain}
+      self.assertEqual(_experiments._trusted(same), same)
+      check.assert_called_with('xla')
+    self.assertLen(logs.output, 1)
 
   def test_a_path_that_does_not_compile_or_gives_no_number(self):
     def broken(*args, **kwargs):
@@ -125,14 +159,14 @@ class SelfTestTest(parameterized.TestCase):
   def test_a_pass_is_remembered(self):
     test = self._tests()
     for _ in range(3):
-      self.assertEqual(experiments.check_arithmetic(_CPU), {})
+      self.assertEqual(experiments.check_arithmetic(device=_CPU), {})
     test.assert_called_once()
     (record,) = self.root.glob('devices/*.json')
     # Not for another version, another kind, or a record that is damaged.
     with mock.patch.object(
         _self_test.importlib.metadata, 'version', lambda name: '99'
     ):
-      experiments.check_arithmetic(_CPU)
+      experiments.check_arithmetic(device=_CPU)
     self.assertEqual(test.call_count, 2)
     other = mock.Mock(
         spec=_CPU, device_kind='other', platform='gpu', client=_CPU.client
@@ -140,17 +174,17 @@ class SelfTestTest(parameterized.TestCase):
     with mock.patch.object(jax, 'local_devices', lambda: [other]):
       experiments.check_arithmetic()
     self.assertEqual(test.call_count, 3)
-    test.assert_called_with(other)
+    test.assert_called_with(other, 'xla')
     record.write_text('{}')
-    experiments.check_arithmetic(_CPU)
-    experiments.check_arithmetic(_CPU)
+    experiments.check_arithmetic(device=_CPU)
+    experiments.check_arithmetic(device=_CPU)
     self.assertEqual(test.call_count, 4)
 
   def test_a_failure_is_tested_again(self):
     test = self._tests(screened='entropy off by 1.0e-02')
     for _ in range(2):
       with self.assertLogs(logging.get_absl_logger(), 'WARNING'):
-        self.assertLen(experiments.check_arithmetic(_CPU), 1)
+        self.assertLen(experiments.check_arithmetic(device=_CPU), 1)
     self.assertEqual(test.call_count, 2)
 
   @parameterized.parameters(('file/in/it',), ('',))
@@ -159,7 +193,7 @@ class SelfTestTest(parameterized.TestCase):
     self._cache(self.root / place if place else '')
     test = self._tests()
     for _ in range(2):
-      self.assertEqual(experiments.check_arithmetic(_CPU), {})
+      self.assertEqual(experiments.check_arithmetic(device=_CPU), {})
     self.assertEqual(test.call_count, 2)
 
 
