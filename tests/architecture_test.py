@@ -28,7 +28,7 @@ _ROOMS = (
     '_cli',
 )
 # Under all rooms: they import only each other.
-_GROUND = ('_errors', '_text', '_files', '_folders', '_settings')
+_GROUND = ('_errors', '_text', '_files', '_folders', '_settings', '_cache')
 # What only the command line does to its process.
 _PROCESS = re.compile(
     r'\bDEFINE_\w+\(|\bDEFINE\(|FlagValues\(|mallopt|malloc_trim'

@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 import numpy as np
-import scipy.linalg
-import scipy.sparse.linalg
+import scipy  # Its linear algebra comes when it is used.
 
 from ooc_jax._errors import InputError
 from ooc_jax.circuits import TableMoments
@@ -93,16 +92,18 @@ def _inverse_root(
     covariance: Float[np.ndarray, 'D D'],
 ) -> Float[np.ndarray, 'D D'] | None:
   """By Cholesky, a tenth of an eigendecomposition; None where rank is lost."""
+  from scipy.sparse import linalg  # Slow to import.
+
   size = len(covariance)
   start = np.sqrt(np.maximum(np.diagonal(covariance), 0.0))
   try:
-    (largest,) = scipy.sparse.linalg.eigsh(
+    (largest,) = linalg.eigsh(
         covariance, 1, v0=start, tol=1e-4, return_eigenvectors=False
     )
     # There is a root of this exactly if all variances are over the floor.
     np.linalg.cholesky(covariance - _VARIANCE_FLOOR * largest * np.eye(size))
     lower = np.linalg.cholesky(covariance)
-  except (np.linalg.LinAlgError, scipy.sparse.linalg.ArpackError):
+  except (np.linalg.LinAlgError, linalg.ArpackError):
     return None
   inverse = scipy.linalg.solve_triangular(lower, np.eye(size), lower=True)
   return np.asarray(inverse).T

@@ -5,7 +5,6 @@ import dataclasses
 import itertools
 from typing import Any
 
-import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 import numpy as np
@@ -20,12 +19,10 @@ from ooc_jax.experiments._memory import check_held
 from ooc_jax.experiments._settings import chosen_layers
 from ooc_jax.experiments.output_prediction._config import OutputPrediction
 from ooc_jax.experiments.output_prediction._config import parse_readouts
+from ooc_jax.experiments.output_prediction._prepared import prepare
 from ooc_jax.model import Model
-from ooc_jax.model import random_weights
 from ooc_jax.results import tables
 
-# Below the level at which tokens are masked: what is left is still reported.
-_SUSPECT_COSINE = 0.5
 _FROM_LENS = (
     ('top_ids', 'top_logits', 'bottom_ids', 'bottom_logits')
     + ('mean', 'std', 'skewness', 'kurtosis')
@@ -156,32 +153,8 @@ class DictionaryReader:
     check_nulls_fit(config, model.config.embed_dim)
     self._config, self._mesh = config, mesh
     self._readouts = parse_readouts(config.readouts, model.config.tied)
-    # Of the trained model, also where the control draws other weights: the
-    # same tokens are compared.
-    table = circuits.unembedding_table(model)
-    levels = [config.undertrained_cosine, _SUSPECT_COSINE]
-    flagged = circuits.to_host(
-        circuits.undertrained_at(
-            table,
-            np.asarray(tokenizer.unreachable()),
-            [x for x in levels if x is not None],
-        )
-    )
-    self._suspects = flagged[:, -1]
-    readable = np.asarray(tokenizer.mask())
-    if config.undertrained_cosine is not None:
-      readable = readable & ~flagged[:, 0]
-    self._mask = jnp.asarray(readable)
-    if config.control == 'random_weights':
-      model = random_weights(model, config.seed)
-      table = circuits.unembedding_table(model)
-    self.model = model
-    self._moments = self._table_moments()
-    self._space = measures.token_space(
-        table,
-        self._mask,
-        config.token_space,
-        moments=self._moments.get('output'),
+    self.model, self._mask, self._suspects, self._moments, self._space = (
+        prepare(model, config, mesh)
     )
     self._strings = measures.model_strings(model)
     # Of the sweep, where the vocabulary has so many tokens.
@@ -358,24 +331,6 @@ class DictionaryReader:
         **coherence,
         'undertrained': self._suspects[top].sum(axis=1, dtype=np.int32),
     }
-
-  def _table_moments(self) -> Mapping[str, circuits.TableMoments]:
-    """Of the table of each readout: found once, and once for a tied model."""
-    if self._config.convention == 'cosine':  # Divides rows by their norms.
-      return {}
-    found: dict[int, circuits.TableMoments] = {}
-    moments = {}
-    for readout in self._readouts:
-      if readout == 'output':
-        table = circuits.unembedding_table(self.model)
-      else:
-        table = circuits.embedding_table(self.model)
-      if id(table) not in found:
-        found[id(table)] = circuits.table_moments(
-            table, self._mask, mesh=self._mesh
-        )
-      moments[readout] = found[id(table)]
-    return moments
 
 
 def _read_by_decoder(dictionary: Dictionary) -> Dictionary:

@@ -1,0 +1,172 @@
+"""Arrays that are found once a model, kept between runs.
+
+A file is named after the hash of all that its arrays were made of, so it is
+right or it is not there; what is damaged, foreign or cannot be written counts
+as not there. Nothing is kept until a program says where: the scripts do.
+"""
+
+from collections.abc import Callable, Mapping
+import contextlib
+import hashlib
+import json
+import math
+import os
+import pathlib
+import stat
+from typing import Any
+
+import numpy as np
+
+from ooc_jax._errors import InputError
+from ooc_jax._files import atomic_file
+from ooc_jax._files import temporaries
+
+# Of all files together; those that were not read for longest go first. A
+# model of Gemma-2-2B's size takes 45 MB.
+_MOST_BYTES = 2**30
+_SUFFIX = '.safetensors'
+_CHECKSUM = 'checksum'
+# Bytes of a table that are hashed at a time, where it lies on other devices.
+_AT_ONCE = 2**26
+# Names and shapes in front of the arrays of a file.
+_HEADER = 2**16
+
+
+class _Place:
+  """Where files are kept; None is nowhere."""
+
+  folder: pathlib.Path | None = None
+
+
+def keep_in(folder: str | os.PathLike[str] | None) -> None:
+  """From now on, what takes long to find of a model is kept between runs.
+
+  Args:
+    folder: Made when it is needed, and never larger than a gigabyte; None
+      keeps nothing, as at the start of a program.
+  """
+  _Place.folder = None if folder is None else pathlib.Path(folder).expanduser()
+
+
+def is_kept() -> bool:
+  """Whether anything is, here; not where several processes take turns.
+
+  One that finds a file and one that does not would wait for each other.
+  """
+  if _Place.folder is None:
+    return False
+  import jax  # A second, which a command that keeps nothing does without.
+
+  return jax.process_count() == 1
+
+
+def digest(x: Any) -> str:
+  """SHA-256 of type, shape and numbers of an array [n, ...], NumPy's or JAX's.
+
+  One on a CPU is read where it lies, another some rows at a time.
+  """
+  devices = [] if isinstance(x, np.ndarray) else list(x.devices())
+  if len(devices) < 2 and all(d.platform == 'cpu' for d in devices):
+    x = np.asarray(x)
+  found = hashlib.sha256(f'{x.dtype} {x.shape}'.encode())
+  rows = max(1, _AT_ONCE * len(x) // max(x.nbytes, 1))
+  for first in range(0, len(x), rows):
+    block = np.ascontiguousarray(x[first : first + rows])
+    found.update(block.view(np.uint8).reshape(-1).data)
+  return found.hexdigest()
+
+
+def recall(
+    name: str,
+    made_of: Mapping[str, Any] | None,
+    like: Mapping[str, tuple[tuple[int, ...], Any]],
+    make: Callable[[], Mapping[str, Any]],
+) -> Mapping[str, Any]:
+  """Arrays of an earlier run, or those that are made now, and kept.
+
+  Args:
+    name: What they are.
+    made_of: Everything that they depend on, as JSON has it, versions of what
+      makes them included; of arrays their `digest`. None keeps nothing.
+    like: Shape and type of each.
+    make: Makes them.
+  """
+  if made_of is None or not is_kept():
+    return make()
+  assert _Place.folder is not None
+  about = json.dumps([name, made_of], sort_keys=True)
+  key = hashlib.sha256(about.encode()).hexdigest()
+  path = _Place.folder / f'{key}{_SUFFIX}'
+  found = _read(path, like)
+  if found is None:
+    found = make()
+    _write(path, {x: np.asarray(y) for x, y in found.items()})
+  return found
+
+
+def _read(
+    path: pathlib.Path, like: Mapping[str, tuple[tuple[int, ...], Any]]
+) -> dict[str, np.ndarray] | None:
+  """The arrays of a file; None unless it is what `_write` wrote."""
+  import safetensors.numpy  # As reading a model does; and not without one.
+
+  most = _HEADER + sum(
+      math.prod(shape) * np.dtype(dtype).itemsize
+      for shape, dtype in like.values()
+  )
+  try:
+    status = path.lstat()
+    if not stat.S_ISREG(status.st_mode) or status.st_size > most:
+      return None
+    arrays = safetensors.numpy.load(path.read_bytes())
+    checksum = arrays.pop(_CHECKSUM)
+  except (OSError, ValueError, KeyError, safetensors.SafetensorError):
+    return None
+  if arrays.keys() != like.keys() or any(
+      (x.shape, x.dtype) != like[name] for name, x in arrays.items()
+  ):
+    return None
+  if not np.array_equal(checksum, _checksum(arrays)):
+    return None
+  with contextlib.suppress(OSError):
+    os.utime(path)  # It was of use just now.
+  return arrays
+
+
+def _write(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
+  """Keeps arrays, and no more files than there is room for."""
+  import safetensors.numpy
+
+  arrays = {x: np.ascontiguousarray(y) for x, y in arrays.items()}
+  whole = safetensors.numpy.save({**arrays, _CHECKSUM: _checksum(arrays)})
+  # Without a place to keep them, they are made every time.
+  with contextlib.suppress(OSError, InputError):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_room(path.parent, len(whole))
+    if len(whole) <= _MOST_BYTES:
+      with atomic_file(path) as file:
+        file.write(whole)
+
+
+def _make_room(folder: pathlib.Path, size: int) -> None:
+  """Deletes what killed writers left, and the oldest files over the limit."""
+  for path in temporaries(folder):
+    os.unlink(path)
+  files = [
+      (status.st_mtime, status.st_size, path)
+      for path in folder.glob(f'*{_SUFFIX}')
+      if stat.S_ISREG((status := path.lstat()).st_mode)
+  ]
+  held = size + sum(x for _, x, _ in files)
+  for _, own, path in sorted(files):
+    if held <= _MOST_BYTES:
+      break
+    path.unlink()
+    held -= own
+
+
+def _checksum(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+  found = hashlib.sha256()
+  for name in sorted(arrays):
+    found.update(f'{name} {digest(arrays[name])} '.encode())
+  return np.frombuffer(found.digest(), np.uint8)
