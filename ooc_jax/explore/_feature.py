@@ -209,8 +209,8 @@ def top_tokens(
 
 def nearest(
     study: Study, layer: int, feature: int
-) -> Sequence[tuple[int, float, Sequence[str]]] | None:
-  """Features with the nearest decoders, their cosines and first top tokens.
+) -> Sequence[tuple[int, float]] | None:
+  """Features with the nearest decoders, and their cosines.
 
   None where the file of the layer does not have them.
 
@@ -222,14 +222,7 @@ def nearest(
   if layer not in files or len(_tables.known(files[layer], names)) < len(names):
     return None
   row = _tables.row(files[layer], feature, names)
-  if row is None:
-    return None
-  ids = row['nearest']
-  tokens = top_tokens(study, layer, ids, 10)
-  return [
-      (x, cosine, tokens.get(x, ()))
-      for x, cosine in zip(ids, row['nearest_cosines'], strict=True)
-  ]
+  return list(zip(*(row[x] for x in names), strict=True)) if row else None
 
 
 def _labels(study: Study, layer: int, feature: int) -> dict[str, Any]:

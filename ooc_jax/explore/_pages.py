@@ -243,18 +243,20 @@ def like(study: Study, given: Parameters) -> Context:
   stem = given.get('list', 'top')
   stem = stem if stem in _index.LISTS else 'top'
   total, hits = _search.alike(study, layer, number, stem)
-  tokens = _feature.top_tokens(study, layer, [number], 12)
+  nearest = _feature.nearest(study, layer, number)
+  features = [number, *(x for x, _ in nearest or ())]
+  tokens = _feature.top_tokens(study, layer, features, 12)
   if number not in tokens:
     raise InputError(f'There is no feature {number} in layer {layer} here.')
   return {
       'layer': layer,
       'feature': number,
-      'nearest': _feature.nearest(study, layer, number),
+      'nearest': nearest,
       'list': stem,
       'lists': _index.LISTS,
       'total': total,
       'hits': hits,
-      'tokens': tokens[number],
+      'tokens': tokens,
   }
 
 
