@@ -21,16 +21,16 @@ os.environ.setdefault(
 )
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.02')
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '-1')
-# LLVM optimises what runs for hours; these programs run for milliseconds and
-# compile in half the time without, and faster still without fusion emitters and
-# in one piece instead of a piece for each core.
-# `.ci/run` runs circuits, slow tests and real weights as users compile them.
+# A program is compiled in one piece, not a piece for each of many cores. LLVM
+# optimises what runs for hours; these programs run for milliseconds and compile
+# in half the time without, and faster still without fusion emitters. `.ci/run`
+# runs circuits, slow tests and real weights as users compile them.
+_xla_flags = '--xla_cpu_parallel_codegen_split_count=1'
 if not os.environ.get('OOC_JAX_TEST_OPTIMIZED'):
-  os.environ.setdefault(
-      'XLA_FLAGS',
-      '--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false'
-      ' --xla_cpu_parallel_codegen_split_count=1',
+  _xla_flags += (
+      ' --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false'
   )
+os.environ.setdefault('XLA_FLAGS', _xla_flags)
 
 # Bytecode is kept whatever the environment says: without it, each process of
 # pytest and each script of a test compiles every module anew.

@@ -9,6 +9,7 @@ import tempfile
 from absl.testing import absltest
 from absl.testing import parameterized
 import numpy as np
+import pytest
 
 from ooc_jax import results
 from ooc_jax.dictionaries import list_dictionaries
@@ -82,14 +83,23 @@ class HubTest(parameterized.TestCase):
   @parameterized.named_parameters(
       ('gemma2', 'gemma2', 'google/gemma-2-2b', 'gemma2',
        'gemma-scope-2b-pt-res-canonical', 'layer_{}/width_16k/canonical'),
+      ('llama3', 'llama3', 'meta-llama/Llama-3.1-8B', 'llama',
+       'llama_scope_lxr_8x', 'l{}r_8x'),
+  )  # fmt: skip
+  def test_from_hub_to_results(self, *case):
+    self._check_results(*case)
+
+  @parameterized.named_parameters(
       ('gemma3_270m', 'gemma3_270m', 'google/gemma-3-270m', 'gemma3',
        'gemma-scope-2-270m-pt-res', 'layer_{}_width_16k_l0_medium'),
       ('gemma2_9b', 'gemma2_9b', 'google/gemma-2-9b', 'gemma2',
        'gemma-scope-9b-pt-res-canonical', 'layer_{}/width_16k/canonical'),
-      ('llama3', 'llama3', 'meta-llama/Llama-3.1-8B', 'llama',
-       'llama_scope_lxr_8x', 'l{}r_8x'),
   )  # fmt: skip
-  def test_from_hub_to_results(self, model, repo, family, release, pattern):
+  @pytest.mark.slow
+  def test_others_from_hub_to_results(self, *case):
+    self._check_results(*case)
+
+  def _check_results(self, model, repo, family, release, pattern):
     release = _release(release)
     layers, settings = range(3), {}
     if family == 'gemma3':  # Its config studies these of its 18.

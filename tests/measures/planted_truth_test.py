@@ -1,5 +1,7 @@
 """A dictionary of known features, through the lens and the default settings."""
 
+import functools
+
 from absl.testing import absltest
 from absl.testing import parameterized
 import jax.numpy as jnp
@@ -76,6 +78,15 @@ class _World:
     )
 
 
+@functools.cache
+def _random():
+  """Random directions as features, and those of a null."""
+  world = _World(2)
+  features = np.random.default_rng(3).normal(size=(2_048, _D))
+  directions = measures.isotropic_directions(4_096, _D, seed=2)
+  return world.coherence(features), world.coherence(directions)
+
+
 class PlantedTruthTest(parameterized.TestCase):
 
   @parameterized.parameters(0, 1)
@@ -109,11 +120,7 @@ class PlantedTruthTest(parameterized.TestCase):
 
   @parameterized.parameters(*measures.RULES)
   def test_random_directions_are_chance(self, rule):
-    world = _World(2)
-    rng = np.random.default_rng(3)
-    features = world.coherence(rng.normal(size=(2_048, _D)))
-    directions = measures.isotropic_directions(4_096, _D, seed=2)
-    null = world.coherence(directions)
+    features, null = _random()
     thresholds = measures.null_thresholds(null, rule=rule)
     self.assertBetween(thresholds.null_share, 0.009, 0.01)
     found = measures.is_semantic(features, thresholds, rule)

@@ -7,6 +7,7 @@ from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import ooc_jax
 from ooc_jax import model as room
@@ -17,6 +18,7 @@ from tests.model import golden_files
 
 # Past the windows of 64 that some of them have.
 _PROMPT, _STEPS = 60, 9
+_FAMILIES = 'gemma2', 'gemma3', 'gpt2', 'gpt_neox', 'llama'
 
 
 def _in_pieces(model, tokens, sizes):
@@ -52,15 +54,23 @@ def _without_cache(model, tokens, steps, **settings):
 
 class GenerateTest(parameterized.TestCase):
 
-  @parameterized.parameters(*golden_files.NAMES)
+  @parameterized.parameters(*_FAMILIES)
   def test_a_cache_changes_nothing(self, name):
+    self._check_cache(name)
+
+  @parameterized.parameters(*sorted({*golden_files.NAMES} - {*_FAMILIES}))
+  @pytest.mark.slow
+  def test_a_cache_changes_nothing_in_others(self, name):
+    self._check_cache(name)
+
+  def _check_cache(self, name):
     golden = golden_files.load(name)
     model, tokens = golden.model, golden.tokens[:, :_PROMPT]
     expected = _without_cache(model, tokens, _STEPS)
     actual = ooc_jax.generate(model, tokens, _STEPS)
     np.testing.assert_array_equal(actual, expected)
 
-  @parameterized.parameters('gemma2', 'gemma3', 'gpt2', 'gpt_neox', 'llama')
+  @parameterized.parameters(*_FAMILIES)
   def test_reading_in_pieces_gives_the_logits_of_transformers(self, name):
     golden = golden_files.load(name)
     golden = golden.short(90)
