@@ -111,6 +111,7 @@ class PrecisionTest(parameterized.TestCase):
                 found['exact'],
                 found[precision],
                 null_size=OutputPrediction().null_size,
+                ranks=12,
             ),
         )
       said = json.loads((root / 'auto/labels/config.json').read_text())

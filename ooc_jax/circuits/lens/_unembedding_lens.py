@@ -70,8 +70,9 @@ def unembedding_lens(
     k: How many tokens to keep at either end; at most the tokens that count.
     precision: 'exact' multiplies in float32 at highest precision, 'screened'
       pieces in bfloat16 with float32 sums; 'auto' is 'screened' where three
-      (six, where the table is not bfloat16) such products take less time than
-      one of float32, and 'exact' elsewhere.
+      (six, where the table is not bfloat16) such products are known to take
+      less time than one of float32 (large GPUs; CPUs with AMX), and 'exact'
+      elsewhere (a TPU multiplies pieces under 'exact', too).
     kernel: 'xla' makes logits a block at a time in the device's memory;
       'pallas' in one kernel that keeps them on the chip, for the same ids and,
       to float32, the same statistics. 'xla' until a device has measured the
