@@ -76,14 +76,11 @@ class SelfTestTest(parameterized.TestCase):
     self.assertIn('entropy off by', logs.output[0])
     # A device that would be screened, of this kind and of another one.
     for kind, screened in ((_CPU.device_kind, False), ('other', True)):
-      device = mock.Mock(platform='tpu', device_kind=kind)
-      self.assertIs(
-          _lens.use_screen('auto', device, jnp.float32, 2304),
-          screened and _lens._bfloat16_gain(device) >= 6 * _lens._LEAST_GAIN,
+      device = mock.Mock(
+          platform='gpu', compute_capability='9.0', device_kind=kind
       )
-      self.assertIs(
-          _lens.use_screen('auto', device, jnp.bfloat16, 2304), screened
-      )
+      for dtype in (jnp.float32, jnp.bfloat16):
+        self.assertIs(_lens.use_screen('auto', device, dtype, 2304), screened)
       self.assertTrue(_lens.use_screen('screened', device, jnp.float32, 2304))
     self.assertEmpty(list(self.root.glob('devices/*')))
 
