@@ -13,6 +13,7 @@ import numpy as np
 import ooc_jax
 from ooc_jax import _cli
 from ooc_jax._cli import _convert_weights
+from tests.experiments import scripts
 from tests.tiny import make_checkpoint
 
 _SCRIPT = pathlib.Path(__file__).parents[2] / 'experiments/convert_weights.py'
@@ -75,13 +76,15 @@ class CommandTest(FolderTest):
     self.assertTrue((self.ours / 'source_config.json').is_file())
 
   def test_bad_input_is_one_sentence(self):
-    done = self._run('--model=gemma2-2', f'--out={self.ours}')
+    done = scripts.run_here(
+        'convert_weights', '--model=gemma2-2', f'--out={self.ours}'
+    )
     self.assertEqual(done.returncode, 2, done.stderr)
     self.assertIn("did you mean 'gemma2-2b'?", done.stderr)
     self.assertNotIn('Traceback', done.stderr)
 
   def test_list(self):
-    done = self._run('--list')
+    done = scripts.run_here('convert_weights', '--list')
     self.assertEqual(done.returncode, 0, done.stderr)
     for text in ('gemma2-9b', 'meta-llama/Llama-3.1-8B', 'llama_scope_lxr_8x',
                  'gemma-scope-2b-pt-res-canonical'):  # fmt: skip

@@ -16,10 +16,12 @@ import pytest
 from ooc_jax.experiments import _stages
 
 _ROOT = pathlib.Path(__file__).parents[2]
-_RUN = """
-import sys, time
+# The module alone: the package around it takes seconds to import.
+_RUN = f"""
+import runpy, sys, time
 from absl import flags, logging
-from ooc_jax.experiments._stages import progress, stage
+stages = runpy.run_path({_stages.__file__!r})
+progress, stage = stages['progress'], stages['stage']
 flags.FLAGS.mark_as_parsed()
 logging.set_verbosity(logging.INFO if 'loud' in sys.argv else logging.WARNING)
 logging.use_absl_handler()

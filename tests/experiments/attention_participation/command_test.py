@@ -24,12 +24,12 @@ _SMALL = {
     'alpha': 0.1,
     'write_tokens': 0,
 }
+_FLAGS = ['--model=smollm2']  # Studied by its neurons, as any model can be.
+_FLAGS += [f'--{name}={value}' for name, value in _SMALL.items()]
 
 
 def _command(*args):
-  small = [f'--{name}={value}' for name, value in _SMALL.items()]
-  model = '--model=smollm2'  # Studied by its neurons, as any model can be.
-  return [sys.executable, str(_SCRIPT), model, *small, *map(str, args)]
+  return [sys.executable, str(_SCRIPT), *_FLAGS, *map(str, args)]
 
 
 def _run(*args):
@@ -49,8 +49,8 @@ class CommandTest(parameterized.TestCase):
       ('setting_of_experiment_1', ['--convention=raw'], 'convention'),
   )
   def test_bad_input_is_one_sentence(self, args, message):
-    weights = finished.checkpoint()
-    done = _run(f'--weights={weights}', f'--out={self.root / "out"}', *args)
+    flags = f'--weights={finished.checkpoint()}', f'--out={self.root / "out"}'
+    done = scripts.run_here('attention_participation', *_FLAGS, *flags, *args)
     self.assertNotEqual(done.returncode, 0)
     self.assertIn(message, done.stderr)
     self.assertNotIn('Traceback', done.stderr)
