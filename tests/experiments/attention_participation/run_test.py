@@ -1,7 +1,6 @@
 """Experiment 2 from weights to tables and folder."""
 
 import dataclasses
-import functools
 import pathlib
 import shutil
 from unittest import mock
@@ -15,76 +14,12 @@ import ooc_jax
 from ooc_jax import experiments
 from ooc_jax import measures
 from ooc_jax import report
-from ooc_jax.experiments import AttentionParticipation
 from ooc_jax.experiments import attention_participation
 from ooc_jax.experiments import compare
 from ooc_jax.results import tables
 from tests import finished
 from tests.experiments import scripts
-
-_SETTINGS = {
-    'context': 9,
-    'pairs': 4,
-    'partners': 2,
-    'alpha': 0.1,
-    'write_tokens': 3,
-    'examples': 3,
-}
-_CONFIG = AttentionParticipation(model='tiny', **_SETTINGS)
-
-
-@functools.cache
-def _model(family):
-  return ooc_jax.load_model(finished.checkpoint(family))
-
-
-def _finished(family):
-  """A run that no test changes, and its summary."""
-  folder = finished.run('attention_participation', family, **_SETTINGS)
-  view = ooc_jax.results.ResultsFolder.view(folder)
-  return experiments.Run(folder, view.read_summary())
-
-
-def _neurons(model, *layers):
-  """Layer -> its neurons."""
-  return {
-      x: ooc_jax.load_dictionary('mlp', model=model, layer=x) for x in layers
-  }
-
-
-def _computed(layer, mesh=None, **settings):
-  """The tables of one layer of the llama, and nulls only where asked for."""
-  settings = {'nulls': 'none', 'write_tokens': 0} | settings
-  config = dataclasses.replace(_CONFIG, layers=str(layer), **settings)
-  model = _model('llama')
-  return attention_participation.compute(
-      model, _neurons(model, layer - 1), config, mesh=mesh
-  )
-
-
-def _layer(run, layer):
-  return pq.read_table(run.folder / 'features' / f'layer={layer:02d}.parquet')
-
-
-def _by_head(table, name):
-  return tables.ATTENTION_FEATURES.array(table, name)
-
-
-def _float64_scores(model, rows, layer, head):
-  """[F, F] from the definition, which the library never holds."""
-  config = model.config
-  params = model.params[f'layer_{layer}']
-  d = np.asarray(rows, np.float64)
-  d *= np.sqrt(d.shape[1]) / np.linalg.norm(d, axis=1, keepdims=True)
-  gain = np.asarray(params['attention_norm']['weight'], np.float64)
-  d *= gain + (1.0 if config.family == 'gemma2' else 0.0)
-  attention = params['attention']
-  q = d @ np.asarray(attention['query'], np.float64)[:, head]
-  k = d @ np.asarray(attention['key'], np.float64)[:, head // config.group_size]
-  scores = config.attention_scale * q @ k.T
-  if (cap := config.attention_softcap) is not None:
-    scores = cap * np.tanh(scores / cap)
-  return scores
+from tests.experiments.attention_participation import small
 
 
 class RunTest(parameterized.TestCase):
@@ -95,11 +30,13 @@ class RunTest(parameterized.TestCase):
 
   def _copy(self, family='llama'):
     """A finished run of this test's own, and its folder."""
-    return shutil.copytree(_finished(family).folder, self.root / 'copy')
+    return shutil.copytree(
+        small.finished_run(family).folder, self.root / 'copy'
+    )
 
   def _again(self, out, family='llama', **settings):
     return attention_participation.run(
-        dataclasses.replace(_CONFIG, **settings),
+        dataclasses.replace(small.CONFIG, **settings),
         model=finished.checkpoint(family),
         out=out,
         figures=False,
@@ -107,9 +44,9 @@ class RunTest(parameterized.TestCase):
 
   @parameterized.parameters('llama', 'gemma2')
   def test_folder_holds_what_the_weights_say(self, family):
-    run = _finished(family)
+    run = small.finished_run(family)
     summary = run.summary
-    model = _model(family)
+    model = small.model_of(family)
     heads = pq.read_table(run.folder / 'heads.parquet').to_pylist()
     self.assertLen(heads, 2 * 6)
     # Nothing is at the input of layer 0.
@@ -117,10 +54,10 @@ class RunTest(parameterized.TestCase):
     every = {name: [] for name in measures.CONTEXTS}
     for layer in (1, 2):
       mlp = ooc_jax.load_dictionary('mlp', model=model, layer=layer - 1)
-      table = _layer(run, layer)
+      table = small.layer_of(run, layer)
       self.assertEqual(table.num_rows, 36)
       for head in range(6):
-        scores = _float64_scores(model, mlp.decoder, layer, head)
+        scores = small.float64_scores(model, mlp.decoder, layer, head)
         weights = np.exp(scores - scores.max(axis=1, keepdims=True))
         weights /= weights.sum(axis=1, keepdims=True)
         expected = {
@@ -136,18 +73,19 @@ class RunTest(parameterized.TestCase):
         }
         for name, values in expected.items():
           np.testing.assert_allclose(
-              _by_head(table, name)[head],
+              small.by_head(table, name)[head],
               values,
               rtol=2e-4,
               atol=2e-5,
               err_msg=f'{name} {layer}.{head}',
           )
         np.testing.assert_array_equal(
-            _by_head(table, 'query_partners')[head, :, 0],
+            small.by_head(table, 'query_partners')[head, :, 0],
             scores.argmax(axis=1),
         )
         np.testing.assert_array_equal(
-            _by_head(table, 'key_partners')[head, :, 0], scores.argmax(axis=0)
+            small.by_head(table, 'key_partners')[head, :, 0],
+            scores.argmax(axis=0),
         )
         row = heads[6 * (layer - 1) + head]
         self.assertEqual((row['layer'], row['head']), (layer, head))
@@ -209,15 +147,15 @@ class RunTest(parameterized.TestCase):
 
   @parameterized.parameters('llama', 'gemma2')
   def test_compute_gives_the_tables_of_the_folder(self, family):
-    run, model = _finished(family), _model(family)
-    config = dataclasses.replace(_CONFIG, model=None, dictionary='mine')
+    run, model = small.finished_run(family), small.model_of(family)
+    config = dataclasses.replace(small.CONFIG, model=None, dictionary='mine')
     # Read by no attention: the neurons of the last layer.
     found = attention_participation.compute(
-        model, _neurons(model, 0, 1, 2), config
+        model, small.neurons(model, 0, 1, 2), config
     )
     summary = attention_participation.summarise(found, config)
     for layer in (1, 2):
-      self.assertTrue(found.features[layer].equals(_layer(run, layer)))
+      self.assertTrue(found.features[layer].equals(small.layer_of(run, layer)))
     files = {
         **{tables.heads_name(x): table for x, table in found.heads.items()},
         **{tables.nulls_name(x): table for x, table in found.nulls.items()},
@@ -231,132 +169,43 @@ class RunTest(parameterized.TestCase):
     self.assertEqual(plain | {'schema': 2}, run.summary)
 
   def test_a_model_and_dictionaries_that_were_given(self):
-    model = _model('llama')
-    saes = _neurons(model, 0)
+    model = small.model_of('llama')
+    saes = small.neurons(model, 0)
     found = attention_participation.run(
-        dataclasses.replace(_CONFIG, model=None),
+        dataclasses.replace(small.CONFIG, model=None),
         model=model,
         dictionaries=saes,
         out=self.root / 'given',
         figures=False,
     )
-    self.assertTrue(_layer(found, 1).equals(_layer(_finished('llama'), 1)))
+    self.assertTrue(
+        small.layer_of(found, 1).equals(
+            small.layer_of(small.finished_run('llama'), 1)
+        )
+    )
     other = {0: dataclasses.replace(saes[0], decoder=saes[0].decoder * 2)}
     with self.assertRaisesRegex(ooc_jax.InputError, 'weights'):
       attention_participation.run(
-          dataclasses.replace(_CONFIG, model=None),
+          dataclasses.replace(small.CONFIG, model=None),
           model=model,
           dictionaries=other,
           out=self.root / 'given',
           figures=False,
       )
 
-  def test_nulls_go_through_the_same_heads(self):
-    run, model = _finished('gemma2'), _model('gemma2')
-    table = pq.read_table(run.folder / 'nulls_02.parquet')
-    kinds = np.asarray(table['null'])
-    self.assertEqual(set(kinds), {'random', 'permuted', 'tokens'})
-    for kind in ('random', 'permuted', 'tokens'):
-      self.assertEqual((kinds == kind).sum(), 36)
-    null = {
-        kind: np.stack(table.filter(kinds == kind)['query_pre'].to_numpy()).T
-        for kind in set(kinds)
-    }
-    own = _by_head(_layer(run, 2), 'query_max')
-    for head in range(6):
-      # Other keys than the features', with the same spread.
-      self.assertFalse(np.isclose(null['permuted'][head], own[head]).any())
-      rows = measures.isotropic_directions(36, 20, seed=2)
-      scores = _float64_scores(model, rows, 2, head)
-      np.testing.assert_allclose(
-          null['random'][head], scores.max(axis=1), rtol=1e-4, atol=1e-5
-      )
-      mask = np.asarray(ooc_jax.circuits.readable_mask(model))
-      rows = np.asarray(model.params['embedding'], np.float64)
-      kept = np.random.default_rng((0, 2, 1)).choice(
-          np.flatnonzero(mask), 36, replace=False
-      )
-      rows = rows[np.sort(kept)] - rows[mask].mean(axis=0)
-      scores = _float64_scores(model, rows, 2, head)
-      np.testing.assert_allclose(
-          null['tokens'][head], scores.max(axis=1), rtol=1e-4, atol=1e-5
-      )
-    config = dataclasses.replace(_CONFIG, participation='null:permuted')
-    summary = attention_participation.summarise(
-        attention_participation.read_tables(
-            ooc_jax.results.ResultsFolder.view(run.folder)
-        ),
-        config,
-    ).summary
-    side = summary['sides']['query_pre']
-    row = side['layers'][1]
-    cuts = np.asarray(row['thresholds'])
-    np.testing.assert_array_equal(
-        cuts, measures.null_cutoffs(null['permuted'], 0.1)
-    )
-    self.assertAlmostEqual(
-        row['participating']['share'], (own > cuts[:, None]).any(axis=0).mean()
-    )
-    self.assertAlmostEqual(
-        row['nulls']['permuted'],
-        (null['permuted'] > cuts[:, None]).any(axis=0).mean(),
-    )
-
-  def test_permuted_keys_keep_their_coordinates(self):
-    """The seed of a layer and kv head gives each coordinate its own order."""
-    run, model = _finished('llama'), _model('llama')
-    (mlp,) = _neurons(model, 0).values()
-    table = pq.read_table(run.folder / 'nulls_01.parquet')
-    found = tables.null_statistic(table, 'permuted', 'query_pre')
-    for head in range(6):
-      q = ooc_jax.circuits.head_queries(model, mlp.decoder, 1, head)
-      k = ooc_jax.circuits.head_keys(model, mlp.decoder, 1, head)
-      rng = np.random.default_rng((0, 1, head // 3))
-      k = rng.permuted(np.asarray(k), axis=0)
-      scores = model.config.attention_scale * np.asarray(q, np.float64) @ k.T
-      np.testing.assert_allclose(found[head], scores.max(axis=1), rtol=1e-4)
-
-  def test_sinks_are_left_out_as_keys(self):
-    before = _layer(_finished('llama'), 2)
-    share = _by_head(before, 'received') / 36
-    limit = float(np.sort(share.ravel())[-5:-3].mean())
-    after = _computed(2, sink_share=limit).features[2]
-    sinks = share > limit
-    self.assertEqual(sinks.sum(), 4)
-    # A head has its own: on mean over the heads none would be over the limit.
-    self.assertLess(share.mean(axis=0).max(), limit)
-    np.testing.assert_array_equal(_by_head(after, 'sink'), sinks)
-    partners = _by_head(after, 'query_partners')
-    for head in range(6):
-      mine = np.flatnonzero(sinks[head])
-      self.assertFalse(np.isin(partners[head], mine).any())
-    self.assertTrue((_by_head(after, 'received')[sinks] == 0).all())
-    # Heads without one are as they were.
-    same = ~sinks.any(axis=1)
-    self.assertTrue(0 < same.sum() < 6)
-    np.testing.assert_array_equal(
-        _by_head(after, 'received')[same], _by_head(before, 'received')[same]
-    )
-    with self.assertRaisesRegex(ooc_jax.InputError, 'leaves 0 keys to head 0'):
-      _computed(2, sink_share=1e-30)
-
-  def test_without_sinks_nothing_changes_but_a_column_says_so(self):
-    before = _layer(_finished('llama'), 1)
-    after = _computed(1, sink_share=0.99).features[1]
-    self.assertFalse(_by_head(after, 'sink').any())
-    for column in before.column_names:
-      self.assertEqual(before[column], after[column])
-
   def test_any_mesh_gives_the_same_features(self):
-    alone = _finished('llama')
+    alone = small.finished_run('llama')
     mesh = experiments.make_mesh('feature:4')
-    many = _computed(1, nulls='random', mesh=mesh).features[1]
-    alone = _layer(alone, 1)
+    many = small.computed(1, nulls='random', mesh=mesh).features[1]
+    alone = small.layer_of(alone, 1)
     for column in ('query_partners', 'key_partners'):
       self.assertEqual(alone[column], many[column])
     for column in ('query_max', 'largest_weight', 'received', 'entropy'):
       np.testing.assert_allclose(
-          _by_head(alone, column), _by_head(many, column), rtol=1e-5, atol=1e-6
+          small.by_head(alone, column),
+          small.by_head(many, column),
+          rtol=1e-5,
+          atol=1e-6,
       )
 
   def test_no_layer_is_computed_twice(self):
@@ -385,7 +234,9 @@ class RunTest(parameterized.TestCase):
     self.assertFalse((self.root / 'out').exists())
 
   def test_lines_name_every_layer_and_null(self):
-    lines = attention_participation.text(_finished('llama').summary, _CONFIG)
+    lines = attention_participation.text(
+        small.finished_run('llama').summary, small.CONFIG
+    )
     self.assertEqual(
         [line.split()[0] for line in lines[:4]], ['layer', '1', '2', 'all']
     )
@@ -400,14 +251,14 @@ class RunTest(parameterized.TestCase):
     self._again(out)
     draw.assert_not_called()
     attention_participation.run(
-        _CONFIG, model=finished.checkpoint('llama'), out=out
+        small.CONFIG, model=finished.checkpoint('llama'), out=out
     )
     draw.assert_called_once()
     self.assertEqual(draw.call_args.args, (out,))
     self.assertEqual(draw.call_args.kwargs, {'formats': ('png',)})
     draw.reset_mock()
     attention_participation.run(
-        _CONFIG,
+        small.CONFIG,
         model=finished.checkpoint('llama'),
         out=out,
         figures=['png', 'pdf'],
@@ -415,7 +266,7 @@ class RunTest(parameterized.TestCase):
     self.assertEqual(draw.call_args.kwargs, {'formats': ['png', 'pdf']})
 
   def test_runs_are_compared(self):
-    folders = [_finished('llama').folder, self.root / 'b']
+    folders = [small.finished_run('llama').folder, self.root / 'b']
     self._again(folders[1], nulls='none', offset=1, write_tokens=0)
     found = compare.run(
         folders, out=self.root / 'compared', side='key_pre', figures=False
