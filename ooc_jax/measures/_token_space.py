@@ -31,8 +31,6 @@ TOKEN_SPACES = ('whitened', 'top_removed', 'centred')
 # of two trained tables is 3e-4 of it) or exact zeros, as when fewer rows than
 # dimensions are kept. Whitening drops those directions, as a pseudo-inverse.
 _VARIANCE_FLOOR = 1e-6
-# Up to here an eigendecomposition takes milliseconds.
-_NARROW = 128
 
 
 @struct.dataclass
@@ -71,7 +69,7 @@ def _triangular_map(
     covariance: Float[np.ndarray, 'D D'], kind: str
 ) -> Float[np.ndarray, 'D D']:
   """Upper triangular M, with x @ M as long as x is in the space; in float64."""
-  if kind == 'whitened' and len(covariance) > _NARROW:
+  if kind == 'whitened':
     found = _inverse_root(covariance)
     if found is not None:
       return found
@@ -92,18 +90,18 @@ def _inverse_root(
     covariance: Float[np.ndarray, 'D D'],
 ) -> Float[np.ndarray, 'D D'] | None:
   """By Cholesky, a tenth of an eigendecomposition; None where rank is lost."""
-  from scipy.sparse import linalg  # Slow to import.
-
   size = len(covariance)
-  start = np.sqrt(np.maximum(np.diagonal(covariance), 0.0))
+  # By power iterations the largest variance is known to a few percent.
+  x, largest = np.sqrt(np.maximum(np.diagonal(covariance), 0.0)), 0.0
+  for _ in range(64):
+    x = covariance @ x
+    largest = float(np.linalg.norm(x))
+    x /= largest or 1.0
   try:
-    (largest,) = linalg.eigsh(
-        covariance, 1, v0=start, tol=1e-4, return_eigenvectors=False
-    )
     # There is a root of this exactly if all variances are over the floor.
     np.linalg.cholesky(covariance - _VARIANCE_FLOOR * largest * np.eye(size))
     lower = np.linalg.cholesky(covariance)
-  except (np.linalg.LinAlgError, linalg.ArpackError):
+  except np.linalg.LinAlgError:
     return None
   inverse = scipy.linalg.solve_triangular(lower, np.eye(size), lower=True)
   return np.asarray(inverse).T

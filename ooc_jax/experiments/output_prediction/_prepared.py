@@ -1,7 +1,7 @@
 """What experiment 1 finds once a model: tokens that count, and their geometry.
 
-Where a program keeps what it finds between runs, tables of some size are gone
-over once in all: then a run reads a few megabytes instead.
+Where a program keeps what it finds between runs, a table is gone over once in
+all, but for its hash: then a run reads a few megabytes instead.
 """
 
 from collections.abc import Mapping
@@ -25,8 +25,6 @@ from ooc_jax.model import random_weights
 _SUSPECT_COSINE = 0.5
 # Of the numbers that are kept: another one, and those of before are not read.
 _VERSION = 1
-# Numbers of a table from which on to hash it takes less time than the rest.
-_WORTH = 2**24
 
 
 class Prepared(NamedTuple):
@@ -99,7 +97,7 @@ def prepare(
   for i in range(len(tables)):
     names += [f'{i}.mean', f'{i}.covariance', f'{i}.norms']
   about = None
-  if _is_worth_it(unembedding):
+  if _cache.is_kept():
     about = {
         'version': _VERSION,
         'platform': platform_of(mesh, unembedding),
@@ -139,7 +137,7 @@ def _tokens(
   masked = config.undertrained_cosine
   levels = [x for x in (masked, _SUSPECT_COSINE) if x is not None]
   about = None
-  if _is_worth_it(table):
+  if _cache.is_kept():
     about = {
         'version': _VERSION,
         'platform': platform_of(mesh, table),
@@ -158,7 +156,3 @@ def _tokens(
   if masked is not None:
     readable = readable & ~flagged[:, 0]
   return jnp.asarray(readable), flagged[:, -1]
-
-
-def _is_worth_it(table: Array) -> bool:
-  return _cache.is_kept() and table.size >= _WORTH

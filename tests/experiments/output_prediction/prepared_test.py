@@ -27,7 +27,6 @@ class PreparedTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
     self.folder = pathlib.Path(self.create_tempdir().full_path) / 'prepared'
-    self.enter_context(mock.patch.object(_prepared, '_WORTH', 0))
     self.addCleanup(_cache.keep_in, None)
 
   def _prepare(self, model, found, **settings):
@@ -98,14 +97,6 @@ class PreparedTest(parameterized.TestCase):
     for ours, theirs in zip(_leaves(got), _leaves(want), strict=True):
       np.testing.assert_array_equal(ours, theirs)
     self._prepare(model, True)
-
-  def test_small_tables_are_not_kept(self):
-    model = ooc_jax.load_model(finished.checkpoint('gemma2'))
-    _cache.keep_in(self.folder)
-    with mock.patch.object(_prepared, '_WORTH', 2**24):
-      self._prepare(model, False)
-      self._prepare(model, False)
-    self.assertFalse(self.folder.exists())
 
 
 if __name__ == '__main__':
