@@ -19,6 +19,7 @@ from collections.abc import Callable
 import json
 import resource
 import statistics
+import tempfile
 import time
 
 import _attention_cases
@@ -30,6 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 import tokenizers
 
+from ooc_jax import _cache
 from ooc_jax import circuits
 from ooc_jax import measures
 from ooc_jax.dictionaries import random_dictionary
@@ -154,9 +156,12 @@ def _run_lens(stages: _Stages, model: Model) -> None:
   isotropic = np.asarray(
       measures.isotropic_directions(_NULL.value, _WIDTH.value, seed=0)
   )
-  reader = stages.run(
-      'preparation', lambda: output_prediction.DictionaryReader(model, config)
-  )
+  prepare = lambda: output_prediction.DictionaryReader(model, config)  # noqa: E731
+  with tempfile.TemporaryDirectory() as folder:
+    _cache.keep_in(folder)  # As the scripts do.
+    reader = stages.run('preparation', prepare)
+    reader = stages.run('preparation, the second time', prepare)
+    _cache.keep_in(None)
   dictionary = random_dictionary(model, 0, size=_FEATURES.value)
   if 'null' in _STAGES.value:
     stages.run(
