@@ -11,6 +11,7 @@ import functools
 import importlib.util
 import math
 import os
+import pathlib
 import re
 from typing import NamedTuple
 from unittest import mock
@@ -26,6 +27,8 @@ import numpy as np
 import pytest
 
 from ooc_jax import circuits
+from ooc_jax.circuits.lens import _gpu_walk
+from ooc_jax.circuits.lens import _tpu_walk
 from ooc_jax.experiments.output_prediction._plan import collectives
 from ooc_jax.model import config_from_hf
 from tests.model import real_configs
@@ -71,6 +74,11 @@ _SORT = re.compile(rf'= \(?{_SHAPE}[^=]*? sort\(')
 _PRODUCT = re.compile(rf'= {_SHAPE}\S* (?:convolution|dot)\((.*)')
 _NAME = re.compile(r'%[\w.-]+')
 _DEFINED = re.compile(rf'(%[\w.-]+) = {_SHAPE}')
+# Of 2,048 features, as the plain walk holds them in the device's memory.
+_LOGITS = re.compile(r'f32\[2048,(?:\d+,)?(?:8192|64,128)\]')
+_KERNEL = re.compile(
+    r'custom_call_target="(?:tpu_custom_call|__gpu\$xla\.gpu\.triton)"'
+)
 _PRECISION = re.compile(r'operand_precision=\{(\w+),(\w+)\}')
 
 
@@ -142,10 +150,11 @@ def _mesh(target):
   )
 
 
-def _compiled(lowered, target):
-  # Autotuning would run candidates on a GPU.
-  options = {'xla_gpu_autotune_level': 0} if target == 'h200' else None
-  return lowered.compile(compiler_options=options)
+def _compiled(lowered, target, **options):
+  if target == 'h200':
+    # Autotuning would run candidates on a GPU.
+    options['xla_gpu_autotune_level'] = 0
+  return lowered.compile(compiler_options=options or None)
 
 
 def _check(text, sorted_most, single_most):
@@ -194,6 +203,8 @@ class AheadOfTimeTest(parameterized.TestCase):
     # Nothing like [F, V] of 2,048 features, which are looked at together, and
     # no copy of the table in float32.
     _check(text, 2_048 * _V // 32, _V * _D // 4)
+    self.assertRegex(text, _LOGITS)
+    self.assertNotRegex(text, _KERNEL)
     products = _products(text)
     fast = [x for x in products if x.factors == ('bf16', 'bf16')]
     fast = [x for x in fast if x.precision == 'default']
@@ -210,6 +221,66 @@ class AheadOfTimeTest(parameterized.TestCase):
     memory = compiled.memory_analysis()
     self.assertLess(memory.temp_size_in_bytes, 2.5e9)
     self._say(target, precision, memory, sent, products)
+
+  @parameterized.parameters(
+      ('v5e:2x4', 'screened'),
+      ('v6e:2x4', 'exact'),
+      ('h200', 'exact'),
+      ('h200', 'screened'),
+  )
+  def test_lens_in_one_kernel(self, target, precision):
+    mesh = self._use(target)
+    lowered = circuits.lower_lens(
+        _CONFIG,
+        _F,
+        mesh,
+        precision=precision,
+        kernel='pallas',
+        dtype=jnp.bfloat16,
+    )
+    written = self.create_tempdir().full_path
+    # What does not fit the chip's memory is refused here.
+    compiled = _compiled(lowered, target, xla_dump_to=written)
+    text = compiled.as_text()
+    self.assertRegex(text, _KERNEL)
+    # The test of the plain walk finds them.
+    self.assertNotRegex(text, _LOGITS)
+    _check(text, 2_048 * _V // 32, _V * _D // 4)
+    # Only a look at rows without a certificate is outside of the kernel.
+    products = _products(text)
+    self.assertEqual({x.precision for x in products}, {'highest'})
+    if target == 'h200':
+      walks = [
+          code
+          for path in pathlib.Path(written).glob('*.ptx')
+          if '.entry lens_walk' in (code := path.read_text())
+      ]
+      self.assertLen(walks, 1)
+      # Three products of four times 16 columns with two tiles of rows, on the
+      # tensor units; those of float32 on none.
+      units = re.findall(r'wgmma\.mma_async\S*\.f32\.bf16\.bf16', walks[0])
+      self.assertLen(units, 24 if precision == 'screened' else 0)
+    sent = sum(size for _, size in collectives(text).values())
+    self.assertLess(sent, 1e3)
+    memory = compiled.memory_analysis()
+    self.assertLess(memory.temp_size_in_bytes, 2.5e9)
+    self._say(target, f'{precision} pallas', memory, sent, products)
+
+  @parameterized.parameters('v5e:2x4', 'h200')
+  def test_a_tile_too_large_is_refused(self, target):
+    mesh = self._use(target)
+    too_large = (
+        mock.patch.object(_gpu_walk, '_COLUMNS', 512)
+        if target == 'h200'
+        else mock.patch.object(_tpu_walk, '_VMEM', 2**22)
+    )
+    with too_large:
+      lowered = circuits.lower_lens(
+          _CONFIG, 2_048, mesh, k=3, precision='screened', kernel='pallas',
+          dtype=jnp.bfloat16,
+      )  # fmt: skip
+    with self.assertRaisesRegex(jax.errors.JaxRuntimeError, 'EXHAUSTED'):
+      _compiled(lowered, target)
 
   @parameterized.parameters('v5e:2x4', 'v6e:2x4', 'h200')
   def test_a_head(self, target):

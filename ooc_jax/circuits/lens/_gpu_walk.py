@@ -1,10 +1,12 @@
 """The fused walk as a grid for Triton: features by spans, side by side.
 
-A program loops over the tiles of its span, and inside a tile over D: nothing
-stays on the chip from program to program. Spans are joined as lanes are.
+A program loops over the tiles of its span, two at a time, and inside these over
+D: nothing stays on the chip from program to program. Spans are joined as lanes
+are. Two tiles share what is read of the directions, which is most of what goes
+from the L2 cache to a core; each is one sum, of all pieces, so that both stay
+in accumulators. Such a sum is rounded once for 16 columns of a piece: less
+often than the bound on its error counts, which is once a column.
 """
-
-import functools
 
 import jax
 from jax.experimental import pallas as pl
@@ -17,13 +19,15 @@ from ooc_jax.circuits.lens._scan import ScanSpec
 
 # Features, and rows, of a tile.
 TILE = 128
-# Columns of D at a time, and tiles of a span.
+_TOGETHER = 2
+# Columns of D at a time (half of them where the table is float32), and tiles of
+# a span.
 _COLUMNS, _TILES = 64, 32
 
 
 def groups_of(V: int) -> _tile.Groups:
   members = min(max(pl.next_power_of_2(V) // 2048, 8), TILE)
-  tiles = min(_TILES, pl.cdiv(V, TILE))
+  tiles = min(_TILES, _TOGETHER * pl.cdiv(V, _TOGETHER * TILE))
   return _tile.Groups(
       members, tiles * TILE // members, pl.cdiv(V, tiles * TILE)
   )
@@ -47,6 +51,7 @@ def walk(
   f_size, members = min(TILE, F), groups.members
   lanes = TILE // members  # Groups of a tile.
   tiles = groups.stride // lanes
+  columns = _COLUMNS * 2 // table.dtype.itemsize
   structure = jax.tree.structure(_tile.nothing((1, 1), softmaxes))
 
   def kernel(piece_ref, table_ref, row_ref, own_ref, *refs):
@@ -57,28 +62,40 @@ def walk(
     column = jnp.arange(TILE, dtype=jnp.int32)
     lane = jnp.arange(lanes, dtype=jnp.int32)
 
-    def one_tile(tile, running):
-      row = span * (tiles * TILE) + tile + tiles * column
-      inside = jnp.minimum(row, V - 1)
+    def rows_of(tile):
+      return span * (tiles * TILE) + tile + tiles * column
+
+    def some_tiles(i, running):
+      some = [_TOGETHER * i + n for n in range(_TOGETHER)]
+      inside = [jnp.minimum(rows_of(tile), V - 1) for tile in some]
 
       def some_columns(k, sums):
-        d = k * _COLUMNS + jnp.arange(_COLUMNS, dtype=jnp.int32)
-        mask = None if D % _COLUMNS == 0 else (d < D)[None]
+        d = k * columns + jnp.arange(columns, dtype=jnp.int32)
+        mask = None if D % columns == 0 else (d < D)[None]
 
         def read(ref, *index):
           where = ref.at[(*index[:-1], index[-1][:, None], d[None])]
           if mask is None:
             return plgpu.load(where)
-          shape = index[-1].shape[0], _COLUMNS
+          shape = index[-1].shape[0], columns
           return plgpu.load(where, mask=jnp.broadcast_to(mask, shape), other=0)
 
-        own_pieces = [read(piece_ref, n, f) for n in range(num)]
-        return _tile.add_products(sums, own_pieces, read(table_ref, inside))
+        mine = [read(piece_ref, n, f) for n in range(num)]
+        return [
+            _tile.add_products(x, mine, read(table_ref, row))
+            for x, row in zip(sums, inside, strict=True)
+        ]
 
-      sums = [jnp.zeros((f_size, TILE), jnp.float32)] * min(num, 2)
-      sums = jax.lax.fori_loop(0, pl.cdiv(D, _COLUMNS), some_columns, sums)
+      sums = [jnp.zeros((f_size, TILE), jnp.float32)] * _TOGETHER
+      sums = jax.lax.fori_loop(0, pl.cdiv(D, columns), some_columns, sums)
+      for tile, x in zip(some, sums, strict=True):
+        running = one_tile(tile, x, running)
+      return running
+
+    def one_tile(tile, x, running):
+      row = rows_of(tile)
       x, keep = _tile.mask(
-          functools.reduce(jnp.add, sums),
+          x,
           *(plgpu.load(row_ref.at[n, row])[None] for n in range(rows.shape[0])),
       )
       group = (span * tiles * lanes + tile + tiles * lane)[:, None]
@@ -101,7 +118,7 @@ def walk(
       )
 
     running = _tile.nothing((f_size, 1), softmaxes)
-    running = jax.lax.fori_loop(0, tiles, one_tile, running)
+    running = jax.lax.fori_loop(0, tiles // _TOGETHER, some_tiles, running)
     for n, x in enumerate(jax.tree.leaves(running)):
       plgpu.store(total_ref.at[n, span, f], x.sum(axis=1))
 
@@ -116,7 +133,7 @@ def walk(
           jax.ShapeDtypeStruct((3, ends, count, F), jnp.float32),
           jax.ShapeDtypeStruct((ends, count, F), jnp.int32),
       ],
-      compiler_params=plgpu.CompilerParams(num_warps=8, num_stages=3),
+      compiler_params=plgpu.CompilerParams(num_warps=8, num_stages=2),
       interpret=interpret,
       name='lens_walk',
   )(pieces, table, rows, own)

@@ -89,24 +89,20 @@ class Found(NamedTuple):
 
 
 def add_products(
-    so_far: Sequence[Array] | None, pieces: Sequence[Array], rows: Array
-) -> list[Array]:
+    so_far: Array | None, pieces: Sequence[Array], rows: Array
+) -> Array:
   """Products [f, n] of directions with rows, as `_scan` makes them.
 
   Args:
     so_far: What this gave for other columns, or None.
     pieces: Of the directions [f, D]: one of float32, or three of bfloat16.
     rows: [n, D] of the table, in any float dtype.
-
-  Returns:
-    What adds up to the products: those of the first pieces, and, where there
-    are others, all that are small beside them. Each is one sum on the way, so
-    that an accumulator of the tensor units holds it.
   """
   single = pieces[0].dtype == jnp.float32
   others = (rows.astype(jnp.float32),) if single else _bfloat16_pieces(rows)
-
-  def product(i: int, j: int, start: Array | None) -> Array:
+  pairs = [(i, j) for j in range(len(others)) for i in range(len(pieces) - j)]
+  # From the smallest; those left out are under float32.
+  for i, j in reversed(pairs):
     term = jax.lax.dot_general(
         pieces[i],
         others[j],
@@ -114,15 +110,9 @@ def add_products(
         precision=jax.lax.Precision.HIGHEST if single else None,
         preferred_element_type=jnp.float32,
     )
-    return term if start is None else start + term
-
-  first, rest = (*(so_far or ()), None, None)[:2]
-  pairs = [(i, j) for j in range(len(others)) for i in range(len(pieces) - j)]
-  # From the smallest; those left out are under float32.
-  for i, j in reversed(pairs[1:]):
-    rest = product(i, j, rest)
-  first = product(0, 0, first)
-  return [first] if rest is None else [first, rest]
+    so_far = term if so_far is None else so_far + term
+  assert so_far is not None
+  return so_far
 
 
 def _bfloat16_pieces(x: Array) -> tuple[Array, ...]:
@@ -217,24 +207,18 @@ def add_tile(
     softcap: See `ScanSpec`.
     total: Sums chunks [f, n] into [f, lanes].
   """
-  powers = [[] for _ in running.powers]
-  over, ys = [], []
-  for x, keep in chunks:
-    c = jnp.where(keep, x - own.centre, 0.0)
-    power = c
-    for terms in powers:
-      terms.append(power)
-      power = power * c
-    logits = x * own.scale - own.shift
-    counts = (logits > own.threshold) & keep
-    over.append(jnp.where(counts, 1.0, 0.0))
-    ys.append(apply_softcap(logits, softcap) * own.inverse)
-  pairs = [
-      kahan(*state)
-      for state in zip(
-          running.powers, running.lost, map(total, powers), strict=True
-      )
-  ]
+  # One after the other: registers are few.
+  away = [jnp.where(keep, x - own.centre, 0.0) for x, keep in chunks]
+  power, pairs = away, []
+  for powers, lost in zip(running.powers, running.lost, strict=True):
+    pairs.append(kahan(powers, lost, total(power)))
+    power = [x * y for x, y in zip(power, away, strict=True)]
+  logits = [x * own.scale - own.shift for x, _ in chunks]
+  over = total([
+      jnp.where((x > own.threshold) & keep, 1.0, 0.0)
+      for x, (_, keep) in zip(logits, chunks, strict=True)
+  ])
+  ys = [apply_softcap(x, softcap) * own.inverse for x in logits]
   softmaxes = []
   for i, softmax in enumerate(running.softmaxes):
     sign = (1, -1)[i]
@@ -260,7 +244,7 @@ def add_tile(
   return Running(
       tuple(new for new, _ in pairs),
       tuple(lost for _, lost in pairs),
-      running.active + total(over),
+      running.active + over,
       tuple(softmaxes),
   )
 

@@ -65,10 +65,9 @@ def walk(
       value_ref[...] = jnp.full(value_ref.shape, -jnp.inf, jnp.float32)
       place_ref[...] = jnp.zeros(place_ref.shape, jnp.int32)
 
-    sums = _tile.add_products(
+    x_ref[...] = _tile.add_products(
         None, [piece_ref[i] for i in range(num)], table_ref[...]
     )
-    x_ref[...] = functools.reduce(jnp.add, sums)
     start = within * chunks
 
     def some_features(i, carry):
