@@ -9,6 +9,7 @@ import sys
 from absl.testing import absltest
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 
 import ooc_jax
 from tests.experiments import scripts
@@ -43,6 +44,7 @@ def _same(found, expected, where):
 
 class LibraryTest(absltest.TestCase):
 
+  @pytest.mark.slow
   def test_numbers_of_the_script_and_nothing_else(self):
     root = pathlib.Path(self.create_tempdir().full_path)
     arrays = {}

@@ -10,6 +10,7 @@ from absl.testing import parameterized
 import duckdb
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 
 from ooc_jax import experiments
 from ooc_jax import export
@@ -27,8 +28,14 @@ def _rows(path):
 
 class NeuronpediaTest(parameterized.TestCase):
 
-  @parameterized.parameters('tiny_gemma2', 'tiny_llama3')
-  def test_a_bundled_model_read_back(self, name):
+  def test_a_bundled_model_read_back(self):
+    self._check_model('tiny_gemma2')
+
+  @pytest.mark.slow
+  def test_the_other_bundled_model_read_back(self):
+    self._check_model('tiny_llama3')
+
+  def _check_model(self, name):
     root = pathlib.Path(self.create_tempdir().full_path)
     config = experiments.load_config(
         name,
