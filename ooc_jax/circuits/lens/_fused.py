@@ -12,8 +12,8 @@ a feature's k best are in one group, its certificate fails, and it is computed
 again as ever: with 4,000 groups and k = 10 that is one in 100,000.
 
 A grid for each compiler: `_tpu_walk` (Mosaic) and `_gpu_walk` (Triton), around
-one body. On a CPU the TPU's is interpreted: for tests, and far slower than the
-plain walk.
+one body. On a CPU the TPU's is interpreted, for tests: several times slower
+than the plain walk.
 """
 
 import functools

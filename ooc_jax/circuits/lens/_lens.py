@@ -6,6 +6,7 @@ import functools
 import pathlib
 from typing import Any, NamedTuple
 
+from absl import logging
 import flax
 import jax
 import jax.numpy as jnp
@@ -223,6 +224,13 @@ def check_kernel(kernel: str, platform: str) -> str:
     raise InputError(
         "kernel='pallas' is written for TPU and GPU, and this device is of the"
         f" platform {platform!r}: use kernel='xla'."
+    )
+  if kernel == 'pallas' and platform == 'cpu':
+    logging.log_first_n(
+        logging.WARNING,
+        "kernel='pallas' is interpreted on a CPU, for tests, and takes several"
+        " times as long as 'xla'.",
+        1,
     )
   return kernel
 
