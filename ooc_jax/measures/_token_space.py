@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 import functools
+import itertools
 from typing import Any
 
 from flax import struct
@@ -31,6 +32,8 @@ TOKEN_SPACES = ('whitened', 'top_removed', 'centred')
 # of two trained tables is 3e-4 of it) or exact zeros, as when fewer rows than
 # dimensions are kept. Whitening drops those directions, as a pseudo-inverse.
 _VARIANCE_FLOOR = 1e-6
+# Blocks of features whose sums go through the map at once.
+_BLOCKS_TOGETHER = 8
 
 
 @struct.dataclass
@@ -239,35 +242,40 @@ def _directions(space: TokenSpace, ids: Int[Array, '*n']):
 def _mean_cosines(top_ids_Fk, space, sizes, block_size, shards):
   num_features, num_top = top_ids_Fk.shape
   rising = sorted(set(sizes))
+  cut = [0, *rising]
 
-  def of_block(top_ids_SBk):
+  def add(top_ids_SBk):
+    """Of each block the sums over the first tokens, and how many count."""
     rows_SBkD, own_SBk = _before_map(space, top_ids_SBk)
     # The sum over more tokens goes on from that over fewer.
-    parts = zip([0, *rising], rising, strict=False)
+    parts = itertools.pairwise(cut)
     sums = [rows_SBkD[:, :, a:b].sum(axis=2) for a, b in parts]
-    sums_SBZD = jnp.cumsum(jnp.stack(sums, axis=2), axis=2)
+    own_SBZ = jnp.cumsum(own_SBk, axis=2)[:, :, jnp.asarray(rising) - 1]
+    return jnp.cumsum(jnp.stack(sums, axis=2), axis=2), own_SBZ
+
+  def of_blocks(top_ids_CSBk):
+    sums_CSBZD, own_CSBZ = jax.lax.map(add, top_ids_CSBk)
     # |sum t|^2 counts every ordered pair and each row with itself, once where
     # it has a direction.
-    whole_SBZ = _squares(_mapped(sums_SBZD, space.map))
-    counts_SBk = jnp.cumsum(own_SBk, axis=2)
-    return jnp.stack([
-        (whole_SBZ[:, :, rising.index(k)] - counts_SBk[:, :, k - 1])
-        / (k * (k - 1))
-        for k in sizes
-    ])
+    pairs_CSBZ = _squares(_mapped(sums_CSBZD, space.map)) - own_CSBZ
+    return jnp.stack(
+        [pairs_CSBZ[..., rising.index(k)] / (k * (k - 1)) for k in sizes]
+    )
 
   # Blocks are cut within the shards: a loop over blocks of whole features
-  # would have every device measure all of them.
+  # would have every device measure all of them. A product of the sums of one
+  # block would mostly wait for the map.
   per_shard = num_features // shards
   size = min(block_size, per_shard)
+  together = min(_BLOCKS_TOGETHER, -(-per_shard // size))
   top_ids_SRk = top_ids_Fk.reshape(shards, per_shard, num_top)
-  padding = (0, 0), (0, -per_shard % size), (0, 0)
-  top_ids_SNBk = jnp.pad(top_ids_SRk, padding).reshape(
-      shards, -1, size, num_top
+  padding = (0, 0), (0, -per_shard % (together * size)), (0, 0)
+  top_ids_SNCBk = jnp.pad(top_ids_SRk, padding).reshape(
+      shards, -1, together, size, num_top
   )
-  cosine_NZSB = jax.lax.map(of_block, top_ids_SNBk.swapaxes(0, 1))
-  cosine_ZSNB = jnp.moveaxis(cosine_NZSB, 0, 2)
-  cosine_ZSR = cosine_ZSNB.reshape(len(sizes), shards, -1)[:, :, :per_shard]
+  cosine_NZCSB = jax.lax.map(of_blocks, top_ids_SNCBk.transpose(1, 2, 0, 3, 4))
+  cosine_ZSNCB = cosine_NZCSB.transpose(1, 3, 0, 2, 4)
+  cosine_ZSR = cosine_ZSNCB.reshape(len(sizes), shards, -1)[:, :, :per_shard]
   return cosine_ZSR.reshape(len(sizes), num_features)
 
 
@@ -289,7 +297,7 @@ def mean_pairwise_cosine(
     space: A `TokenSpace`; or directions themselves, one row of norm 1 per
       token, or of norm 0, whose cosine with every row then counts as 0.
     block_size: Features at a time, on each device; [block_size, k, D] is what
-      is held.
+      is held, and the sums of eight blocks.
 
   Returns:
     A number in [-1 / (k - 1), 1] per feature.
