@@ -68,12 +68,13 @@ def plan(
   layers = parse_layers(config.layers, c.num_layers)
   files, F, shown = plan_dictionaries(config, layers, c)
   V, D = c.vocab_size, c.embed_dim
-  flops = 2.0 * F * V * D * len(layers) + 4.0 * V * D * D
+  # Covariance and norms in the token space: one triangle each.
+  flops = 2.0 * F * V * D * len(layers) + 2.0 * V * D * D
   if config.neighbours and F < V:
     flops += 2.0 * F * F * D * len(layers)
-  table, directions = 4.0 * V * D, 8.0 * F * D
+  space, directions = _space_bytes(V, D), 8.0 * F * D
   weights = planned.parameter_bytes
-  device = weights + table + directions + _BLOCKS
+  device = weights + space + directions + _BLOCKS
   return plan_lines(
       config,
       config.parts,
@@ -84,7 +85,7 @@ def plan(
           'compute': f'{flops / 1e12:.1f} TFLOP',
           'device': (
               f'{gigabytes(device)} (parameters {gigabytes(weights)}, token'
-              f' space {gigabytes(table)}, one dictionary'
+              f' space {gigabytes(space)}, one dictionary'
               f' {gigabytes(directions)})'
           ),
           'host': (
@@ -97,6 +98,11 @@ def plan(
           ),
       },
   )
+
+
+def _space_bytes(V: float, D: int) -> float:
+  """Covariance and map, and norms before and after it; beside the table."""
+  return 8.0 * (D * D + V)
 
 
 def topology_plan(
@@ -146,7 +152,7 @@ def topology_plan(
       *_memory_lines(
           compiled,
           {
-              'token space': 4 * table / shards,
+              'token space': _space_bytes(c.vocab_size / shards, c.embed_dim),
               'other weights': rest + others * item * table / shards,
           },
           _CHIP_BYTES.get(topology.split(':')[0]),
