@@ -47,7 +47,9 @@ class PrecisionTest(parameterized.TestCase):
     if family == 'llama':  # Interpreted here.
       others.append(_computed(family, precision='screened', kernel='pallas'))
     for other in others:
-      differences = same_tables.check(exact, other, null_size=_NULL)
+      differences = same_tables.check(
+          exact, other, null_size=_NULL, features=36
+      )
       # They were made in two ways.
       self.assertIn('features entropy', differences)
 
@@ -78,11 +80,13 @@ class PrecisionTest(parameterized.TestCase):
   @parameterized.parameters('tiny-gemma2', 'tiny-llama3')
   @pytest.mark.slow
   def test_whole_experiments(self, name):
-    """Experiments 1 and 3, at their defaults; 2 has no vocabulary."""
+    """Experiments 1 and 3, at their defaults; 2 multiplies no vocabulary."""
     with tempfile.TemporaryDirectory() as root:
       root = pathlib.Path(root)
       attention = experiments.attention_participation.run(
-          AttentionParticipation(model=name),
+          AttentionParticipation(
+              model=name, layers='1,6', nulls='random', write_tokens=0
+          ),
           out=root / 'attention',
           figures=False,
       ).folder
@@ -113,6 +117,7 @@ class PrecisionTest(parameterized.TestCase):
                 found['exact'],
                 found[precision],
                 null_size=OutputPrediction().null_size,
+                features=384,
                 ranks=12,
             ),
         )
@@ -150,6 +155,7 @@ class PrecisionTest(parameterized.TestCase):
           same_tables.tables(one),
           same_tables.tables(outs[8, 'feature:8']),
           null_size=_NULL,
+          features=36,
       )
 
 

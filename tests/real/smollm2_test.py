@@ -17,6 +17,9 @@ import pyarrow.parquet as pq
 import ooc_jax
 from ooc_jax import results
 from ooc_jax import validation
+from ooc_jax.experiments import OutputPrediction
+from ooc_jax.experiments import output_prediction
+from tests.experiments import same_tables
 
 _SENTENCE = (
     'The capital of France is Paris. The Eiffel Tower is in Paris, and the'
@@ -111,6 +114,30 @@ class SmolLM2Test(absltest.TestCase):
     self.assertIn(' worked', tokens)
     labels = pq.read_table(folder.path / 'labels.parquet')
     self.assertEqual(labels.num_rows, 46_080)
+
+  def test_tables_are_the_same_under_either_precision(self):
+    with tempfile.TemporaryDirectory() as root:
+      found = {
+          precision: (
+              output_prediction.run(
+                  OutputPrediction(
+                      model='smollm2',
+                      layers='0,15',
+                      null_size=4096,
+                      precision=precision,
+                  ),
+                  out=pathlib.Path(root) / precision,
+                  figures=False,
+              ).folder
+          )
+          for precision in ('exact', 'screened')
+      }
+      exact, screened = map(same_tables.tables, found.values())
+    print(
+        same_tables.check(
+            exact, screened, null_size=4096, features=1536, ranks=4, digits=1e-5
+        )
+    )
 
   def test_memory_of_the_experiment(self):
     with tempfile.TemporaryDirectory() as out:
