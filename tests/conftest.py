@@ -21,6 +21,8 @@ os.environ.setdefault(
 )
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.02')
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '-1')
+# Programs carry no stack of Python lines, which compilers drag along.
+os.environ.setdefault('JAX_TRACEBACK_IN_LOCATIONS_LIMIT', '0')
 # And nothing else: a test of this code would read what another version found.
 os.environ.setdefault('OOC_JAX_CACHE', '')
 # A program is compiled in one piece, not a piece for each of many cores. LLVM
