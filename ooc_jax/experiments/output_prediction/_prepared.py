@@ -4,12 +4,12 @@ Where a program keeps what it finds between runs, a table is gone over once in
 all, but for its hash: then a run reads a few megabytes instead.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Float
 import numpy as np
 
 from ooc_jax import _cache
@@ -19,6 +19,7 @@ from ooc_jax.circuits.numerics import platform_of
 from ooc_jax.experiments.output_prediction._config import OutputPrediction
 from ooc_jax.experiments.output_prediction._config import parse_readouts
 from ooc_jax.model import Model
+from ooc_jax.model import Tokenizer
 from ooc_jax.model import random_weights
 
 # Below the level at which tokens are masked: what is left is still reported.
@@ -55,9 +56,17 @@ def prepare(
     config: The settings.
     mesh: That the model is spread over.
   """
+  hashed: dict[int, str] = {}  # To hash a gigabyte takes half a second.
+
+  def digest(table: Array) -> str:
+    if id(table) not in hashed:
+      hashed[id(table)] = _cache.digest(table)
+    return hashed[id(table)]
+
   # Of the trained model, also where the control draws other weights: the same
   # tokens are compared.
-  mask, suspects = _tokens(model, config, mesh)
+  trained = circuits.unembedding_table(model)
+  mask, suspects = _tokens(model.tokenizer, trained, config, mesh, digest)
   if config.control == 'random_weights':
     model = random_weights(model, config.seed)
   readouts = parse_readouts(config.readouts, model.config.tied)
@@ -101,7 +110,7 @@ def prepare(
     about = {
         'version': _VERSION,
         'platform': platform_of(mesh, unembedding),
-        'tables': [_cache.digest(x) for x in tables],
+        'tables': [digest(x) for x in tables],
         'mask': _cache.digest(mask),
         'space': kind,
     }
@@ -128,10 +137,13 @@ def prepare(
 
 
 def _tokens(
-    model: Model, config: OutputPrediction, mesh: Mesh | None
+    tokenizer: Tokenizer | None,
+    table: Float[Array, 'V D'],
+    config: OutputPrediction,
+    mesh: Mesh | None,
+    digest: Callable[[Array], str],
 ) -> tuple[Bool[Array, 'V'], Bool[np.ndarray, 'V']]:
   """Mask and suspects; see `Prepared`."""
-  tokenizer, table = model.tokenizer, circuits.unembedding_table(model)
   assert tokenizer is not None  # Who reads a dictionary refuses one without.
   seeds = np.asarray(tokenizer.unreachable())
   masked = config.undertrained_cosine
@@ -141,7 +153,7 @@ def _tokens(
     about = {
         'version': _VERSION,
         'platform': platform_of(mesh, table),
-        'table': _cache.digest(table),
+        'table': digest(table),
         'seeds': _cache.digest(seeds),
         'levels': levels,
     }
