@@ -79,7 +79,7 @@ class UnembeddingLensTest(parameterized.TestCase):
 
   @parameterized.named_parameters(
       ('one_small_block', 7, 61, 13, 5, None),
-      ('many_blocks', 700, 20_011, 37, 20, 3.0),
+      ('many_blocks', 530, 17_011, 37, 20, 3.0),
       ('whole_blocks', 512, 16_384, 24, 20, 30.0),
       ('one_row_over', 513, 8_193, 11, 1, None),
   )
