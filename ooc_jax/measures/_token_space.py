@@ -101,9 +101,11 @@ def _inverse_root(
     largest = float(np.linalg.norm(x))
     x /= largest or 1.0
   try:
-    # There is a root of this exactly if all variances are over the floor.
-    np.linalg.cholesky(covariance - _VARIANCE_FLOOR * largest * np.eye(size))
-    lower = np.linalg.cholesky(covariance)
+    # There is a root of this exactly if all variances are over the floor. (In
+    # NumPy it takes five times as long.)
+    floor = _VARIANCE_FLOOR * largest * np.eye(size)
+    scipy.linalg.cholesky(covariance - floor, lower=True)
+    lower = scipy.linalg.cholesky(covariance, lower=True)
   except np.linalg.LinAlgError:
     return None
   inverse = scipy.linalg.solve_triangular(lower, np.eye(size), lower=True)
