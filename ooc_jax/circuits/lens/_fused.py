@@ -2,7 +2,7 @@
 
 A tile of products is made by the tensor units and reduced where it lies, by
 `_tile`: into the sums of the statistics, and for every group of tokens into
-its two largest bounds, with their places, and the third largest value. A group
+its two largest products, with their places, and the third. A group
 is up to 128 rows of the table, a stride apart, so that neighbours (digits,
 scripts) are in groups of their own. Of V / group groups the few with the
 largest bounds hold all candidates; plain XLA looks them up, and what is left
