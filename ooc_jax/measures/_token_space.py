@@ -150,7 +150,7 @@ def token_space(
     kind: str = 'whitened',
     *,
     moments: TableMoments | None = None,
-    block_size: int = 512,
+    block_size: int = 256,
 ) -> TokenSpace:
   """Maps the rows of an unembedding to where their cosines mean something.
 
