@@ -84,6 +84,10 @@ class PreparedTest(parameterized.TestCase):
     self._prepare(dataclasses.replace(model, params=params), False)
     with mock.patch.object(_prepared, '_VERSION', 2):
       self._prepare(model, False)
+    readable = model.tokenizer.mask().copy()
+    readable[np.flatnonzero(readable)[:5]] = False
+    with mock.patch.object(type(model.tokenizer), 'mask', lambda _: readable):
+      self._prepare(model, False)
     # What it does not hang on.
     self._prepare(model, True, k=5, alpha=0.05, precision='exact')
 
