@@ -14,6 +14,7 @@ import einops
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from ooc_jax.model import Rope
 from ooc_jax.model import _layers
@@ -67,6 +68,7 @@ def _refused(golden, wrong: str, right: str):
   return dataclasses.replace(golden, model=golden.model.replace(params=params))
 
 
+@pytest.mark.slow
 class FamilyTrapsTest(parameterized.TestCase):
 
   def setUp(self):

@@ -14,6 +14,7 @@ from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from ooc_jax.model import ModelConfig
 from ooc_jax.model import Rope
@@ -93,6 +94,9 @@ def _window(by: int):
   return mock.patch.object(_layers, 'attention_mask', mask)
 
 
+# Of the golden files more than of the code: a fault of the code is seen by
+# parity_test, in the default tests.
+@pytest.mark.slow
 class TrapsTest(parameterized.TestCase):
 
   def setUp(self):
