@@ -139,9 +139,10 @@ def _squares(parts: Sequence[Float[Array, '... _']]) -> Array:
 def _write_norms(norms_V, table_VD, mean_D, map_DE, start, *, blocks):
   """Writes those of a block of rows of each shard."""
   rows_SBD = blocks.read(table_VD, start).astype(jnp.float32)
-  centred_SBD = rows_SBD - mean_D[None, None]
-  norms_SB = jnp.sqrt(_squares(_mapped(centred_SBD, map_DE)))
-  return blocks.write(norms_V, norms_SB, start)
+  # As one matrix: XLA:CPU takes a fifth more time for a batch of one.
+  rows_RD = rows_SBD.reshape(-1, rows_SBD.shape[-1]) - mean_D[None]
+  norms_R = jnp.sqrt(_squares(_mapped(rows_RD, map_DE)))
+  return blocks.write(norms_V, norms_R.reshape(rows_SBD.shape[:2]), start)
 
 
 def token_space(
@@ -150,7 +151,7 @@ def token_space(
     kind: str = 'whitened',
     *,
     moments: TableMoments | None = None,
-    block_size: int = 256,
+    block_size: int = 512,
 ) -> TokenSpace:
   """Maps the rows of an unembedding to where their cosines mean something.
 
