@@ -72,7 +72,7 @@ def plan(
   flops = 2.0 * F * V * D * len(layers) + 2.0 * V * D * D
   if config.neighbours and F < V:
     flops += 2.0 * F * F * D * len(layers)
-  space, directions = _space_bytes(V, D), 8.0 * F * D
+  space, directions = _space_bytes(float(V), D), 8.0 * F * D
   weights = planned.parameter_bytes
   device = weights + space + directions + _BLOCKS
   return plan_lines(
