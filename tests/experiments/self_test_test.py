@@ -10,6 +10,7 @@ from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from ooc_jax import circuits
 from ooc_jax import experiments
@@ -102,6 +103,7 @@ class SelfTestTest(parameterized.TestCase):
       self.assertIn('JAX_PLATFORMS=cpu', line)
     self.assertEmpty(_lens._UNSCREENED)
 
+  @pytest.mark.slow  # The kernel is interpreted.
   def test_a_kernel_is_tested_where_it_is_asked_for(self):
     right = circuits.unembedding_lens
 

@@ -15,6 +15,7 @@ from jax.experimental import pallas as pl
 import jax.numpy as jnp
 from jax.sharding import AxisType
 import numpy as np
+import pytest
 import scipy.stats
 
 from ooc_jax import InputError
@@ -223,6 +224,7 @@ class WalkTest(parameterized.TestCase):
     _assert_sums(plain[0], fused[0])
     _assert_bounds(fused[1], *given)
 
+  @pytest.mark.slow
   @parameterized.parameters(
       ('tpu', 'a forgotten block'),
       ('tpu', 'a peak without rescaling'),
