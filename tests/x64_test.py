@@ -252,6 +252,7 @@ class X64Test(parameterized.TestCase):
     # Optax raises its decay rates to their powers in 64 bits.
     self.check_same(compute, 2e-5)
 
+  @pytest.mark.slow
   def test_the_variable(self):
     done = subprocess.run(
         [sys.executable, '-c', _PROGRAM],

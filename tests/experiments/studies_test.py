@@ -133,6 +133,7 @@ class StudiesTest(HubCase):
   def test_others(self, name):
     self.run_all(name)
 
+  @pytest.mark.slow
   def test_a_distilled_model_with_an_sae_of_it(self):
     self.run_all('deepseek_r1_llama_8b')
 

@@ -164,6 +164,7 @@ class NamesTest(parameterized.TestCase):
       (26, 512, 0.0, 'undecided'),
       (8, 1024, 0.0, 'undecided'),
   )
+  @pytest.mark.slow
   def test_flat_is_what_would_not_be_missed(
       self, layers, features, rough, name
   ):
@@ -213,6 +214,7 @@ class FalseRateTest(parameterized.TestCase):
     self.assertGreater((p <= 0.05).mean(), 0.3)
 
   @parameterized.parameters(8, 26)
+  @pytest.mark.slow
   def test_the_power_printed_is_the_power_there_is(self, num_layers):
     """Of shapes as high as flat profiles go, in the noise of those."""
     layers, noise = np.arange(num_layers), {'rough': 0.03, 'draws': 100}

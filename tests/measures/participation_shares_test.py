@@ -92,6 +92,7 @@ class ParticipationSharesTest(parameterized.TestCase):
     self.assertBetween(np.mean(common), 0.945 - error, 0.96 + error)
 
   @parameterized.parameters('quantile', 'null', 'another')
+  @pytest.mark.slow
   def test_covers_the_truth(self, kind):
     self._check(kind, 120, 0)
 
@@ -102,6 +103,7 @@ class ParticipationSharesTest(parameterized.TestCase):
     self._check(kind, 300, 1)
 
   @parameterized.parameters('quantile', 'null')
+  @pytest.mark.slow
   def test_with_thresholds_for_known_it_would_not(self, kind):
     """The fault of a plain interval."""
     found, rare = participation_coverage(kind, 150, alone=True)

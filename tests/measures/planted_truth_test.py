@@ -6,6 +6,7 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from ooc_jax import circuits
 from ooc_jax import measures
@@ -129,6 +130,7 @@ class PlantedTruthTest(parameterized.TestCase):
     )
     self.assertBetween(0.0, excess.low, excess.high)
 
+  @pytest.mark.slow
   def test_matched_directions_are_chance_for_a_dictionary_of_their_kind(self):
     """A dictionary with a mean of its own: chance is another for it."""
     world = _World(4)

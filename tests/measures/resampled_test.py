@@ -138,6 +138,7 @@ def share_coverage(trials, n, F, rule, shift, resample=True):
 
 class CoverageTest(parameterized.TestCase):
 
+  @pytest.mark.slow
   def test_a_share_is_covered_with_the_error_of_its_thresholds(self):
     for covered in share_coverage(250, 4_096, 4_096, 'any', 1.5):
       # Binomial(250, 0.95) has a standard deviation of 1.4 %.

@@ -4,6 +4,7 @@ import math
 
 from absl.testing import absltest
 import numpy as np
+import pytest
 import scipy.stats
 
 import ooc_jax
@@ -41,6 +42,7 @@ class GroupedSpearmanTest(absltest.TestCase):
       expected = scipy.stats.spearmanr(row[again], truth[again]).statistic
       self.assertAlmostEqual(found.resampled[i, 0], expected, 12)
 
+  @pytest.mark.slow
   def test_intervals_cover_the_truth_where_windows_are_alike(self):
     # Each window shifts both, together: pairs are normal, with correlation rho.
     rng = np.random.default_rng(2)

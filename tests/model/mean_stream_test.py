@@ -4,6 +4,7 @@ from absl.testing import absltest
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import ooc_jax
 from ooc_jax import model as room
@@ -27,6 +28,7 @@ def _streams(model, tokens):
 
 class MeanStreamTest(absltest.TestCase):
 
+  @pytest.mark.slow
   def test_is_that_of_the_texts(self):
     """With one token to draw there is one text: BOS and it, twice."""
     for family in ('llama', 'gemma2'):

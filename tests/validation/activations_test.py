@@ -233,6 +233,7 @@ class HealthTest(parameterized.TestCase):
     self.assertAlmostEqual(long.fvu, own.health.fvu, places=5)
     self.assertNotAlmostEqual(long.l0, own.health.l0, places=3)
 
+  @pytest.mark.slow
   def test_bundled_saes_do_on_the_default_corpus_as_their_card_says(self):
     self._check_card('gemma2')
 

@@ -164,6 +164,7 @@ class FuzzTest(absltest.TestCase):
 
     check()
 
+  @pytest.mark.slow
   def test_dictionary_learning_config(self):
     good = {
         'dict_class': 'AutoEncoderTopK',

@@ -8,6 +8,7 @@ from unittest import mock
 from absl.testing import absltest
 from absl.testing import parameterized
 from huggingface_hub import constants
+import pytest
 
 import ooc_jax
 from ooc_jax import InputError
@@ -174,6 +175,7 @@ class CommandTest(absltest.TestCase):
         'has no results of tiny-gemma2-res/layer_{layer} of', done.stderr
     )
 
+  @pytest.mark.slow
   def test_neurons_have_both_ends(self):
     done = scripts.run_here(
         'explain', '--feature=3/7', '--dictionary=mlp', '--heads=1'

@@ -8,6 +8,7 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import numpy as np
 import pyarrow as pa
+import pytest
 
 import ooc_jax
 from ooc_jax import measures
@@ -167,6 +168,7 @@ class RunTest(parameterized.TestCase):
     with self.assertRaisesRegex(ooc_jax.InputError, 'no key.json'):
       intrusion.score_files([good], self.out / 'elsewhere')
 
+  @pytest.mark.slow
   def test_a_validation_has_lists_by_activations_of_the_same_features(self):
     folder = self.out.parent / 'validation'
     settings = {'experiment': 'validation', 'model': 'tiny', 'k': 6}

@@ -76,6 +76,7 @@ class EntropyTest(parameterized.TestCase):
         self.assertLess(limits[x], most - 0.1)
 
   @parameterized.parameters(*_TINY)
+  @pytest.mark.slow
   def test_no_feature_is_at_0(self, name):
     self._check(name, (6,), null_size=1_000)
 

@@ -6,6 +6,7 @@ import tempfile
 
 from absl.testing import absltest
 import numpy as np
+import pytest
 
 import ooc_jax
 from ooc_jax import experiments
@@ -100,6 +101,7 @@ class RunTest(absltest.TestCase):
     self.assertTrue([x for x in lines if x.startswith('Attention: ')])
     self.assertTrue([x for x in lines if x.startswith('Cost: ')])
 
+  @pytest.mark.slow
   def test_attention_of_layer_0_is_predicted_by_what_stands_before_it(self):
     D = self.model.config.embed_dim
     rows = np.random.default_rng(5).normal(size=(2, 40, D)).astype(np.float32)
@@ -209,6 +211,7 @@ class RunTest(absltest.TestCase):
     self.assertIn('0.25 nat', lines)
     self.assertIn('tokens a second', lines)
 
+  @pytest.mark.slow
   def test_neurons_on_text_that_the_model_writes(self):
     config = dataclasses.replace(
         self.config, corpus='self', windows=8, layers='1', dictionary='mlp'
