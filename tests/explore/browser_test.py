@@ -17,6 +17,7 @@ _PAGES = (
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 @browser.needed
 class BrowserTest(absltest.TestCase):
 

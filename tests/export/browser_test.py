@@ -13,6 +13,7 @@ from tests.explore import folders
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 @browser.needed
 class BrowserTest(absltest.TestCase):
 

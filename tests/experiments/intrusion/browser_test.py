@@ -13,6 +13,7 @@ from tests.experiments.intrusion import items_test
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 @browser.needed
 class BrowserTest(absltest.TestCase):
 
