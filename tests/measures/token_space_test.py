@@ -89,11 +89,13 @@ def _lowered(mesh, num_rows, size, dtype):
     return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
 
   shards = 1 if mesh is None else mesh.size
+  whole = jax.ShapeDtypeStruct((_D, _D), jnp.float32)
+  parts = jax.eval_shape(_token_space._parts, whole)
   return _token_space._write_norms.lower(
       like((num_rows,), jnp.float32, sharded=True),
       like((num_rows, _D), dtype, sharded=True),
       like((_D,), jnp.float32),
-      like((_D, _D), jnp.float32),
+      [like(x.shape, x.dtype) for x in parts],
       like((), jnp.int32),
       blocks=RowBlocks(shards, num_rows // shards, size),
   )
