@@ -190,7 +190,7 @@ class LastingFaultTest(FaultCase):
 
   def test_what_is_wrong_is_not_asked_for_ever(self):
     self.hub.fail(_REPO, _LARGE, 'corrupt')
-    self.refused(_LARGE)
+    self.assertIn('not what the hub announced', self.refused(_LARGE))
     self.assertLen(self.hub.downloaded(), 3)
     self.assertEqual(self.waits, [1.0, 2.0])
 
