@@ -8,17 +8,19 @@ as not there. Nothing is kept until a program says where: the scripts do.
 from collections.abc import Callable, Mapping
 import contextlib
 import hashlib
+import importlib.metadata
 import json
 import math
 import os
 import pathlib
 import stat
+import time
 from typing import Any
 
 import numpy as np
 
 from ooc_jax._errors import InputError
-from ooc_jax._files import atomic_file
+from ooc_jax._files import atomic_write
 from ooc_jax._files import temporaries
 
 # Of all files together; those that were not read for longest go first. A
@@ -30,6 +32,8 @@ _CHECKSUM = 'checksum'
 _AT_ONCE = 2**26
 # Names and shapes in front of the arrays of a file.
 _HEADER = 2**16
+# Seconds after which nobody is still writing a file.
+_LEFT = 3600.0
 
 
 class _Place:
@@ -76,6 +80,12 @@ def digest(x: Any) -> str:
   return found.hexdigest()
 
 
+def versions() -> dict[str, str]:
+  """Of what computes: a later one may mend what this one gets wrong."""
+  names = ('jax', 'jaxlib', 'ooc_jax')
+  return {name: importlib.metadata.version(name) for name in names}
+
+
 def recall(
     name: str,
     made_of: Mapping[str, Any] | None,
@@ -86,15 +96,15 @@ def recall(
 
   Args:
     name: What they are.
-    made_of: Everything that they depend on, as JSON has it, versions of what
-      makes them included; of arrays their `digest`. None keeps nothing.
+    made_of: Everything that they depend on but `versions`, as JSON has it; of
+      arrays their `digest`. None keeps nothing.
     like: Shape and type of each.
     make: Makes them.
   """
   if made_of is None or not is_kept():
     return make()
   assert _Place.folder is not None
-  about = json.dumps([name, made_of], sort_keys=True)
+  about = json.dumps([name, made_of, versions()], sort_keys=True)
   key = hashlib.sha256(about.encode()).hexdigest()
   path = _Place.folder / f'{key}{_SUFFIX}'
   found = _read(path, like)
@@ -126,7 +136,7 @@ def _read(
       (x.shape, x.dtype) != like[name] for name, x in arrays.items()
   ):
     return None
-  if not np.array_equal(checksum, _checksum(arrays)):
+  if not np.array_equal(checksum, _checksum(path, arrays)):
     return None
   with contextlib.suppress(OSError):
     os.utime(path)  # It was of use just now.
@@ -138,35 +148,45 @@ def _write(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
   import safetensors.numpy
 
   arrays = {x: np.ascontiguousarray(y) for x, y in arrays.items()}
-  whole = safetensors.numpy.save({**arrays, _CHECKSUM: _checksum(arrays)})
+  checksum = _checksum(path, arrays)
+  whole = safetensors.numpy.save({**arrays, _CHECKSUM: checksum})
+  if len(whole) > _MOST_BYTES:
+    return
   # Without a place to keep them, they are made every time.
   with contextlib.suppress(OSError, InputError):
     path.parent.mkdir(parents=True, exist_ok=True)
     _make_room(path.parent, len(whole))
-    if len(whole) <= _MOST_BYTES:
-      with atomic_file(path) as file:
-        file.write(whole)
+    atomic_write(path, whole)
 
 
 def _make_room(folder: pathlib.Path, size: int) -> None:
-  """Deletes what killed writers left, and the oldest files over the limit."""
-  for path in temporaries(folder):
-    os.unlink(path)
-  files = [
-      (status.st_mtime, status.st_size, path)
-      for path in folder.glob(f'*{_SUFFIX}')
-      if stat.S_ISREG((status := path.lstat()).st_mode)
-  ]
+  """Deletes what killed writers left, and the oldest files over the limit.
+
+  Others may be writing, and making room, at the same time.
+  """
+  for name in temporaries(folder):
+    with contextlib.suppress(FileNotFoundError):
+      if os.lstat(name).st_mtime < time.time() - _LEFT:
+        os.unlink(name)
+  files = []
+  for path in folder.glob(f'*{_SUFFIX}'):
+    with contextlib.suppress(FileNotFoundError):
+      status = path.lstat()
+      if stat.S_ISREG(status.st_mode):
+        files.append((status.st_mtime, status.st_size, path))
   held = size + sum(x for _, x, _ in files)
   for _, own, path in sorted(files):
     if held <= _MOST_BYTES:
       break
-    path.unlink()
+    path.unlink(missing_ok=True)
     held -= own
 
 
-def _checksum(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-  found = hashlib.sha256()
+def _checksum(
+    path: pathlib.Path, arrays: Mapping[str, np.ndarray]
+) -> np.ndarray:
+  """Of the name of a file too: another's is as wrong as a damaged one."""
+  found = hashlib.sha256(path.name.encode())
   for name in sorted(arrays):
     found.update(f'{name} {digest(arrays[name])} '.encode())
   return np.frombuffer(found.digest(), np.uint8)

@@ -50,7 +50,7 @@ def cache_root() -> pathlib.Path | None:
   """What is kept between runs is here; None where nothing is to be kept.
 
   `$OOC_JAX_CACHE`, where the empty text turns it off; by default in the user's
-  cache folder.
+  cache folder, if there is one: in a container the user may have no home.
   """
   root = os.environ.get('OOC_JAX_CACHE')
   if root == '':
@@ -58,7 +58,10 @@ def cache_root() -> pathlib.Path | None:
   if root is None:
     caches = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
     root = os.path.join(caches, 'ooc_jax')
-  return pathlib.Path(root).expanduser()
+  try:
+    return pathlib.Path(root).expanduser()
+  except RuntimeError:
+    return None
 
 
 def checked_target(folder: str | os.PathLike[str]) -> pathlib.Path:

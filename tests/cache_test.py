@@ -109,10 +109,25 @@ class CacheTest(parameterized.TestCase):
         {'z': np.zeros((3, 2), np.float32)},
     ):
       arrays = {'y': np.zeros(4, bool), **other}
-      arrays['checksum'] = _cache._checksum(arrays)
+      arrays['checksum'] = _cache._checksum(path, arrays)
       path.write_bytes(safetensors.numpy.save(arrays))
       before = self.calls
       self.assertEqual(self._recall(), before + 1)
+
+  def test_a_file_under_the_name_of_another_is_not_taken(self):
+    self._recall()
+    path = self._file()
+    self._recall({'version': 2})
+    (other,) = set(self.folder.iterdir()) - {path}
+    path.rename(other)
+    self.assertEqual(self._recall({'version': 2}), 3)
+
+  def test_found_anew_under_other_versions(self):
+    self._recall()
+    with mock.patch.object(
+        _cache.importlib.metadata, 'version', lambda name: '99'
+    ):
+      self.assertEqual(self._recall(), 2)
 
   def test_a_huge_file_a_pipe_or_a_link_is_not_read(self):
     self._recall()
@@ -146,6 +161,9 @@ class CacheTest(parameterized.TestCase):
     (self.folder / 'notes.txt').write_text('of somebody else')
     left = self.folder / f'{_files.TEMPORARY_PREFIX}0'
     left.write_text('of a killed writer')
+    os.utime(left, (1e6, 1e6))
+    writing = self.folder / f'{_files.TEMPORARY_PREFIX}1'
+    writing.write_text('of one that is writing now')
     with mock.patch.object(_cache, '_MOST_BYTES', 3 * size):
       for i in range(1, 5):
         self._recall({'i': i})
@@ -158,10 +176,12 @@ class CacheTest(parameterized.TestCase):
       self.assertEqual(self._recall({'i': 0}), before)
       self.assertEqual(self._recall({'i': 1}), before + 1)
     self.assertFalse(left.exists())
+    self.assertTrue(writing.exists())
     self.assertTrue((self.folder / 'notes.txt').exists())
+    # What there is no room for pushes nothing out.
     with mock.patch.object(_cache, '_MOST_BYTES', size - 1):
       self._recall({'i': 9})
-    self.assertEmpty(list(self.folder.glob('*.safetensors')))
+    self.assertLen(list(self.folder.glob('*.safetensors')), 3)
 
   def test_digest_is_of_type_shape_and_numbers(self):
     x = np.arange(48, dtype=np.float32).reshape(8, 6)

@@ -126,8 +126,8 @@ def _where(given: Given, experiment: str, dictionary: str) -> dict[str, Any]:
   }
 
 
-def _trusted(options: Mapping[str, Any]) -> Mapping[str, Any]:
-  """Of `run`: without a kernel that this kind of device computes wrong."""
+def trusted(options: Mapping[str, Any]) -> Mapping[str, Any]:
+  """Options of a `run` without a kernel that this device computes wrong."""
   fused = {
       name: dataclasses.replace(x, kernel='xla')
       for name, x in options.items()
@@ -158,7 +158,7 @@ def _run(
   start = time.monotonic()
   experiment = study.__name__.rpartition('.')[2]
   where = _where(given, experiment, dictionary or config.dictionary)
-  run = study.run(**_trusted({'config': config, **options}), **where)
+  run = study.run(**trusted({'config': config, **options}), **where)
   if experiments.is_first_process():
     seconds = time.monotonic() - start
     print('\n'.join(study.text(run.summary, config)))

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from ooc_jax import experiments
+from ooc_jax._cli._experiments import trusted
 from ooc_jax._cli._flags import WEIGHTS
 from ooc_jax._cli._flags import Given
 from ooc_jax._cli._main import Command
@@ -44,8 +45,7 @@ def _config(given: Given) -> OutputPrediction:
 def _main(given: Given) -> None:
   experiments.check_devices()
   own = explain.Explain(**given.of(explain.Explain))
-  config = _config(given)
-  experiments.check_arithmetic(config.kernel)
+  config = trusted({'config': _config(given)})['config']
   found = explain.run(own, config, model=given['weights'])
   print('\n'.join(explain.text(*found)))
 

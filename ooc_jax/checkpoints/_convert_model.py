@@ -79,7 +79,13 @@ def convert_model(
           f'{os.fspath(source)} is on this machine; give --out=FOLDER, and give'
           ' that folder to later runs.'
       )
-    target = checked_target(cache_folder(found.repo) / found.commit)
+    copies = cache_folder(found.repo)
+    if copies is None:
+      raise InputError(
+          'There is no cache to put the copy into: set OOC_JAX_CACHE to a'
+          ' folder, or give --out=FOLDER.'
+      )
+    target = checked_target(copies / found.commit)
   stream = (
       stream_of_folder(found.path.absolute(), dtype, mesh)
       if found.is_ours

@@ -1,7 +1,7 @@
 """Where a model is, by its short name, its hub id or its path.
 
-Converted copies of hub models are in `$OOC_JAX_CACHE/models/OWNER--NAME/COMMIT`
-for later runs to find; the default is ~/.cache/ooc_jax.
+Converted copies of hub models are in `models/OWNER--NAME/COMMIT` of
+`_folders.cache_root`, for later runs to find.
 """
 
 import importlib.util
@@ -12,6 +12,7 @@ import re
 from absl import logging
 
 from ooc_jax._errors import InputError
+from ooc_jax._folders import cache_root
 from ooc_jax._text import nearest
 from ooc_jax.checkpoints._manifest import MANIFEST
 from ooc_jax.checkpoints._manifest import read_manifest
@@ -106,11 +107,10 @@ def locate(
   return entry.repo
 
 
-def cache_folder(repo: str) -> pathlib.Path:
-  """The folder of the copies of `repo`, one a commit."""
-  root = os.environ.get('OOC_JAX_CACHE') or '~/.cache/ooc_jax'
-  name = repo.replace('/', '--')
-  return pathlib.Path(root).expanduser().absolute() / 'models' / name
+def cache_folder(repo: str) -> pathlib.Path | None:
+  """The folder of the copies of `repo`, one a commit; None without a cache."""
+  root = cache_root()
+  return root and root.absolute() / 'models' / repo.replace('/', '--')
 
 
 def cached_copy(repo: str, commit: str | None) -> pathlib.Path | None:
@@ -121,7 +121,8 @@ def cached_copy(repo: str, commit: str | None) -> pathlib.Path | None:
     commit: None is any.
   """
   found = {}
-  for path in cache_folder(repo).glob(f'[!.]*/{MANIFEST}'):
+  folder = cache_folder(repo)
+  for path in folder.glob(f'[!.]*/{MANIFEST}') if folder else ():
     try:
       origin = read_manifest(path.parent).origin
     except InputError:

@@ -85,8 +85,10 @@ def nearest_directions(
         ' [F, D] with at least two rows, and k of at least 1.'
     )
   F = len(directions)
-  own = np.arange(F) if of is None else np.asarray(of)
-  if own.size and not (0 <= own.min() and own.max() < F):
+  own = np.asarray(range(F) if of is None else of)
+  if own.dtype.kind not in 'iu' or own.ndim != 1 or not own.size:
+    raise InputError(f'of={of} are no rows: give some of their numbers.')
+  if not (0 <= own.min() and own.max() < F):
     raise InputError(f'of={own.min()} to {own.max()}: there are {F} rows.')
   mesh = mesh_of(directions) if mesh is None else mesh
   rows = on_mesh(directions, mesh)

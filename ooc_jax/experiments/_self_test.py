@@ -10,7 +10,6 @@ are taken for tested.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
 import hashlib
-import importlib.metadata
 import json
 import operator
 import pathlib
@@ -21,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ooc_jax import _cache
 from ooc_jax import circuits
 from ooc_jax._errors import InputError
 from ooc_jax._files import read_json
@@ -80,8 +80,9 @@ def self_test(device: jax.Device, kernel: str = 'xla') -> Mapping[str, str]:
     try:
       with jax.default_device(device):
         return '; '.join(test(argument))
-    except jax.errors.JaxRuntimeError as error:  # It does not even compile.
-      return ' '.join(str(error).split())[:200]
+    # It does not even compile; what a compiler of kernels raises is any class.
+    except Exception as error:
+      return ' '.join(f'{type(error).__name__}: {error}'.split())[:200]
 
   # To compile takes most of the time, and one thread each.
   with futures.ThreadPoolExecutor(len(cases)) as pool:
@@ -98,10 +99,7 @@ def _remembered(device: jax.Device, kernel: str) -> Mapping[str, str]:
       'kernel': kernel,
       'device': device.device_kind,
       'platform': device.client.platform_version,
-      **{
-          name: importlib.metadata.version(name)
-          for name in ('jax', 'jaxlib', 'ooc_jax')
-      },
+      **_cache.versions(),
   }
   record = _record(about)
   if record is not None and _read(record) == about:

@@ -209,6 +209,8 @@ class CacheTest(parameterized.TestCase):
     self.assertIsNone(self._chosen(OOC_JAX_CACHE=''))
     self.assertIsNone(self._chosen(OOC_JAX_CACHE=file))
     self.assertIsNone(self._chosen(JAX_COMPILATION_CACHE_DIR='/x'))
+    with mock.patch('pathlib.Path.expanduser', side_effect=RuntimeError):
+      self.assertIsNone(self._chosen())  # Of a user without a home.
 
 
 if __name__ == '__main__':

@@ -344,6 +344,19 @@ class CacheTest(FolderTest):
         with self.assertRaisesRegex(ooc_jax.InputError, 'asked'):
           ooc_jax.load_model(name, revision=revision)
 
+  def test_without_a_cache_nothing_is_kept(self):
+    commit = next(iter(self.commits))
+    self.convert(commit)
+    with mock.patch.dict('os.environ', OOC_JAX_CACHE='', HOME=str(self.root)):
+      with self.assertRaisesRegex(ooc_jax.InputError, 'give --out=FOLDER'):
+        self.convert(commit)
+      self.assertFalse((self.root / '.cache').exists())
+      with mock.patch.object(
+          _find, 'fetch_config', side_effect=ooc_jax.InputError('asked.')
+      ):
+        with self.assertRaisesRegex(ooc_jax.InputError, 'asked'):
+          ooc_jax.load_model('llama3.1-8b')
+
   def test_copy_of_a_branch(self):
     commit = next(iter(self.commits))
     folder = self.convert(commit)

@@ -165,6 +165,8 @@ class NearestTest(parameterized.TestCase):
       ({'directions': np.zeros((1, 4), np.float32)}, 'at least two rows'),
       ({'k': 0}, 'k of at least 1'),
       ({'of': [5]}, 'there are 5 rows'),
+      ({'of': []}, 'give some of their numbers'),
+      ({'of': [True, False, True, True, True]}, 'give some of their numbers'),
       ({'directions': np.full((5, 4), np.nan, np.float32)}, 'not finite'),
   )
   def test_refusals(self, given, message):

@@ -12,9 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ooc_jax import _cache
 from ooc_jax import circuits
 from ooc_jax import experiments
 from ooc_jax._cli import _experiments
+from ooc_jax._cli import _explain
+from ooc_jax._cli import _flags
 from ooc_jax.circuits.lens import _lens
 from ooc_jax.experiments import _self_test
 
@@ -127,19 +130,35 @@ class SelfTestTest(parameterized.TestCase):
       check.side_effect = lambda kernel: _self_test.check_arithmetic(
           kernel, _CPU
       )
-      found = _experiments._trusted(options)
+      found = _experiments.trusted(options)
       self.assertEqual(found, options | {'labels': plain})
       self.assertLen(logs.output, 1)
       self.assertIn('use kernel=xla', logs.output[0])
       # Others are right, and are not mistaken for it.
       same = options | {'labels': plain}
-      self.assertEqual(_experiments._trusted(same), same)
+      self.assertEqual(_experiments.trusted(same), same)
       check.assert_called_with('xla')
     self.assertLen(logs.output, 1)
 
-  def test_a_path_that_does_not_compile_or_gives_no_number(self):
+  def test_explaining_a_feature_leaves_a_kernel_that_is_wrong(self):
+    given = {'feature': '0/1', 'model': None, 'weights': None}
+    fused = experiments.OutputPrediction(kernel='pallas')
+    for failed, kernel in (({'pallas': 'x'}, 'xla'), ({}, 'pallas')):
+      with (
+          mock.patch.object(_explain, '_config', return_value=fused),
+          mock.patch.object(_explain.explain, 'run') as run,
+          mock.patch.object(_explain.explain, 'text', return_value=[]),
+          mock.patch.object(
+              experiments, 'check_arithmetic', return_value=failed
+          ),
+      ):
+        _explain.COMMANDS['explain'].main(_flags.Given({}, given, ()))
+      self.assertEqual(run.call_args.args[1].kernel, kernel)
+
+  @parameterized.parameters(jax.errors.JaxRuntimeError, NotImplementedError)
+  def test_a_path_that_does_not_compile_or_gives_no_number(self, kind):
     def broken(*args, **kwargs):
-      raise jax.errors.JaxRuntimeError('UNIMPLEMENTED: no such\nproduct')
+      raise kind('UNIMPLEMENTED: no such\nproduct')
 
     right = circuits.qk_statistics
 
@@ -152,7 +171,9 @@ class SelfTestTest(parameterized.TestCase):
         mock.patch.object(circuits, 'qk_statistics', nan),
     ):
       failed = experiments.self_test(_CPU)
-    self.assertEqual(failed['exact'], 'UNIMPLEMENTED: no such product')
+    self.assertEqual(
+        failed['exact'], f'{kind.__name__}: UNIMPLEMENTED: no such product'
+    )
     self.assertIn('entropy off by nan', failed['attention'])
 
   def test_a_pass_is_remembered(self):
@@ -163,7 +184,7 @@ class SelfTestTest(parameterized.TestCase):
     (record,) = self.root.glob('devices/*.json')
     # Not for another version, another kind, or a record that is damaged.
     with mock.patch.object(
-        _self_test.importlib.metadata, 'version', lambda name: '99'
+        _cache.importlib.metadata, 'version', lambda name: '99'
     ):
       experiments.check_arithmetic(device=_CPU)
     self.assertEqual(test.call_count, 2)
