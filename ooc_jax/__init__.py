@@ -45,34 +45,6 @@ if typing.TYPE_CHECKING:
   from ooc_jax.model import generate
   from ooc_jax.model import run_with_taps
 
-__all__ = (
-    'AttentionStatistics',
-    'Coherence',
-    'Dictionary',
-    'InputError',
-    'Lens',
-    'Model',
-    'ModelConfig',
-    'Site',
-    'Transformer',
-    'attention_statistics',
-    'checkpoints',
-    'circuits',
-    'coherence',
-    'dictionaries',
-    'forward',
-    'generate',
-    'input_lens',
-    'load_dictionary',
-    'load_model',
-    'measures',
-    'model',
-    'output_lens',
-    'ov_lens',
-    'run_with_taps',
-    'save_model',
-)
-
 # Room -> the names that are its own. JAX takes a second to import, and what
 # reads results does without.
 _NAMES = {
@@ -107,6 +79,15 @@ _NAMES = {
         'run_with_taps',
     ),
 }
+
+__all__ = (
+    'checkpoints',
+    'circuits',
+    'dictionaries',
+    'measures',
+    'model',
+    *(name for names in _NAMES.values() for name in names),
+)
 
 
 def __getattr__(name: str) -> Any:

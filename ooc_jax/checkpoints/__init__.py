@@ -22,26 +22,4 @@ from ooc_jax.checkpoints._orbax import load_arrays
 from ooc_jax.checkpoints._orbax import save_arrays
 from ooc_jax.checkpoints._source import read_json
 
-__all__ = (
-    'HubOrigin',
-    'MODELS',
-    'MissingFile',
-    'ModelPlan',
-    'PlannedFile',
-    'TrainingCheckpoints',
-    'barrier',
-    'convert_model',
-    'fetch_file',
-    'hub_origin',
-    'load_arrays',
-    'load_model',
-    'model_entry',
-    'origin_of',
-    'plan_file',
-    'plan_model',
-    'plan_shapes',
-    'read_json',
-    'restore_model',
-    'save_arrays',
-    'save_model',
-)
+__all__ = tuple(x for x in dir() if not x.startswith('_'))

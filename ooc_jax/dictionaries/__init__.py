@@ -31,27 +31,4 @@ from ooc_jax.dictionaries.formats import Format
 from ooc_jax.dictionaries.formats import Release
 from ooc_jax.dictionaries.formats import save_dictionary
 
-__all__ = (
-    'RANDOM_SIZE',
-    'Dictionary',
-    'DictionaryPlan',
-    'DictionarySite',
-    'FORMATS',
-    'Format',
-    'HOOKS',
-    'Named',
-    'OPTIONS',
-    'Release',
-    'find_entry',
-    'from_arrays',
-    'list_dictionaries',
-    'listing',
-    'load_dictionary',
-    'mlp_dictionary',
-    'model_parts',
-    'pasted_name',
-    'plan_dictionary',
-    'random_dictionary',
-    'save_dictionary',
-    'token_dictionary',
-)
+__all__ = tuple(x for x in dir() if not x.startswith('_'))

@@ -36,18 +36,4 @@ from ooc_jax.explore._tables import counts
 from ooc_jax.explore._tables import whole
 from ooc_jax.explore._words import neuronpedia
 
-__all__ = (
-    'Damaged',
-    'Library',
-    'Run',
-    'Study',
-    'attention_layers',
-    'counts',
-    'layer_column',
-    'make_app',
-    'neuronpedia',
-    'serve',
-    'still_site',
-    'top_tokens',
-    'whole',
-)
+__all__ = tuple(x for x in dir() if not x.startswith('_'))

@@ -40,36 +40,4 @@ from ooc_jax.model._transformer import Transformer
 from ooc_jax.model._upper import run_layers
 from ooc_jax.model._upper import stream_logits
 
-__all__ = (
-    'Llama3Scaling',
-    'Model',
-    'ModelConfig',
-    'PARTS',
-    'Rope',
-    'Site',
-    'TAPPED',
-    'Tap',
-    'Tokenizer',
-    'Transformer',
-    'apply_rope',
-    'config_from_gguf',
-    'config_from_hf',
-    'config_to_hf',
-    'families',
-    'forward',
-    'generate',
-    'mean_stream',
-    'no_tap',
-    'norm_gain',
-    'parameter',
-    'parameter_shapes',
-    'part_of',
-    'parts_needed',
-    'random_weights',
-    'rope_frequencies',
-    'run_layers',
-    'run_with_taps',
-    'softcap',
-    'stream_logits',
-    'text_config',
-)
+__all__ = tuple(x for x in dir() if not x.startswith('_'))

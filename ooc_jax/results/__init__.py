@@ -21,20 +21,4 @@ from ooc_jax.results._summary import LayerSummary
 from ooc_jax.results._summary import Share
 from ooc_jax.results._summary import Summary
 
-__all__ = (
-    'Example',
-    'LayerSummary',
-    'ResultsFolder',
-    'SCHEMA_VERSION',
-    'Share',
-    'StoredTable',
-    'Summary',
-    'atomic_file',
-    'atomic_write',
-    'plain',
-    'read_json',
-    'save_figure',
-    'sha256_file',
-    'write_figure',
-    'write_json',
-)
+__all__ = tuple(x for x in dir() if not x.startswith('_'))

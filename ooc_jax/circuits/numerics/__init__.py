@@ -40,34 +40,4 @@ from ooc_jax.circuits.numerics._topk import column_topk
 from ooc_jax.circuits.numerics._topk import grouped_topk
 from ooc_jax.circuits.numerics._topk import merge_topk
 
-__all__ = (
-    'Blocks',
-    'Dot',
-    'FEATURE',
-    'RowBlocks',
-    'VOCAB',
-    'axis_of',
-    'bfloat16_pieces',
-    'check_mesh',
-    'column_topk',
-    'compensated_dots',
-    'device_of',
-    'divide',
-    'exponent_of',
-    'feature_mesh',
-    'fold_last',
-    'fold_reduce',
-    'is_small',
-    'grouped_topk',
-    'jit_step',
-    'mean_rows',
-    'merge_topk',
-    'mesh_of',
-    'on_mesh',
-    'platform_of',
-    'scaled_rows',
-    'shard_rows',
-    'times_power',
-    'to_host',
-    'triangle',
-)
+__all__ = tuple(x for x in dir() if not x.startswith('_'))

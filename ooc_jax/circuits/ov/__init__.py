@@ -18,11 +18,4 @@ from ooc_jax.circuits.ov._ov_writes import OvWrites
 from ooc_jax.circuits.ov._ov_writes import ov_copying
 from ooc_jax.circuits.ov._ov_writes import ov_writes
 
-__all__ = (
-    'OvCopying',
-    'OvWrites',
-    'head_output',
-    'ov_copying',
-    'ov_lens',
-    'ov_writes',
-)
+__all__ = tuple(x for x in dir() if not x.startswith('_'))

@@ -36,30 +36,4 @@ from ooc_jax.dictionaries.training._train import check_same_run
 from ooc_jax.dictionaries.training._train import file_hashes
 from ooc_jax.dictionaries.training._train import train_saes
 
-__all__ = (
-    'Corpus',
-    'DTYPES',
-    'Metrics',
-    'SaeLosses',
-    'SaeParams',
-    'SaeState',
-    'TrainingLog',
-    'TrainingRecipe',
-    'Windows',
-    'check_same_run',
-    'encode',
-    'evaluate',
-    'file_hashes',
-    'folder_name',
-    'held_out_windows',
-    'init_sae_state',
-    'make_activations',
-    'make_sae_step',
-    'read_corpus',
-    'sae_step',
-    'stream_sites',
-    'table',
-    'to_dictionary',
-    'train_saes',
-    'write_sae_lens',
-)
+__all__ = tuple(x for x in dir() if not x.startswith('_'))

@@ -24,16 +24,4 @@ from ooc_jax.experiments.attention_participation._run import run
 from ooc_jax.experiments.attention_participation._summarise import summarise
 from ooc_jax.experiments.attention_participation._text import text
 
-__all__ = (
-    'AttentionParticipation',
-    'AttentionTables',
-    'compute',
-    'layer_inputs',
-    'own_mean',
-    'parse_participation',
-    'plan',
-    'read_tables',
-    'run',
-    'summarise',
-    'text',
-)
+__all__ = tuple(x for x in dir() if not x.startswith('_'))

@@ -19,18 +19,4 @@ from ooc_jax.experiments.explain._known import known
 from ooc_jax.experiments.explain._run import run
 from ooc_jax.experiments.explain._text import text
 
-__all__ = (
-    'Explain',
-    'Explanation',
-    'FeatureName',
-    'HeadUse',
-    'Known',
-    'MeasureValue',
-    'Side',
-    'Writer',
-    'compute',
-    'known',
-    'parse_feature',
-    'run',
-    'text',
-)
+__all__ = tuple(x for x in dir() if not x.startswith('_'))

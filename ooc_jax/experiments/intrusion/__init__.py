@@ -24,20 +24,4 @@ from ooc_jax.experiments.intrusion._score import read_answers
 from ooc_jax.experiments.intrusion._score import score
 from ooc_jax.experiments.intrusion._score import score_text
 
-__all__ = (
-    'Answers',
-    'Item',
-    'KINDS',
-    'ScoreRow',
-    'TokenList',
-    'accuracy',
-    'draw_items',
-    'krippendorff_alpha',
-    'make',
-    'page',
-    'read_answers',
-    'score',
-    'score_files',
-    'score_text',
-    'text',
-)
+__all__ = tuple(x for x in dir() if not x.startswith('_'))

@@ -18,17 +18,4 @@ from ooc_jax.experiments.output_prediction._run import run
 from ooc_jax.experiments.output_prediction._summarise import summarise
 from ooc_jax.experiments.output_prediction._text import text
 
-__all__ = (
-    'DictionaryReader',
-    'OutputPrediction',
-    'OutputTables',
-    'compute',
-    'ends_of',
-    'parse_readouts',
-    'parse_thresholds',
-    'plan',
-    'run',
-    'summarise',
-    'text',
-    'topology_plan',
-)
+__all__ = tuple(x for x in dir() if not x.startswith('_'))

@@ -13,11 +13,4 @@ from ooc_jax.experiments.semantic_attention._run import run
 from ooc_jax.experiments.semantic_attention._summarise import summarise
 from ooc_jax.experiments.semantic_attention._text import text
 
-__all__ = (
-    'SemanticAttention',
-    'SemanticTables',
-    'compute',
-    'run',
-    'summarise',
-    'text',
-)
+__all__ = tuple(x for x in dir() if not x.startswith('_'))

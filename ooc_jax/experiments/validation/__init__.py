@@ -15,13 +15,4 @@ from ooc_jax.experiments.validation._summarise import summarise
 from ooc_jax.experiments.validation._text import beats_text
 from ooc_jax.experiments.validation._text import text
 
-__all__ = (
-    'LayerTables',
-    'Validation',
-    'ValidationTables',
-    'beats_text',
-    'compute',
-    'run',
-    'summarise',
-    'text',
-)
+__all__ = tuple(x for x in dir() if not x.startswith('_'))
