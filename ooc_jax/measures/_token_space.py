@@ -255,7 +255,9 @@ def _mean_cosines(top_ids_Fk, space, sizes, block_size, shards):
 
   def add(top_ids_SBk):
     """Of each block the sums over the first tokens, and how many count."""
-    rows_SBkD, own_SBk = _before_map(space, top_ids_SBk)
+    # Or XLA:CPU casts the whole table to float32 ahead of the loop.
+    whole, top_ids_SBk = jax.lax.optimization_barrier((space, top_ids_SBk))
+    rows_SBkD, own_SBk = _before_map(whole, top_ids_SBk)
     # The sum over more tokens goes on from that over fewer.
     parts = itertools.pairwise(cut)
     sums = [rows_SBkD[:, :, a:b].sum(axis=2) for a, b in parts]

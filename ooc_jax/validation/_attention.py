@@ -231,7 +231,9 @@ def _scores(
     # Feature f has the direction of feature order[f].
     moved = decoder[order]
     total = jnp.einsum('znf,fd->znd', a_2nF, moved, precision=_HIGHEST)
-    rows = table[ids.reshape(2, n)].astype(jnp.float32) - mean[None, None]
+    # Or XLA:CPU casts a whole bfloat16 table ahead of the loop over orders.
+    whole, ids = jax.lax.optimization_barrier((table, ids))
+    rows = whole[ids.reshape(2, n)].astype(jnp.float32) - mean[None, None]
     directions = jnp.stack([
         moved[strongest_2n] * sign,
         total,

@@ -155,14 +155,14 @@ class MeanPairwiseCosineTest(parameterized.TestCase):
     self.assertEqual(got.shape, (0,))
 
   def test_memory_is_bounded_by_the_block(self):
-    num_features, num_top, size = 5000, 20, 64
+    num_features, num_top, size, vocab = 5000, 20, 64, 100_000
     lowered = _token_space._mean_cosines.lower(
         jax.ShapeDtypeStruct((num_features, num_top), jnp.int32),
         measures.TokenSpace(
-            jax.ShapeDtypeStruct((_V, _D), jnp.bfloat16),
+            jax.ShapeDtypeStruct((vocab, _D), jnp.bfloat16),
             jax.ShapeDtypeStruct((_D,), jnp.float32),
             jax.ShapeDtypeStruct((_D, _D), jnp.float32),
-            jax.ShapeDtypeStruct((_V,), jnp.float32),
+            jax.ShapeDtypeStruct((vocab,), jnp.float32),
             'whitened',
         ),
         (5, num_top),
@@ -174,6 +174,7 @@ class MeanPairwiseCosineTest(parameterized.TestCase):
     ids_bytes = 4 * num_features * num_top
     self.assertLess(temp, 2 * ids_bytes + 3 * 4 * size * num_top * _D)
     self.assertLess(temp, ids_bytes * _D / 2)
+    self.assertLess(temp, 4 * vocab * _D / 2)  # No float32 copy of the table.
 
   def test_one_token_has_no_pair(self):
     table = jnp.asarray(_unit_rows(np.random.default_rng(0)))

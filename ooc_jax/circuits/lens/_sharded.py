@@ -28,7 +28,6 @@ from ooc_jax.circuits.numerics import FEATURE
 from ooc_jax.circuits.numerics import VOCAB
 from ooc_jax.circuits.numerics import Blocks
 from ooc_jax.circuits.numerics import axis_of
-from ooc_jax.circuits.numerics import is_small
 from ooc_jax.circuits.numerics import platform_of
 from ooc_jax.circuits.numerics import shard_rows
 
@@ -81,8 +80,9 @@ def find_lens(
     )
 
   parts = [part(0)]  # Compiled once.
-  # XLA:CPU has too little in a block of a small table for two cores.
-  workers = 2 if spec.platform == 'cpu' and is_small(V) else 1
+  # XLA:CPU runs searches and gathers on one core, and blocks of a small table
+  # have too little for two: meanwhile the other core has another part.
+  workers = 2 if spec.platform == 'cpu' else 1
   with futures.ThreadPoolExecutor(workers) as pool:
     parts += pool.map(part, range(size, F, size))
   return _joined(parts, F)

@@ -14,7 +14,6 @@ from ooc_jax.circuits.numerics._blocks import Blocks
 from ooc_jax.circuits.numerics._blocks import RowBlocks
 from ooc_jax.circuits.numerics._blocks import fold_last
 from ooc_jax.circuits.numerics._blocks import fold_reduce
-from ooc_jax.circuits.numerics._blocks import is_small
 from ooc_jax.circuits.numerics._blocks import jit_step
 from ooc_jax.circuits.numerics._blocks import mean_rows
 from ooc_jax.circuits.numerics._blocks import triangle

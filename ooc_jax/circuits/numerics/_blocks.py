@@ -20,11 +20,6 @@ from jaxtyping import Array, Bool, Float, Int
 FOLD = 8
 
 
-def is_small(vocab: int) -> bool:
-  """Whether a block of features takes milliseconds, and little memory."""
-  return vocab <= 16_384
-
-
 def triangle(width: int) -> list[tuple[int, int]]:
   """[first, last) of the columns of up to eight blocks of a [D, D] triangle.
 
@@ -69,7 +64,7 @@ class Blocks(NamedTuple):
     most, rows, joined, lanes = (
         (512, 2048, 8, 64) if platform == 'cpu' else (2048, 8192, 4, 128)
     )
-    if is_small(vocab):
+    if vocab <= 16_384:
       # So few groups that members, and not bounds, take the time: fewer each.
       lanes = 128
     step = FOLD * lanes
