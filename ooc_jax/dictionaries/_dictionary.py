@@ -115,11 +115,6 @@ class DictionarySite:
     """
     return _READS[self.hook] == 'normed'
 
-  @property
-  def writes_stream(self) -> bool:
-    """Whether decoder rows are directions of the residual stream: always."""
-    return self.hook in _READS
-
 
 def checked_hook(hook: str | None) -> str | None:
   """`hook`, which is one of `HOOKS`, or None.

@@ -21,7 +21,6 @@ from ooc_jax.dictionaries import OPTIONS
 
 NULLS = ('isotropic', 'matched')
 CONTROLS = ('none', 'random_weights')
-SOURCES = ('paper', 'inferred', 'ours')
 _LAYERS = re.compile(r'(\d{1,6})(?:-(\d{1,6}))?')
 
 

@@ -63,16 +63,11 @@ def _literal(path: pathlib.Path) -> str:
   return ''.join(f'[{c}]' if c in '*?[' else c for c in str(path))
 
 
-def by_layer(
-    files: Mapping[int, pathlib.Path],
-    columns: Sequence[str],
-    where: str = '',
-) -> str:
+def by_layer(files: Mapping[int, pathlib.Path], columns: Sequence[str]) -> str:
   """A query for columns of the files of several layers, with their layer."""
   shown = ', '.join(map(name, columns))
-  condition = f' WHERE {where}' if where else ''
   return ' UNION ALL '.join(
-      f'SELECT {layer} AS layer, {shown} FROM {source(path)}{condition}'
+      f'SELECT {layer} AS layer, {shown} FROM {source(path)}'
       for layer, path in files.items()
   )
 
@@ -91,10 +86,10 @@ def rows(query: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
     raise Damaged(_reason(error)) from error
 
 
-def arrays(query: str, parameters: Sequence[Any] = ()) -> dict[str, np.ndarray]:
+def arrays(query: str) -> dict[str, np.ndarray]:
   """The columns of a query; null is NaN in numbers. Raises as `rows`."""
   try:
-    found = cursor().execute(query, list(parameters)).fetchnumpy()
+    found = cursor().execute(query).fetchnumpy()
   except duckdb.Error as error:
     raise Damaged(_reason(error)) from error
   return {

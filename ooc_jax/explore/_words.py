@@ -4,7 +4,7 @@ Whatever a summary lacks, because it was written by another version, makes a
 sentence less.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import math
 import re
 from typing import Any
@@ -325,20 +325,7 @@ def statement_findings(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
 def depth_series(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
   """Shares over layers of experiment 1, for `line_chart`."""
   sides = {'output': summary, **(summary.get('sides') or {})}
-  series = []
-  for i, (name, side) in enumerate(sides.items()):
-    layers = _layers(side)
-    if not layers:
-      continue
-    shares = [row.get('semantic') or {} for row in layers]
-    series.append({
-        'name': READOUTS.get(name, name),
-        'x': [row['layer'] for row in layers],
-        'y': [x.get('share') for x in shares],
-        'low': [x.get('low') for x in shares],
-        'high': [x.get('high') for x in shares],
-        'look': i,
-    })
+  series = _series(sides.items(), 'semantic', READOUTS)
   layers = _layers(summary)
   if layers and all(_is_number(x.get('null_share')) for x in layers):
     series.append({
@@ -352,13 +339,20 @@ def depth_series(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def attention_series(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
   """Shares over layers of experiment 2, for `line_chart`."""
+  return _series(_in_order(summary), 'participating', CONTEXTS)
+
+
+def _series(
+    sides: Iterable[tuple[str, Any]], share: str, titles: Mapping[str, str]
+) -> list[dict[str, Any]]:
+  """A share of each side, with its interval."""
   series = []
-  for i, (name, side) in enumerate(_in_order(summary)):
+  for i, (name, side) in enumerate(sides):
     layers = _layers(side)
-    shares = [row.get('participating') or {} for row in layers]
+    shares = [row.get(share) or {} for row in layers]
     if layers:
       series.append({
-          'name': CONTEXTS.get(name, name),
+          'name': titles.get(name, name),
           'x': [row['layer'] for row in layers],
           'y': [x.get('share') for x in shares],
           'low': [x.get('low') for x in shares],

@@ -3,7 +3,7 @@
 import math
 from typing import NamedTuple
 
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 import numpy as np
 import scipy  # Its optimize, slow to import, comes when it is used.
 from scipy import special
@@ -183,11 +183,3 @@ def _check_level(level: float) -> None:
     raise InputError(
         f'The level of an interval is {level}: give a number between 0 and 1.'
     )
-
-
-def percentile_interval(
-    resampled: Float[np.ndarray, 'draws'], level: float
-) -> tuple[float, float]:
-  """The quantiles between which a share `level` of the resamples lies."""
-  low, high = np.quantile(resampled, ((1 - level) / 2, (1 + level) / 2))
-  return float(low), float(high)

@@ -5,11 +5,9 @@ import dataclasses
 import functools
 import math
 import os
-from typing import Any
 import unicodedata
 
 from matplotlib.figure import Figure as MplFigure
-from matplotlib.lines import Line2D
 import numpy as np
 
 from ooc_jax import measures
@@ -26,7 +24,6 @@ from ooc_jax.results import tables
 _WIDTH, _MARGIN = 504.0, 22.0
 _HEAD, _CARD, _LINE = 50.0, 47.0, 10.2
 _TAG = 34.0  # Room for 'bottom'.
-_SIZE = 7.0
 _MEASURES = 112.0, 368.0  # Where their names stand, from the margin.
 _SPACE = '   '  # Between tokens.
 _PER_PAGE = 14
@@ -265,7 +262,7 @@ def _page(
 ) -> MplFigure:
   height = _HEAD + _CARD * len(features) + 4
   with _style.new_figure(_WIDTH / 72, height / 72, free=True) as figure:
-    put = functools.partial(_put, figure)
+    put = functools.partial(_style.put, figure)
     title = _TITLES.get(section) or _style.short(section, 24)
     title = f': {title} of {sheet.features:,} features'
     room = 315 - _style.text_width(title, _style.TITLE)  # The rest is the key.
@@ -273,7 +270,7 @@ def _page(
     put(_MARGIN, 20, title, fontsize=_style.TITLE)
     key = '● past the threshold   ○ not'
     put(_WIDTH - _MARGIN, 20, key, ha='right', color=_GREY)
-    about = _style.fitted(sheet.about, _WIDTH - 2 * _MARGIN, _SIZE)
+    about = _style.fitted(sheet.about, _WIDTH - 2 * _MARGIN, _style.SMALL)
     put(_MARGIN, 31, about, color=_GREY)
     for i, feature in enumerate(features):
       _card(figure, _HEAD + i * _CARD, feature)
@@ -282,8 +279,8 @@ def _page(
 
 def _card(figure: MplFigure, y: float | int, feature: SheetFeature) -> None:
   """One feature; `y` is the base line of its first line, from the top."""
-  put = functools.partial(_put, figure)
-  _rule(figure, y - 11)
+  put = functools.partial(_style.put, figure)
+  _style.rule(figure, y - 11, _MARGIN)
   put(_MARGIN, y, f'layer {feature.layer} · feature {feature.feature}')
   texts = [
       f'{"●" if measure.name in feature.passes else "○"} {measure.label}'
@@ -327,7 +324,7 @@ def _tokens(
   for i, line in enumerate(_wrapped(texts, room, lines)):
     x = _MARGIN + _TAG
     for text in _runs(line):
-      _put(figure, x, y + i * _LINE, text, gid='tokens')
+      _style.put(figure, x, y + i * _LINE, text, gid='tokens')
       x += _width(text) + _width(_SPACE)
 
 
@@ -370,25 +367,8 @@ def _runs(line: Sequence[str]) -> list[str]:
   return runs
 
 
-def _put(
-    figure: MplFigure, x: float | int, y: float | int, text: str, **look: Any
-) -> None:
-  """Text at `x` points from the left and `y` from the top."""
-  height = 72 * figure.get_figheight()
-  look = dict[str, Any](fontsize=_SIZE, color=_style.INK) | look
-  figure.text(x / _WIDTH, 1 - y / height, text, va='baseline', **look)
-
-
-def _rule(figure: MplFigure, y: float | int) -> None:
-  """A line across the page."""
-  height = 72 * figure.get_figheight()
-  x = _MARGIN / _WIDTH
-  look = {'color': _style.GRID, 'linewidth': 0.7}
-  figure.add_artist(Line2D([x, 1 - x], [1 - y / height] * 2, **look))
-
-
 def _width(text: str) -> float:
-  return _style.text_width(text, _SIZE)
+  return _style.text_width(text, _style.SMALL)
 
 
 FEATURES = Figure(

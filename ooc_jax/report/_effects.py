@@ -9,7 +9,6 @@ from typing import Any
 
 from matplotlib import colors
 from matplotlib.figure import Figure as MplFigure
-from matplotlib.lines import Line2D
 import numpy as np
 
 from ooc_jax.report import _style
@@ -21,7 +20,7 @@ from ooc_jax.results import tables
 _PANELS, _COLUMNS = 12, 4
 # Points.
 _WIDTH, _MARGIN, _TAG = 504.0, 22.0, 58.0
-_HEAD, _CARD, _LINE, _SIZE = 42.0, 68.0, 10.2, 7.0
+_HEAD, _CARD, _LINE = 42.0, 68.0, 10.2
 _GREY = '#6A6A6A'
 _FOUND = '#0072B2'  # A token that is in both lists.
 
@@ -161,7 +160,7 @@ def examples_figure(found: Examples) -> MplFigure:
   """
   height = _HEAD + _CARD * len(found.rows) + 4
   with _style.new_figure(_WIDTH / 72, height / 72, free=True) as figure:
-    put = functools.partial(_put, figure)
+    put = functools.partial(_style.put, figure)
     room = _WIDTH - 2 * _MARGIN
     title = 'The best predicted feature of a layer: '
     room -= _style.text_width(title, _style.TITLE)
@@ -173,16 +172,8 @@ def examples_figure(found: Examples) -> MplFigure:
 
 
 def _card(figure: MplFigure, y: float | int, row: Mapping[str, Any]) -> None:
-  put = functools.partial(_put, figure)
-  x, edge = _MARGIN / _WIDTH, 72 * figure.get_figheight()
-  figure.add_artist(
-      Line2D(
-          [x, 1 - x],
-          [1 - (y - 11) / edge] * 2,
-          color=_style.GRID,
-          linewidth=0.7,
-      )
-  )
+  put = functools.partial(_style.put, figure)
+  _style.rule(figure, y - 11, _MARGIN)
   put(_MARGIN, y, f'layer {row["layer"]} · feature {row["feature"]}')
   put(
       _WIDTH - _MARGIN,
@@ -206,7 +197,7 @@ def _card(figure: MplFigure, y: float | int, row: Mapping[str, Any]) -> None:
     text = row['prompt'] + row[key] if key == 'plain' else '… ' + row[key]
     text = ' '.join(text.split())
     room = _WIDTH - 2 * _MARGIN - _TAG
-    put(_MARGIN + _TAG, y, _style.fitted(text, room, _SIZE), gid='text')
+    put(_MARGIN + _TAG, y, _style.fitted(text, room, _style.SMALL), gid='text')
 
 
 def _tokens(
@@ -216,21 +207,12 @@ def _tokens(
   x = _MARGIN + _TAG
   for token in tokens:
     text = quoted_token(token)
-    width = _style.text_width(text, _SIZE)
+    width = _style.text_width(text, _style.SMALL)
     if x + width > _WIDTH - _MARGIN:
       return
     color = _FOUND if token in both else _style.INK
-    _put(figure, x, y, text, color=color, gid='tokens')
-    x += width + _style.text_width('   ', _SIZE)
-
-
-def _put(
-    figure: MplFigure, x: float | int, y: float | int, text: str, **look: Any
-) -> None:
-  """Text at `x` points from the left and `y` from the top."""
-  height = 72 * figure.get_figheight()
-  look = dict[str, Any](fontsize=_SIZE, color=_style.INK) | look
-  figure.text(x / _WIDTH, 1 - y / height, text, va='baseline', **look)
+    _style.put(figure, x, y, text, color=color, gid='tokens')
+    x += width + _style.text_width('   ', _style.SMALL)
 
 
 EFFECTS = Figure(

@@ -20,6 +20,7 @@ from ooc_jax._text import figure_text
 INK = '#262626'
 GRID = '#E3E3E3'
 TITLE = 9.5  # Points.
+SMALL = 7.0  # Of what is put on a page of cards.
 LABEL = 28  # Characters of the name of a run in a legend.
 WIDTH = 7.2  # Inches, of a page.
 ALPHA = 0.05  # Of tests whose markers are filled.
@@ -92,6 +93,22 @@ def head(
   if about:
     shown += '\n' + fitted(about, room, TITLE)
   figure.suptitle(text + shown, fontsize=TITLE, color=INK, x=0.01, ha='left')
+
+
+def put(
+    figure: Figure, x: float | int, y: float | int, text: str, **look: Any
+) -> None:
+  """Text at `x` points from the left and `y` from the top."""
+  width, height = 72 * figure.get_size_inches()
+  look = dict[str, Any](fontsize=SMALL, color=INK) | look
+  figure.text(x / width, 1 - y / height, text, va='baseline', **look)
+
+
+def rule(figure: Figure, y: float | int, margin: float | int) -> None:
+  """A line across the page, `y` points from the top."""
+  width, height = 72 * figure.get_size_inches()
+  x, look = margin / width, {'color': GRID, 'linewidth': 0.7}
+  figure.add_artist(Line2D([x, 1 - x], [1 - y / height] * 2, **look))
 
 
 def joined(label: str, about: str) -> str:

@@ -166,7 +166,6 @@ class SiteTest(parameterized.TestCase):
     self.assertIn(hook, HOOKS)
     self.assertEqual(site.reads_stream, reads)
     self.assertEqual(site.reads_normed, normed)
-    self.assertTrue(site.writes_stream)
 
   def test_places_of_a_forward_pass(self):
     """Of one vocabulary: what is there has the name of the tap."""
