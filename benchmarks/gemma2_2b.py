@@ -31,7 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 import tokenizers
 
-from ooc_jax import _cache
+import ooc_jax
 from ooc_jax import circuits
 from ooc_jax import measures
 from ooc_jax.dictionaries import random_dictionary
@@ -108,7 +108,7 @@ def _tokenizer() -> Tokenizer:
     words[row[:n].tobytes().decode() + 'z' + own] = i + _UNUSED
   model = tokenizers.models.WordLevel(words, unk_token='<unused0>')
   made = tokenizers.Tokenizer(model)
-  return Tokenizer(made, lambda: made, _VOCAB.value)
+  return Tokenizer(lambda: made, lambda: made, _VOCAB.value)
 
 
 def _model() -> Model:
@@ -158,10 +158,10 @@ def _run_lens(stages: _Stages, model: Model) -> None:
   )
   prepare = lambda: output_prediction.DictionaryReader(model, config)  # noqa: E731
   with tempfile.TemporaryDirectory() as folder:
-    _cache.keep_in(folder)  # As the scripts do.
+    ooc_jax.set_cache_dir(folder)  # As the scripts do.
     reader = stages.run('preparation', prepare)
     reader = stages.run('preparation, the second time', prepare)
-    _cache.keep_in(None)
+    ooc_jax.set_cache_dir(None)
   dictionary = random_dictionary(model, 0, size=_FEATURES.value)
   if 'null' in _STAGES.value:
     stages.run(

@@ -24,6 +24,7 @@ if typing.TYPE_CHECKING:
   from ooc_jax import dictionaries
   from ooc_jax import measures
   from ooc_jax import model
+  from ooc_jax._cache import set_cache_dir
   from ooc_jax._errors import InputError
   from ooc_jax.checkpoints import load_model
   from ooc_jax.checkpoints import save_model
@@ -48,6 +49,7 @@ if typing.TYPE_CHECKING:
 # Room -> the names that are its own. JAX takes a second to import, and what
 # reads results does without.
 _NAMES = {
+    '_cache': ('set_cache_dir',),
     '_errors': ('InputError',),
     'checkpoints': (
         'load_model',

@@ -1,8 +1,9 @@
-"""Arrays that are found once a model, kept between runs.
+"""Arrays that are found once a model or tokenizer, kept between runs.
 
 A file is named after the hash of all that its arrays were made of, so it is
 right or it is not there; what is damaged, foreign or cannot be written counts
-as not there. Nothing is kept until a program says where: the scripts do.
+as not there. Nothing is kept until a program says where: the scripts do, by
+`set_cache_dir`.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,6 +23,7 @@ import numpy as np
 from ooc_jax._errors import InputError
 from ooc_jax._files import atomic_write
 from ooc_jax._files import temporaries
+from ooc_jax._folders import cache_root
 
 # Of all files together; those that were not read for longest go first. A
 # model of Gemma-2-2B's size takes 45 MB.
@@ -42,14 +44,26 @@ class _Place:
   folder: pathlib.Path | None = None
 
 
-def keep_in(folder: str | os.PathLike[str] | None) -> None:
-  """From now on, what takes long to find of a model is kept between runs.
+def set_cache_dir(folder: str | os.PathLike[str] | None = 'auto') -> None:
+  """Keeps between programs what takes long to find of a model or tokenizer.
+
+  Strings and masks of a vocabulary, the covariance of a table, token spaces:
+  from now on they are read from `folder`/prepared if an earlier program left
+  them there, and left there if not. Until this is called nothing is kept: the
+  scripts call it. A file is named by the hash of the weights or of the
+  tokenizer.json that it was made of, and made again where it is damaged.
+  Compiled programs are not among it: JAX keeps these where its setting
+  `jax_compilation_cache_dir` says.
 
   Args:
-    folder: Made when it is needed, and never larger than a gigabyte; None
-      keeps nothing, as at the start of a program.
+    folder: Made when it is needed, and never larger than a gigabyte; 'auto' is
+      that of the scripts, $OOC_JAX_CACHE (the empty text: none) or `ooc_jax` in
+      the user's cache folder. None keeps nothing.
   """
-  _Place.folder = None if folder is None else pathlib.Path(folder).expanduser()
+  root = cache_root() if folder == 'auto' else folder
+  _Place.folder = None
+  if root is not None:
+    _Place.folder = pathlib.Path(root).expanduser().absolute() / 'prepared'
 
 
 def is_kept() -> bool:
@@ -89,8 +103,9 @@ def versions() -> dict[str, str]:
 def recall(
     name: str,
     made_of: Mapping[str, Any] | None,
-    like: Mapping[str, tuple[tuple[int, ...], Any]],
+    like: Mapping[str, tuple[tuple[int | None, ...], Any]],
     make: Callable[[], Mapping[str, Any]],
+    valid: Callable[[Mapping[str, np.ndarray]], bool] = lambda _: True,
 ) -> Mapping[str, Any]:
   """Arrays of an earlier run, or those that are made now, and kept.
 
@@ -98,8 +113,10 @@ def recall(
     name: What they are.
     made_of: Everything that they depend on but `versions`, as JSON has it; of
       arrays their `digest`. None keeps nothing.
-    like: Shape and type of each.
+    like: Shape and type of each; None is a length that is not known.
     make: Makes them.
+    valid: Whether arrays of a file, of the right shapes and types, can be what
+      `make` gives.
   """
   if made_of is None or not is_kept():
     return make()
@@ -108,22 +125,28 @@ def recall(
   key = hashlib.sha256(about.encode()).hexdigest()
   path = _Place.folder / f'{key}{_SUFFIX}'
   found = _read(path, like)
-  if found is None:
+  if found is None or not valid(found):
     found = make()
     _write(path, {x: np.asarray(y) for x, y in found.items()})
   return found
 
 
 def _read(
-    path: pathlib.Path, like: Mapping[str, tuple[tuple[int, ...], Any]]
+    path: pathlib.Path,
+    like: Mapping[str, tuple[tuple[int | None, ...], Any]],
 ) -> dict[str, np.ndarray] | None:
   """The arrays of a file; None unless it is what `_write` wrote."""
   import safetensors.numpy  # As reading a model does; and not without one.
 
-  most = _HEADER + sum(
-      math.prod(shape) * np.dtype(dtype).itemsize
-      for shape, dtype in like.values()
-  )
+  most = _HEADER
+  for shape, dtype in like.values():
+    known = [n for n in shape if n is not None]
+    # What the folder has room for, where a length is not known.
+    most += (
+        math.prod(known) * np.dtype(dtype).itemsize
+        if len(known) == len(shape)
+        else _MOST_BYTES
+    )
   try:
     status = path.lstat()
     if not stat.S_ISREG(status.st_mode) or status.st_size > most:
@@ -132,8 +155,9 @@ def _read(
     checksum = arrays.pop(_CHECKSUM)
   except (OSError, ValueError, KeyError, safetensors.SafetensorError):
     return None
-  if arrays.keys() != like.keys() or any(
-      (x.shape, x.dtype) != like[name] for name, x in arrays.items()
+  if arrays.keys() != like.keys() or not all(
+      x.dtype == like[name][1] and _fits(x.shape, like[name][0])
+      for name, x in arrays.items()
   ):
     return None
   if not np.array_equal(checksum, _checksum(path, arrays)):
@@ -141,6 +165,12 @@ def _read(
   with contextlib.suppress(OSError):
     os.utime(path)  # It was of use just now.
   return arrays
+
+
+def _fits(shape: tuple[int, ...], like: tuple[int | None, ...]) -> bool:
+  return len(shape) == len(like) and all(
+      n in (None, own) for own, n in zip(shape, like, strict=True)
+  )
 
 
 def _write(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:

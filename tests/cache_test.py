@@ -13,6 +13,7 @@ from jax.sharding import PartitionSpec
 import numpy as np
 import safetensors.numpy
 
+import ooc_jax
 from ooc_jax import _cache
 from ooc_jax import _files
 
@@ -30,9 +31,10 @@ class CacheTest(parameterized.TestCase):
 
   def setUp(self):
     super().setUp()
-    self.folder = pathlib.Path(self.create_tempdir().full_path) / 'a' / 'b'
-    _cache.keep_in(self.folder)
-    self.addCleanup(_cache.keep_in, None)
+    root = pathlib.Path(self.create_tempdir().full_path) / 'a' / 'b'
+    self.folder = root / 'prepared'
+    ooc_jax.set_cache_dir(root)
+    self.addCleanup(ooc_jax.set_cache_dir, None)
     self.calls = 0
 
   def _recall(self, made_of=None, name='numbers'):
@@ -60,7 +62,7 @@ class CacheTest(parameterized.TestCase):
 
   def test_nothing_is_kept_unless_asked(self):
     _cache.recall('numbers', None, _LIKE, _made)
-    _cache.keep_in(None)
+    ooc_jax.set_cache_dir(None)
     self.assertFalse(_cache.is_kept())
     self.assertEqual(self._recall(), 1)
     self.assertEqual(self._recall(), 2)
@@ -151,7 +153,7 @@ class CacheTest(parameterized.TestCase):
     file = pathlib.Path(self.create_tempfile().full_path)
     for folder in (file, file / 'in', '/proc/nothing'):
       with self.subTest(folder):
-        _cache.keep_in(folder)
+        ooc_jax.set_cache_dir(folder)
         before = self.calls
         self.assertEqual(self._recall(), before + 1)
 

@@ -83,7 +83,7 @@ def start(command: Command, argv: Sequence[str], program: str) -> None:
     _draw_in_files()
     if command.computes:
       _use_compilation_cache()
-      _keep_what_is_prepared()
+      _cache.set_cache_dir()
     _hold_little()
     command.main(given)
 
@@ -179,12 +179,6 @@ def _use_compilation_cache() -> None:
   # Most programs compile in less than a second, and there are hundreds.
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
   jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
-
-
-def _keep_what_is_prepared() -> None:
-  """Keeps what is found once a model, in `$OOC_JAX_CACHE/prepared`."""
-  root = cache_root()
-  _cache.keep_in(root and root / 'prepared')
 
 
 def _machine() -> str:

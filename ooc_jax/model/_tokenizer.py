@@ -11,9 +11,15 @@ from jaxtyping import Bool
 import numpy as np
 import tokenizers
 
+from ooc_jax import _cache
 from ooc_jax._errors import InputError
 from ooc_jax.model import _token_strings
 from ooc_jax.model import _tokenizer_gguf
+from ooc_jax.model import _vocabulary
+
+_Halves = tuple[
+    Callable[[], tokenizers.Tokenizer], Callable[[], tokenizers.Tokenizer]
+]
 
 
 class Tokenizer:
@@ -30,29 +36,41 @@ class Tokenizer:
 
   def __init__(
       self,
-      decoder: tokenizers.Tokenizer,
+      decoder: Callable[[], tokenizers.Tokenizer],
       encoder: Callable[[], tokenizers.Tokenizer],
       vocab_size: int | None = None,
+      *,
+      vocabulary: _vocabulary.Vocabulary | None = None,
   ):
-    """Takes a tokenizer that decodes and a function that gives a whole one."""
-    self._decoder = decoder
-    self._make_encoder = encoder
-    added = decoder.get_added_tokens_decoder()
-    ids = decoder.get_vocab(with_added_tokens=True).values()
-    own = max(ids, default=-1) + 1
-    self._special = frozenset(i for i, t in added.items() if t.special)
-    self.size = own if vocab_size is None else int(vocab_size)
-    self.vocabulary_size = min(own, self.size)
+    """Checks that it belongs to the model.
+
+    Args:
+      decoder: Gives a tokenizer that decodes, once it is needed.
+      encoder: Gives a whole one, once that is needed.
+      vocab_size: V; the tokenizer's own size if None.
+      vocabulary: Of a tokenizer that was checked before.
+    """
+    self._make_decoder, self._make_encoder = decoder, encoder
+    if vocabulary is not None:
+      self.size = len(vocabulary.strings)
+      self.vocabulary_size = min(vocabulary.own, self.size)
+      self._vocabulary = vocabulary
+      return
+    added = self._decoder.get_added_tokens_decoder()
+    ids = self._decoder.get_vocab(with_added_tokens=True).values()
+    self._own = max(ids, default=-1) + 1
+    self.size = self._own if vocab_size is None else int(vocab_size)
+    self.vocabulary_size = min(self._own, self.size)
     if len(set(ids)) < len(ids):
       raise InputError(
           'The tokenizer gives one id to two tokens; download its file again.'
       )
-    if not self.size or any(
-        i >= self.size and i not in self._special for i in ids
-    ):
+    special = {i for i, token in added.items() if token.special}
+    if not self.size or any(i >= self.size and i not in special for i in ids):
       raise InputError(
-          f'The tokenizer has {own} tokens but the model only {self.size} rows'
-          ' of embedding; give the tokenizer that belongs to the model.'
+          f'The tokenizer has {self._own} tokens but the model only'
+          f' {self.size} rows of embedding; give the tokenizer that belongs to'
+          ' the model.'
       )
 
   @classmethod
@@ -74,31 +92,17 @@ class Tokenizer:
         for which the model has no row.
     """
     try:
-      text = pathlib.Path(path).read_text(encoding='utf-8')
-    except (OSError, UnicodeDecodeError) as e:
-      raise InputError(
-          f'{path} cannot be read as a tokenizer.json ({_reason(e)}); give the'
-          ' path of that file.'
-      ) from e
-    try:
-      content = json.loads(text)
-      tokenizer = tokenizers.Tokenizer.from_str(text)
-    except Exception as e:  # The library raises bare `Exception`.
-      raise InputError(
-          f'{path} is not a tokenizer.json: {_what_is(text, e)}; download the'
-          ' file again.'
-      ) from e
-    for token in content.get('added_tokens') or ():
-      # The library numbers added tokens anew, and only logs the difference.
-      if tokenizer.token_to_id(token['content']) != token['id']:
-        raise InputError(
-            f'{path} gives the added token {token["content"]!r} the id'
-            f' {token["id"]}, which does not follow the vocabulary; download'
-            ' the file again.'
-        )
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return cls(tokenizer, lambda: tokenizer, vocab_size)
+      content = pathlib.Path(path).read_bytes()
+    except OSError as e:
+      raise InputError(_unreadable(path, e)) from e
+
+    # On the content and not the path: what is there may be another file once
+    # a text is to be encoded.
+    def parse() -> _Halves:
+      whole = _parse(path, content)
+      return lambda: whole, lambda: whole
+
+    return cls._of(lambda: content, parse, vocab_size)
 
   @classmethod
   def from_gguf(
@@ -122,8 +126,44 @@ class Tokenizer:
       InputError: A key is missing, malformed or not supported, or there are
         tokens for which the model has no row.
     """
-    vocabulary = _tokenizer_gguf.read_vocabulary(metadata)
-    return cls(vocabulary.decoder(), vocabulary.encoder, vocab_size)
+
+    def content() -> bytes:
+      own = {k: v for k, v in metadata.items() if k.startswith('tokenizer.')}
+      return json.dumps(own, sort_keys=True, default=np.ndarray.tolist).encode()
+
+    def parse() -> _Halves:
+      read = _tokenizer_gguf.read_vocabulary(metadata)
+      return read.decoder, read.encoder
+
+    return cls._of(content, parse, vocab_size)
+
+  @classmethod
+  def _of(
+      cls,
+      content: Callable[[], bytes],
+      parse: Callable[[], '_Halves'],
+      vocab_size: int | None,
+  ) -> 'Tokenizer':
+    """Parsed, but where an earlier run has done so and kept what it found.
+
+    Args:
+      content: All that it is made of.
+      parse: Decoder and encoder for `__init__`.
+      vocab_size: V, or None.
+    """
+    if not _cache.is_kept():
+      return cls(*parse(), vocab_size)
+    made: list[Tokenizer] = []
+
+    def make() -> _vocabulary.Vocabulary:
+      made.append(cls(*parse(), vocab_size))
+      return made[0]._vocabulary
+
+    found = _vocabulary.recall_vocabulary(content(), vocab_size, make)
+    if made:
+      return made[0]
+    halves = functools.cache(parse)
+    return cls(lambda: halves()[0](), lambda: halves()[1](), vocabulary=found)
 
   def __repr__(self) -> str:
     return f'Tokenizer(size={self.size}, own={self.vocabulary_size})'
@@ -159,7 +199,7 @@ class Tokenizer:
     """
     numbers = [int(i) for i in ids]
     for i in numbers:
-      if not 0 <= i < self.size or self._pieces[i] is None:
+      if not 0 <= i < self.size or self._decoder.id_to_token(i) is None:
         raise InputError(
             f'Id {i} has no text: the tokenizer has {self.vocabulary_size}'
             ' tokens; give ids of this model.'
@@ -174,7 +214,7 @@ class Tokenizer:
     The leading space is kept. Special tokens give their literal content, rows
     without a token '<padding 49152>'.
     """
-    return self._strings
+    return self._vocabulary.strings
 
   def canonical_strings(self) -> tuple[str, ...]:
     """[V] `token_strings` without one leading space, NFKC, casefolded."""
@@ -189,7 +229,7 @@ class Tokenizer:
     True, on purpose: tokens of only spaces, tabs and line breaks, which models
     predict like words, and HTML tags that a vocabulary holds as text.
     """
-    return self._mask
+    return self._vocabulary.readable
 
   def unreachable(self) -> Bool[np.ndarray, 'V']:
     """[V] True for a token that no text holds, so that no text trained it.
@@ -200,7 +240,7 @@ class Tokenizer:
     characters with a token of their own, and padding rows. No text holds a
     special token as text; some, such as BOS, are trained all the same.
     """
-    return self._unreachable
+    return self._vocabulary.unreachable
 
   def save(self, path: str | os.PathLike[str]) -> None:
     """Writes a tokenizer.json, from which `from_file` reads the same again.
@@ -211,60 +251,59 @@ class Tokenizer:
     pathlib.Path(path).write_text(text, encoding='utf-8')
 
   @functools.cached_property
+  def _decoder(self) -> tokenizers.Tokenizer:
+    return self._make_decoder()
+
+  @functools.cached_property
   def _encoder(self) -> tokenizers.Tokenizer:
     # It decodes as well, so the other one need not stay in memory.
     self._decoder = self._make_encoder()
     return self._decoder
 
   @functools.cached_property
-  def _pieces(self) -> tuple[str | None, ...]:
-    return tuple(map(self._decoder.id_to_token, range(self.size)))
-
-  @functools.cached_property
-  def _strings(self) -> tuple[str, ...]:
-    return tuple(_token_strings.decode_each(self._decoder, self._pieces))
+  def _vocabulary(self) -> _vocabulary.Vocabulary:
+    return _vocabulary.find_vocabulary(self._decoder, self._own, self.size)
 
   @functools.cached_property
   def _canonical(self) -> tuple[str, ...]:
-    return tuple(map(_token_strings.canonical, self._strings))
-
-  @functools.cached_property
-  def _mask(self) -> np.ndarray:
-    return _read_only(
-        piece is not None
-        and i not in self._special
-        and not _token_strings.is_reserved(piece)
-        and (piece == text or _token_strings.byte_of(piece) is None)
-        and _token_strings.is_readable(text)
-        for i, (piece, text) in enumerate(
-            zip(self._pieces, self._strings, strict=True)
-        )
-    )
-
-  @functools.cached_property
-  def _unreachable(self) -> np.ndarray:
-    rows = tuple(zip(self._pieces, self._strings, strict=True))
-    others = frozenset(
-        text
-        for piece, text in rows
-        if piece is not None and _token_strings.byte_of(piece) is None
-    )
-    return _read_only(
-        piece is None
-        or i in self._special
-        or _token_strings.is_unreachable(piece, text, others)
-        for i, (piece, text) in enumerate(rows)
-    )
+    return tuple(map(_token_strings.canonical, self._vocabulary.strings))
 
 
-def _read_only(values: Iterable[bool]) -> np.ndarray:
-  array = np.fromiter(values, bool)
-  array.flags.writeable = False
-  return array
+def _parse(
+    path: str | os.PathLike[str], content: bytes
+) -> tokenizers.Tokenizer:
+  """The tokenizer of a file, without truncation and padding."""
+  try:
+    text = content.decode()
+  except UnicodeDecodeError as e:
+    raise InputError(_unreadable(path, e)) from e
+  try:
+    stored = json.loads(text)
+    tokenizer = tokenizers.Tokenizer.from_str(text)
+  except Exception as e:  # The library raises bare `Exception`.
+    raise InputError(
+        f'{path} is not a tokenizer.json: {_what_is(text, e)}; download the'
+        ' file again.'
+    ) from e
+  for token in stored.get('added_tokens') or ():
+    # The library numbers added tokens anew, and only logs the difference.
+    if tokenizer.token_to_id(token['content']) != token['id']:
+      raise InputError(
+          f'{path} gives the added token {token["content"]!r} the id'
+          f' {token["id"]}, which does not follow the vocabulary; download'
+          ' the file again.'
+      )
+  tokenizer.no_truncation()
+  tokenizer.no_padding()
+  return tokenizer
 
 
-def _reason(error: Exception) -> str:
-  return getattr(error, 'strerror', None) or 'it is not UTF-8 text'
+def _unreadable(path: str | os.PathLike[str], error: Exception) -> str:
+  reason = getattr(error, 'strerror', None) or 'it is not UTF-8 text'
+  return (
+      f'{path} cannot be read as a tokenizer.json ({reason}); give the path of'
+      ' that file.'
+  )
 
 
 def _what_is(text: str, error: Exception) -> str:

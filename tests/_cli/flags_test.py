@@ -12,10 +12,14 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import jax
 
+import ooc_jax
 from ooc_jax import InputError
+from ooc_jax import _cache
 from ooc_jax import _cli
 from ooc_jax._cli import _flags
 from ooc_jax._cli import _main
+from ooc_jax._folders import cache_root
+from ooc_jax.checkpoints import _locate
 from ooc_jax.experiments import setting
 from tests.experiments import scripts
 
@@ -203,6 +207,33 @@ class CacheTest(parameterized.TestCase):
     self.assertStartsWith(home, f'{root}/ooc_jax/programs/')
     home = self._chosen(HOME=root)
     self.assertStartsWith(home, f'{root}/.cache/ooc_jax/programs/')
+
+  def test_one_folder_for_all_that_is_kept(self):
+    root = pathlib.Path(self.create_tempdir().full_path)
+    self.addCleanup(ooc_jax.set_cache_dir, None)
+    for environment, folder in (
+        ({'OOC_JAX_CACHE': str(root / 'own')}, root / 'own'),
+        ({'XDG_CACHE_HOME': str(root)}, root / 'ooc_jax'),
+        ({'HOME': str(root)}, root / '.cache' / 'ooc_jax'),
+        ({'OOC_JAX_CACHE': ''}, None),
+    ):
+      others = {
+          k: v
+          for k, v in os.environ.items()
+          if k not in ('OOC_JAX_CACHE', 'XDG_CACHE_HOME')
+      }
+      with mock.patch.dict(os.environ, others | environment, clear=True):
+        ooc_jax.set_cache_dir()
+        self.assertEqual(cache_root(), folder)
+        copies = _locate.cache_folder('owner/name')
+      prepared = _cache._Place.folder
+      if folder is None:
+        self.assertEqual((copies, prepared), (None, None))
+        self.assertFalse(_cache.is_kept())
+      else:
+        self.assertEqual(copies, folder / 'models' / 'owner--name')
+        self.assertEqual(prepared, folder / 'prepared')
+    self.assertEmpty(list(root.iterdir()))
 
   def test_turned_off_chosen_by_the_user_or_impossible(self):
     file = self.create_tempfile().full_path

@@ -15,6 +15,7 @@ from ooc_jax._errors import InputError
 from ooc_jax.circuits import AttentionStatistics
 from ooc_jax.dictionaries import Dictionary
 from ooc_jax.experiments._memory import check_held
+from ooc_jax.experiments._preparation import Preparation
 from ooc_jax.experiments.attention_participation._config import (
     AttentionParticipation,
 )
@@ -181,7 +182,9 @@ class Computation:
     assert model.tokenizer is not None  # `check_model` has refused it.
     self._config, self._mesh = config, mesh
     # Of the trained model, also where the control draws other weights.
-    self._mask = circuits.readable_mask(model)
+    self._mask, _ = Preparation(mesh).tokens(
+        model.tokenizer, circuits.unembedding_table(model)
+    )
     self._tokens = np.asarray(model.tokenizer.token_strings(), object)
     if config.control == 'random_weights':
       model = random_weights(model, config.seed)

@@ -159,6 +159,8 @@ def _random(
       dictionary='random',
       layers='all',
       readouts='output',
+      # That of the run may never have been tested on this device.
+      kernel='xla',
       # Only tokens are wanted, no labels.
       thresholds='null',
       null_size=100,

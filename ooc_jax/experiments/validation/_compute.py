@@ -18,6 +18,7 @@ from ooc_jax.dictionaries import Dictionary
 from ooc_jax.experiments._agreement import heads_table
 from ooc_jax.experiments._clock import timed
 from ooc_jax.experiments._first import before_first
+from ooc_jax.experiments._preparation import Preparation
 from ooc_jax.experiments._settings import chosen_layers
 from ooc_jax.experiments.validation._config import Validation
 from ooc_jax.experiments.validation._labels import Labels
@@ -121,14 +122,20 @@ class Validator:
       )
     self._config = config
     # Of the trained model, also where the control draws other weights.
-    self._mask = circuits.readable_mask(
-        model, undertrained_cosine=config.undertrained_cosine
+    found = Preparation()
+    self._mask, _ = found.tokens(
+        tokenizer,
+        circuits.unembedding_table(model),
+        config.undertrained_cosine,
     )
     if config.control == 'random_weights':
       model = random_weights(model, config.seed)
     self.model = model
     self.windows = corpus_windows(model, config)
-    self._labels = Labels(model, self._mask, self.windows, config)
+    space = found.space(
+        circuits.unembedding_table(model), self._mask, config.token_space
+    )
+    self._labels = Labels(model, self._mask, space, self.windows, config)
     self._tokens = np.asarray(
         [*tokenizer.token_strings(), ''], object  # The last is of -1.
     )

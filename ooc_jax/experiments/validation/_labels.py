@@ -41,21 +41,21 @@ class Labels:
       self,
       model: Model,
       mask: Bool[Array, 'V'],
+      space: measures.TokenSpace,
       windows: Int[np.ndarray, 'W T'],
       config: Validation,
   ):
-    """Readies strings and token space.
+    """Readies strings.
 
     Args:
       model: With its unembedding and a tokenizer.
       mask: Tokens of a lens that count.
+      space: In which the cosine of two tokens is taken.
       windows: The corpus.
       config: The settings.
     """
     self._model, self._mask, self._config = model, mask, config
-    self._space = measures.token_space(
-        circuits.unembedding_table(model), mask, config.token_space
-    )
+    self._space = space
     self._strings = measures.model_strings(model)
     counts = np.bincount(
         windows[:, 1:].ravel(), minlength=model.config.vocab_size

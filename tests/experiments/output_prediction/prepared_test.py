@@ -10,10 +10,10 @@ import jax
 import numpy as np
 
 import ooc_jax
-from ooc_jax import _cache
 from ooc_jax import circuits
 from ooc_jax import measures
 from ooc_jax.experiments import OutputPrediction
+from ooc_jax.experiments import _preparation
 from ooc_jax.experiments.output_prediction import _prepared
 from tests import finished
 
@@ -26,15 +26,21 @@ class PreparedTest(parameterized.TestCase):
 
   def setUp(self):
     super().setUp()
-    self.folder = pathlib.Path(self.create_tempdir().full_path) / 'prepared'
-    self.addCleanup(_cache.keep_in, None)
+    self.root = pathlib.Path(self.create_tempdir().full_path)
+    self.addCleanup(ooc_jax.set_cache_dir, None)
 
   def _prepare(self, model, found, **settings):
     """Prepared, and whether it was found in files."""
-    made = mock.Mock(wraps=circuits.table_moments)
-    with mock.patch.object(circuits, 'table_moments', made):
+    with (
+        mock.patch.object(
+            circuits, 'table_moments', wraps=circuits.table_moments
+        ) as moments,
+        mock.patch.object(
+            measures, 'token_space', wraps=measures.token_space
+        ) as space,
+    ):
       prepared = _prepared.prepare(model, OutputPrediction(**settings))
-    self.assertEqual(not made.called, found, settings)
+    self.assertEqual(not (moments.called or space.called), found, settings)
     return prepared
 
   @parameterized.product(
@@ -49,7 +55,7 @@ class PreparedTest(parameterized.TestCase):
   def test_is_the_same_a_second_time(self, family, settings):
     model = ooc_jax.load_model(finished.checkpoint(family))
     want = self._prepare(model, False, **settings)
-    _cache.keep_in(self.folder)
+    ooc_jax.set_cache_dir(self.root)
     self._prepare(model, False, **settings)
     # Of weights that are read again.
     again = ooc_jax.load_model(finished.checkpoint(family))
@@ -74,7 +80,7 @@ class PreparedTest(parameterized.TestCase):
 
   def test_what_it_hangs_on_is_found_anew(self):
     model = ooc_jax.load_model(finished.checkpoint('gemma2'))
-    _cache.keep_in(self.folder)
+    ooc_jax.set_cache_dir(self.root)
     self._prepare(model, False)
     self._prepare(model, False, token_space='centred')
     self._prepare(model, False, control='random_weights')
@@ -82,7 +88,7 @@ class PreparedTest(parameterized.TestCase):
     params = dict(model.params)
     params['embedding'] = params['embedding'].at[5, 0].add(1.0)
     self._prepare(dataclasses.replace(model, params=params), False)
-    with mock.patch.object(_prepared, '_VERSION', 2):
+    with mock.patch.object(_preparation, '_VERSION', 9):
       self._prepare(model, False)
     readable = model.tokenizer.mask().copy()
     readable[np.flatnonzero(readable)[:5]] = False
@@ -93,9 +99,9 @@ class PreparedTest(parameterized.TestCase):
 
   def test_damaged_files_are_found_anew(self):
     model = ooc_jax.load_model(finished.checkpoint('gemma2'))
-    _cache.keep_in(self.folder)
+    ooc_jax.set_cache_dir(self.root)
     want = self._prepare(model, False)
-    for path in self.folder.iterdir():
+    for path in (self.root / 'prepared').iterdir():
       path.write_bytes(path.read_bytes()[:-1])
     got = self._prepare(model, False)
     for ours, theirs in zip(_leaves(got), _leaves(want), strict=True):
