@@ -19,16 +19,10 @@ from ooc_jax.checkpoints import PlannedFile
 from ooc_jax.checkpoints import fetch_file
 from ooc_jax.checkpoints import plan_file
 from ooc_jax.checkpoints import plan_shapes
+from ooc_jax.dictionaries import formats
 from ooc_jax.dictionaries._builtin import RANDOM_SIZE
 from ooc_jax.dictionaries._releases import neuronpedia_ids
 from ooc_jax.dictionaries._releases import releases
-from ooc_jax.dictionaries.formats import FORMATS
-from ooc_jax.dictionaries.formats import OWN
-from ooc_jax.dictionaries.formats import Entry
-from ooc_jax.dictionaries.formats import Format
-from ooc_jax.dictionaries.formats import Release
-from ooc_jax.dictionaries.formats import open_archive
-from ooc_jax.dictionaries.formats import options_of
 from ooc_jax.model import ModelConfig
 
 # Name of a dictionary that is made of a model -> the parts it is made of.
@@ -52,9 +46,9 @@ class Named:
   """
 
   name: str
-  format: Format | None
-  release: Release
-  entry: Entry
+  format: formats.Format | None
+  release: formats.Release
+  entry: formats.Entry
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +66,7 @@ class DictionaryPlan:
   exact: bool = True
 
 
-def list_dictionaries() -> tuple[Release, ...]:
+def list_dictionaries() -> tuple[formats.Release, ...]:
   """Every release that has a name here, with the ids in it.
 
   `load_dictionary(f'{release.name}/{id}')` loads one of them; any other hub
@@ -179,7 +173,7 @@ def plan_dictionary(
         ' not known before it is read; leave --dry_run out.'
     )
   entry, f = named.entry, check_loads(named)
-  options_of(f, options or {}, named.name)
+  formats.options_of(f, options or {}, named.name)
   repo = named.release.repo
   if repo is None:
     assert entry.size is not None  # Of those that come with ooc_jax.
@@ -209,7 +203,7 @@ def _measured(
   weights = files[0]
   if weights.cached:
     path = fetch_file(repo, weights.name, revision)
-    shapes = open_archive(path).shapes
+    shapes = formats.open_archive(path).shapes
   elif weights.name.endswith('.safetensors'):
     shapes = plan_shapes(repo, weights.name, revision)
   else:  # Encoder, decoder and a bias, in float32 as all that are listed so.
@@ -224,7 +218,7 @@ def _measured(
   return DictionaryPlan(files, math.prod(encoder) // embed_dim)
 
 
-def check_loads(named: Named) -> Format:
+def check_loads(named: Named) -> formats.Format:
   """The format of a dictionary of the list.
 
   Raises:
@@ -272,7 +266,7 @@ def pasted_name(source: str) -> str | None:
 def _is_own(path: str) -> bool:
   """Whether `path` is a folder that `save_dictionary` wrote."""
   try:
-    return (pathlib.Path(path).expanduser() / OWN.weights[0]).is_file()
+    return (pathlib.Path(path).expanduser() / formats.OWN.weights[0]).is_file()
   except (OSError, RuntimeError, ValueError):
     return False
 
@@ -285,11 +279,11 @@ def _resolved(source: str) -> str:
   short = '/'.join(parts)
   if (name := neuronpedia_ids().get(short)) is not None:
     return name
-  aliases = (f.alias(short) for f in FORMATS)
+  aliases = (f.alias(short) for f in formats.FORMATS)
   return next((name for name in aliases if name), source).strip('/')
 
 
-def _nearest(name: str, release: Release) -> str:
+def _nearest(name: str, release: formats.Release) -> str:
   """The id that looks most alike, of the same layer and width if it can."""
   start, number = _split_number(name)
   close = [i for i in release.entries if _split_number(i)[0] == start]
@@ -306,7 +300,7 @@ def _split_number(name: str) -> tuple[str, int]:
   return (match[1], int(match[2])) if match else (name, -1)
 
 
-def _of_layer(release: Release, layer: int | None) -> str:
+def _of_layer(release: formats.Release, layer: int | None) -> str:
   """The id of a layer, where the release alone says which."""
   if layer is None:
     raise InputError(

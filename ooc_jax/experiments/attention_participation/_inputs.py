@@ -12,14 +12,8 @@ import numpy as np
 from ooc_jax import circuits
 from ooc_jax._errors import InputError
 from ooc_jax.dictionaries import Dictionary
+from ooc_jax.experiments import _first
 from ooc_jax.experiments import _runtime
-from ooc_jax.experiments._first import EMBEDDING
-from ooc_jax.experiments._first import EVERYWHERE
-from ooc_jax.experiments._first import TOKENS
-from ooc_jax.experiments._first import before_first
-from ooc_jax.experiments._first import exists
-from ooc_jax.experiments._first import first_name
-from ooc_jax.experiments._first import is_resid_pre
 from ooc_jax.experiments._settings import parse_layers
 from ooc_jax.experiments.attention_participation._config import (
     AttentionParticipation,
@@ -143,7 +137,7 @@ def _given(given: Mapping[int, Dictionary], num_layers: int) -> dict[int, Load]:
     site = dictionary.site
     layer = (
         max(number, 0)
-        if site.hook == EMBEDDING
+        if site.hook == _first.EMBEDDING
         else circuits.attention_layer(site)
     )
     if layer is None:
@@ -158,7 +152,8 @@ def _given(given: Mapping[int, Dictionary], num_layers: int) -> dict[int, Load]:
       )
     if layer < num_layers:  # What the last layer writes, no attention reads.
       found = LayerInput(
-          before_first(dictionary, layer), number if number >= 0 else None
+          _first.before_first(dictionary, layer),
+          number if number >= 0 else None,
       )
       inputs[layer] = lambda model, mesh, found=found: found
   return dict(sorted(inputs.items()))
@@ -183,33 +178,33 @@ def _load(
   if site.hook == 'resid_pre' and site.layer == layer - 1:
     return LayerInput(load(layer), layer)
   if source == config.dictionary and (
-      site.hook != EMBEDDING or source == TOKENS
+      site.hook != _first.EMBEDDING or source == _first.TOKENS
   ):
     return LayerInput(dictionary, number)
-  return LayerInput(before_first(dictionary, layer), None)
+  return LayerInput(_first.before_first(dictionary, layer), None)
 
 
 def _source(config: AttentionParticipation, layer: int) -> tuple[str, int]:
   """Name and layer for `load_dictionary`."""
-  if config.dictionary in EVERYWHERE:
+  if config.dictionary in _first.EVERYWHERE:
     return config.dictionary, layer
-  if is_resid_pre(config.dictionary, layer):
+  if _first.is_resid_pre(config.dictionary, layer):
     return config.dictionary, layer
   if layer:
     return config.dictionary, layer - 1
-  first = first_name(config.dictionary, config.first)
+  first = _first.first_name(config.dictionary, config.first)
   return first or config.dictionary, 0
 
 
 def _has_dictionary(config: AttentionParticipation, layer: int) -> bool:
   name, before = _source(config, layer)
-  if is_resid_pre(config.dictionary, layer):
+  if _first.is_resid_pre(config.dictionary, layer):
     return True
-  if layer == 0 and config.dictionary not in EVERYWHERE:
-    return first_name(config.dictionary, config.first) is not None
+  if layer == 0 and config.dictionary not in _first.EVERYWHERE:
+    return _first.first_name(config.dictionary, config.first) is not None
   if '{layer}' not in name:
     return True
-  if is_resid_pre(name, before) and before != layer:
+  if _first.is_resid_pre(name, before) and before != layer:
     return False  # It is at the input of the layer before.
   # A release need not have every layer; what is no release says it later.
-  return exists(name.replace('{layer}', str(before))) is not False
+  return _first.exists(name.replace('{layer}', str(before))) is not False

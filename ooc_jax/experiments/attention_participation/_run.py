@@ -18,13 +18,7 @@ from ooc_jax.experiments._stages import stage
 from ooc_jax.experiments._validated import attention_checks
 from ooc_jax.experiments._validated import check_validation
 from ooc_jax.experiments._validated import with_validation
-from ooc_jax.experiments.attention_participation._compute import AttentionTables
-from ooc_jax.experiments.attention_participation._compute import Computation
-from ooc_jax.experiments.attention_participation._compute import about
-from ooc_jax.experiments.attention_participation._compute import (
-    check_distances_fit,
-)
-from ooc_jax.experiments.attention_participation._compute import check_model
+from ooc_jax.experiments.attention_participation import _compute
 from ooc_jax.experiments.attention_participation._config import (
     AttentionParticipation,
 )
@@ -69,8 +63,8 @@ def run(
   config = _runtime.named(config, model, dictionaries)
   loaded = _runtime.open_model(model, config, config.parts, devices)
   inputs = layer_inputs(config, dictionaries, loaded.config.num_layers)
-  check_model(loaded, config)
-  check_distances_fit(config, loaded.config, inputs)
+  _compute.check_model(loaded, config)
+  _compute.check_distances_fit(config, loaded.config, inputs)
   model_config = loaded.config
   settings = {
       'experiment': 'attention_participation',
@@ -81,7 +75,7 @@ def run(
     folder.ask(check_validation(validation))
     missing = [x for x in inputs if not _is_done(folder, config, x)]
     if missing:
-      computation = Computation(loaded, config, devices)
+      computation = _compute.Computation(loaded, config, devices)
       with contextlib.closing(progress(missing)) as steps:
         for layer in steps:
           given = inputs[layer](computation.model, devices)
@@ -99,7 +93,7 @@ def run(
     del loaded  # What follows is made of tables, and needs no weights.
 
     def finish(mine: results.ResultsFolder) -> dict[str, Any]:
-      tables = _stored(mine, tuple(inputs), about(model_config))
+      tables = _stored(mine, tuple(inputs), _compute.about(model_config))
       with stage('finding who takes part'):
         summary = with_validation(
             summarise(tables, config), mine, validation, attention_checks
@@ -118,7 +112,7 @@ def _is_done(
   return folder.has_layer(layer) and all(map(folder.has_table, names))
 
 
-def read_tables(folder: results.ResultsFolder) -> AttentionTables:
+def read_tables(folder: results.ResultsFolder) -> _compute.AttentionTables:
   """The tables of a finished run.
 
   Raises:
@@ -136,13 +130,13 @@ def _stored(
     folder: results.ResultsFolder,
     layers: Sequence[int],
     about_model: Mapping[str, Any],
-) -> AttentionTables:
+) -> _compute.AttentionTables:
   """The tables of these layers, each column read when it is needed.
 
   Of a large model all columns together are gigabytes.
   """
   nulls = {x: schemas.nulls_name(x) for x in layers}
-  return AttentionTables(
+  return _compute.AttentionTables(
       **about_model,
       features={x: folder.stored_layer(x) for x in layers},
       heads={x: folder.read_table(schemas.heads_name(x)) for x in layers},

@@ -16,13 +16,8 @@ from ooc_jax.experiments import output_prediction
 from ooc_jax.experiments.attention_participation import AttentionParticipation
 from ooc_jax.experiments.attention_participation import AttentionTables
 from ooc_jax.experiments.output_prediction import OutputPrediction
+from ooc_jax.experiments.semantic_attention import _populations
 from ooc_jax.experiments.semantic_attention._config import SemanticAttention
-from ooc_jax.experiments.semantic_attention._populations import LABELLINGS
-from ooc_jax.experiments.semantic_attention._populations import OVER_HEADS
-from ooc_jax.experiments.semantic_attention._populations import Layer
-from ooc_jax.experiments.semantic_attention._populations import effect_rows
-from ooc_jax.experiments.semantic_attention._populations import layer_of
-from ooc_jax.experiments.semantic_attention._populations import population_rows
 from ooc_jax.experiments.semantic_attention._statements import statements
 from ooc_jax.experiments.semantic_attention._statements import verdict_sweep
 from ooc_jax.model import Model
@@ -116,13 +111,13 @@ def tables_of(
   Raises:
     InputError: The two have no layer in common, or another number of features.
   """
-  ways = {x: _join(labels, attention, x) for x in OVER_HEADS}
+  ways = {x: _join(labels, attention, x) for x in _populations.OVER_HEADS}
   layers = ways[config.over_heads]
   populations, effects = [], []
-  for name in LABELLINGS:
+  for name in _populations.LABELLINGS:
     if all(name in one.labels for one in layers):
-      populations += population_rows(layers, name)
-      effects += effect_rows(layers, name, least=config.least)
+      populations += _populations.population_rows(layers, name)
+      effects += _populations.effect_rows(layers, name, least=config.least)
   return SemanticTables(
       num_layers=attention.num_layers,
       tied=attention.tied,
@@ -135,7 +130,7 @@ def tables_of(
 
 def _join(
     labels: pa.Table, attention: AttentionTables, over_heads: str
-) -> list[Layer]:
+) -> list[_populations.Layer]:
   """The features of both experiments, layer by layer."""
   layer_of_label = np.asarray(labels['layer'])
   choices = _choices(labels)
@@ -150,7 +145,7 @@ def _join(
         for name, choice in choices.items()
     }
     layers.append(
-        layer_of(
+        _populations.layer_of(
             layer,
             {
                 name: schemas.ATTENTION_FEATURES.array(features, column)
@@ -174,7 +169,7 @@ def _choices(labels: pa.Table) -> dict[str, dict[str, np.ndarray]]:
   """Name -> labelling -> labels: the run's own, and others it could have."""
   found: dict[str, dict[str, np.ndarray]] = {}
   names = [f'{measure.name}_passes' for measure in measures.ALL_MEASURES]
-  for labelling in LABELLINGS:
+  for labelling in _populations.LABELLINGS:
     prefix = schemas.prefix_of(labelling)
     for name in ('semantic', 'coherent', *names):
       column = prefix + name
