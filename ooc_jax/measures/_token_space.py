@@ -20,7 +20,6 @@ from ooc_jax.circuits import to_host
 from ooc_jax.circuits import unembedding_table
 from ooc_jax.circuits.numerics import RowBlocks
 from ooc_jax.circuits.numerics import divide
-from ooc_jax.circuits.numerics import jit_step
 from ooc_jax.circuits.numerics import triangle
 from ooc_jax.measures import _measure
 from ooc_jax.model import Model
@@ -139,14 +138,19 @@ def _squares(parts: Sequence[Float[Array, '... _']]) -> Array:
   return functools.reduce(jnp.add, squares)
 
 
-@jit_step
-def _write_norms(norms_V, table_VD, mean_D, parts, start, *, blocks):
-  """Writes those of a block of rows of each shard."""
-  rows_SBD = blocks.read(table_VD, start).astype(jnp.float32)
-  # As one matrix: XLA:CPU takes a fifth more time for a batch of one.
-  rows_RD = rows_SBD.reshape(-1, rows_SBD.shape[-1]) - mean_D[None]
-  norms_R = jnp.sqrt(_squares(_mapped(rows_RD, parts)))
-  return blocks.write(norms_V, norms_R.reshape(rows_SBD.shape[:2]), start)
+@functools.partial(jax.jit, static_argnames='blocks')
+def _row_norms(table_VD, mean_D, parts, *, blocks):
+  """Norms of the mapped rows."""
+
+  def step(norms_V, rows_SBD, start, fresh):
+    del fresh  # A row that is met again has the norm that it had.
+    # As one matrix: XLA:CPU takes a tenth more time for a batch of one.
+    rows_RD = rows_SBD.astype(jnp.float32).reshape(-1, rows_SBD.shape[-1])
+    norms_R = jnp.sqrt(_squares(_mapped(rows_RD - mean_D[None], parts)))
+    return blocks.write(norms_V, norms_R.reshape(rows_SBD.shape[:2]), start)
+
+  none = jnp.zeros(len(table_VD), jnp.float32)
+  return blocks.each(step, table_VD, none)
 
 
 def token_space(
@@ -180,8 +184,7 @@ def token_space(
     kind: One of `TOKEN_SPACES`.
     moments: `circuits.table_moments` of this table and mask, with the
       covariance; found here if None.
-    block_size: Rows at a time, on each device. Of more, XLA:CPU asks the
-      system for memory at every step, which costs as much as the product.
+    block_size: Rows at a time, on each device.
 
   Returns:
     The space, with the table as it was given.
@@ -210,14 +213,12 @@ def token_space(
     covariance_DD = to_host(moments.covariance).astype(np.float64)
     map_DE = jnp.asarray(_triangular_map(covariance_DD, kind), jnp.float32)
   mean_D = jnp.asarray(to_host(moments.mean))
-  norms_V = jnp.zeros(len(keep), jnp.float32)
-  blocks = RowBlocks.of(unembedding, block_size)
-  # Cut once: in a step a quarter of its time would go into copies of them.
-  parts = _parts(map_DE)
-  for start, _ in blocks.starts():
-    norms_V = _write_norms(
-        norms_V, unembedding, mean_D, parts, start, blocks=blocks
-    )
+  norms_V = _row_norms(
+      unembedding,
+      mean_D,
+      _parts(map_DE),
+      blocks=RowBlocks.of(unembedding, block_size),
+  )
   return TokenSpace(unembedding, mean_D, map_DE, norms_V, kind)
 
 

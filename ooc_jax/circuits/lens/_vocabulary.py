@@ -5,15 +5,15 @@ tokens training hardly touched is found from the unembedding alone.
 """
 
 from collections.abc import Sequence
+import functools
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 import numpy as np
 
 from ooc_jax._errors import InputError
 from ooc_jax.circuits.numerics import RowBlocks
-from ooc_jax.circuits.numerics import jit_step
-from ooc_jax.circuits.numerics import mean_rows
 from ooc_jax.circuits.numerics import to_host
 from ooc_jax.model import Model
 from ooc_jax.model import norm_gain
@@ -117,7 +117,7 @@ def undertrained_at(
     *,
     block_size: int = 512,
 ) -> Bool[Array, 'V n']:
-  """`undertrained_tokens` at several levels, in the passes of one: five.
+  """`undertrained_tokens` at several levels, in the passes of one: three.
 
   Args:
     unembedding: See there.
@@ -139,7 +139,9 @@ def undertrained_at(
       )
   blocks = RowBlocks.of(unembedding, block_size)
   near = jnp.tile(jnp.asarray(seeds)[:, None], len(cosines))
-  mean = mean_rows(unembedding, jnp.ones_like(near), blocks)[0]
+  every = jnp.ones((len(near), 1), bool)
+  means = _mean_rows(unembedding, jnp.hstack([every, near]), blocks=blocks)
+  mean, seen = means[0], means[1:]
   if not np.isfinite(mean).all():
     raise InputError(
         'The unembedding has rows that are not finite: load the weights again.'
@@ -147,26 +149,64 @@ def undertrained_at(
   levels = jnp.asarray(cosines, jnp.float32)
   for _ in range(2):  # Once from the seeds, once refined.
     # Without rows there is no direction, rather than that of minus the mean.
-    directions = jnp.where(
-        near.any(axis=0)[:, None],
-        mean_rows(unembedding, near, blocks) - mean[None],
-        0.0,
-    )
-    near = jnp.zeros_like(near)
-    for start, _ in blocks.starts():
-      near = _mark_near(
-          near, unembedding, mean, directions, levels, start, blocks=blocks
-      )
+    directions = jnp.where(near.any(axis=0)[:, None], seen - mean[None], 0.0)
+    near, seen = _near(unembedding, mean, directions, levels, blocks=blocks)
   return near
 
 
-@jit_step
-def _mark_near(near, table, mean, directions, cosines, start, *, blocks):
-  """Marks the rows of a block whose cosine to a direction is over its level."""
-  rows = blocks.read(table, start).astype(jnp.float32) - mean[None, None]
-  dots = jnp.einsum('SBD,nD->SBn', rows, directions, precision='highest')
-  squares = jnp.einsum('SBD,SBD->SB', rows, rows, precision='highest')
+@functools.partial(jax.jit, static_argnames='blocks')
+def _mean_rows(
+    table: Float[Array, 'V D'], masks: Bool[Array, 'V n'], *, blocks: RowBlocks
+) -> Float[Array, 'n D']:
+  """Mean of the rows in each mask; zeros where there is none."""
+
+  def step(totals, rows, start, fresh):
+    chosen = blocks.read(masks, start) & fresh[None, :, None]
+    return totals + _sums(chosen, rows.astype(jnp.float32))
+
+  none = jnp.zeros((masks.shape[1], table.shape[1]), jnp.float32)
+  return _over_counts(blocks.each(step, table, none), masks)
+
+
+@functools.partial(jax.jit, static_argnames='blocks')
+def _near(
+    table: Float[Array, 'V D'],
+    mean: Float[Array, 'D'],
+    directions: Float[Array, 'n D'],
+    cosines: Float[Array, 'n'],
+    *,
+    blocks: RowBlocks,
+) -> tuple[Bool[Array, 'V n'], Float[Array, 'n D']]:
+  """Rows whose cosine to a direction is over its level, and their mean."""
   lengths = jnp.sum(jnp.square(directions), axis=1)
-  norms = jnp.sqrt(squares[:, :, None] * lengths[None, None])
-  # Not divided, so that a zero row or direction is near nothing.
-  return blocks.write(near, dots > cosines[None, None] * norms, start)
+
+  def step(carry, rows, start, fresh):
+    near, totals = carry
+    rows = rows.astype(jnp.float32)
+    away = rows - mean[None, None]
+    dots = jnp.einsum('SBD,nD->SBn', away, directions, precision='highest')
+    squares = jnp.einsum('SBD,SBD->SB', away, away, precision='highest')
+    norms = jnp.sqrt(squares[:, :, None] * lengths[None, None])
+    # Not divided, so that a zero row or direction is near nothing.
+    found = dots > cosines[None, None] * norms
+    totals += _sums(found & fresh[None, :, None], rows)
+    return blocks.write(near, found, start), totals
+
+  start = jnp.zeros((len(table), len(directions)), bool), jnp.zeros_like(
+      directions
+  )
+  near, totals = blocks.each(step, table, start)
+  return near, _over_counts(totals, near)
+
+
+def _sums(
+    chosen: Bool[Array, 'S B n'], rows: Float[Array, 'S B D']
+) -> Float[Array, 'n D']:
+  chosen = chosen.astype(jnp.float32)
+  return jnp.einsum('SBn,SBD->nD', chosen, rows, precision='highest')
+
+
+def _over_counts(
+    totals: Float[Array, 'n D'], masks: Bool[Array, 'V n']
+) -> Float[Array, 'n D']:
+  return totals / jnp.maximum(masks.sum(axis=0), 1).astype(jnp.float32)[:, None]

@@ -4,8 +4,8 @@ Nothing here knows of models. `compensated_dots` gives inner products to about
 2^-36, which decides ties the same way on every device; `exponent_of` and
 `times_power` take a power of two out of a row and put it back without losing a
 digit. `Blocks` says how a jitted pass cuts features and vocabulary so that no
-array of F x V is held; `RowBlocks` walks over the rows of one table from the
-host, for work that is done once a model. The top-k searches look at group
+array of F x V is held; `RowBlocks` walks over the rows of one table, which may
+be sharded, for work that is done once a model. The top-k searches look at group
 maxima first, because sorting all entries is what costs. `_mesh` finds the mesh
 that arrays lie on and puts them over its axes 'feature' and 'vocab'.
 """
@@ -14,8 +14,6 @@ from ooc_jax.circuits.numerics._blocks import Blocks
 from ooc_jax.circuits.numerics._blocks import RowBlocks
 from ooc_jax.circuits.numerics._blocks import fold_last
 from ooc_jax.circuits.numerics._blocks import fold_reduce
-from ooc_jax.circuits.numerics._blocks import jit_step
-from ooc_jax.circuits.numerics._blocks import mean_rows
 from ooc_jax.circuits.numerics._blocks import triangle
 from ooc_jax.circuits.numerics._float32 import Dot
 from ooc_jax.circuits.numerics._float32 import bfloat16_pieces

@@ -1,18 +1,17 @@
 """How features and the rows of a table are cut into blocks.
 
-`Blocks` is for a pass inside one jitted program, `RowBlocks` for a loop on the
-host with one jitted call a block. In both the last block reaches back to be
-whole, and what it repeats does not count.
+`Blocks` is for the pass of a lens, `RowBlocks` for passes over the rows of one
+matrix, which may be sharded. In both the last block reaches back to be whole,
+and what it repeats does not count.
 """
 
-from collections.abc import Iterator
-import functools
+from collections.abc import Callable
 import itertools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 # Entries that one step of a reduction folds. XLA:CPU unrolls so few and then
 # vectorises over the lanes: sums of powers take 0.2 ns an entry and core so,
@@ -195,11 +194,6 @@ class RowBlocks(NamedTuple):
   The shards of a sharded matrix become an axis of their own, [V, D] ->
   [shards, rows, D], and blocks are cut from each shard's rows: every device
   reads its own, and nothing is gathered.
-
-  The walk is a loop on the host, one jitted call a block: out of a jitted loop
-  XLA:CPU moves the cast of a bfloat16 matrix to float32, whole. Blocks of more
-  than a few megabytes are asked of the system anew at every call, which takes
-  it ten times as long as to go over them.
   """
 
   shards: int
@@ -211,14 +205,25 @@ class RowBlocks(NamedTuple):
     rows = x.sharding.shard_shape(x.shape)[0]
     return cls(x.shape[0] // rows, rows, min(block_size, rows))
 
-  def starts(self) -> Iterator[tuple[int, int]]:
-    """First row of every block, and how many of its rows were seen before.
+  def each(self, step: Callable[..., Any], x: jax.Array, carry: Any) -> Any:
+    """What steps leave of `carry`, one a block, in a jitted loop.
 
-    All blocks have one size, so the last one reaches back.
+    Args:
+      step: Makes the next carry of this one, the block of `x` [shards, size,
+        ...], its first row, and [size] bool, whether a row is met the first
+        time.
+      x: The matrix [V, ...].
+      carry: What the first step is given.
     """
-    for first in range(0, self.rows, self.size):
-      start = min(first, self.rows - self.size)
-      yield start, first - start
+
+    def one(i, carry):
+      # Or XLA:CPU casts a whole bfloat16 matrix to float32 ahead of the loop.
+      whole, i = jax.lax.optimization_barrier((x, i))
+      start = jnp.minimum(i * self.size, self.rows - self.size)
+      fresh = start + jnp.arange(self.size, dtype=jnp.int32) >= i * self.size
+      return step(carry, self.read(whole, start), start, fresh)
+
+    return jax.lax.fori_loop(0, -(-self.rows // self.size), one, carry)
 
   def read(self, x: jax.Array, start: jax.Array) -> jax.Array:
     """The block of [V, ...] at `start`, [shards, size, ...]."""
@@ -230,32 +235,3 @@ class RowBlocks(NamedTuple):
     shards = x.reshape(self.shards, self.rows, *x.shape[1:])
     shards = jax.lax.dynamic_update_slice_in_dim(shards, block, start, axis=1)
     return shards.reshape(x.shape)
-
-  def read_new(self, masks: jax.Array, start: jax.Array, skip: jax.Array):
-    """The block of masks [V, n], False where its rows were seen before."""
-    new = jnp.arange(self.size) >= skip
-    return self.read(masks, start) & new[None, :, None]
-
-
-# Jits a step over one block: updates its first argument in place.
-jit_step = functools.partial(
-    jax.jit, static_argnames='blocks', donate_argnums=0
-)
-
-
-@jit_step
-def _add_rows(totals, x, masks, start, skip, *, blocks):
-  rows = blocks.read(x, start).astype(jnp.float32)
-  new = blocks.read_new(masks, start, skip).astype(jnp.float32)
-  return totals + jnp.einsum('SBn,SBD->nD', new, rows, precision='highest')
-
-
-def mean_rows(
-    x: Float[Array, 'V D'], masks: Bool[Array, 'V n'], blocks: RowBlocks
-) -> Float[Array, 'n D']:
-  """Mean of the rows in each mask, in float32; zeros where there is none."""
-  totals = jnp.zeros((masks.shape[1], x.shape[1]), jnp.float32)
-  for start, skip in blocks.starts():
-    totals = _add_rows(totals, x, masks, start, skip, blocks=blocks)
-  counts = jnp.maximum(jnp.sum(masks, axis=0), 1).astype(jnp.float32)
-  return totals / counts[:, None]

@@ -11,7 +11,6 @@ import math
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
-from jax.sharding import NamedSharding
 from jaxtyping import Array, Bool, Float
 
 from ooc_jax._errors import InputError
@@ -23,7 +22,6 @@ from ooc_jax.circuits.lens import unembedding_lens
 from ooc_jax.circuits.lens import unembedding_table
 from ooc_jax.circuits.numerics import RowBlocks
 from ooc_jax.circuits.numerics import divide
-from ooc_jax.circuits.numerics import jit_step
 from ooc_jax.circuits.qk import check_attention_input
 from ooc_jax.circuits.qk import check_head
 from ooc_jax.circuits.qk import head_values
@@ -34,7 +32,7 @@ from ooc_jax.model import parameter
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 # Rows that are cast to float32 at a time.
-_ROWS = 8192
+_ROWS = 2048
 
 
 def head_output(model: Model, layer: int, head: int) -> Float[Array, 'H D']:
@@ -150,14 +148,7 @@ def read_output(
   if rows.dtype == jnp.float32 or isinstance(rows, jax.core.Tracer):
     return _whole(rows, output, unit_rows=unit_rows)
   blocks = RowBlocks.of(rows, _ROWS)
-  sharding = rows.sharding if isinstance(rows.sharding, NamedSharding) else None
-  out = jnp.zeros(
-      (rows.shape[0], output.shape[0]), jnp.float32, device=sharding
-  )
-  add = _add_unit_block if unit_rows else _add_block
-  for start, _ in blocks.starts():
-    out = add(out, rows, output, start, blocks=blocks)
-  return out
+  return _by_blocks(rows, output, unit_rows=unit_rows, blocks=blocks)
 
 
 @jax.jit
@@ -195,13 +186,12 @@ def _product(rows: Array, output: Array, unit_rows: bool) -> Array:
 _whole = functools.partial(jax.jit, static_argnames='unit_rows')(_product)
 
 
-@jit_step
-def _add_block(out, rows, output, start, *, blocks):
-  block = blocks.read(rows, start)
-  return blocks.write(out, _product(block, output, False), start)
+@functools.partial(jax.jit, static_argnames=('unit_rows', 'blocks'))
+def _by_blocks(rows, output, *, unit_rows: bool, blocks: RowBlocks):
 
+  def step(out, block, start, fresh):
+    del fresh  # A row that is met again has the product that it had.
+    return blocks.write(out, _product(block, output, unit_rows), start)
 
-@jit_step
-def _add_unit_block(out, rows, output, start, *, blocks):
-  block = blocks.read(rows, start)
-  return blocks.write(out, _product(block, output, True), start)
+  none = jnp.zeros((rows.shape[0], output.shape[0]), jnp.float32)
+  return blocks.each(step, rows, none)
