@@ -47,11 +47,12 @@ class _Place:
 def set_cache_dir(folder: str | os.PathLike[str] | None = 'auto') -> None:
   """Keeps between programs what takes long to find of a model or tokenizer.
 
-  Strings and masks of a vocabulary, the covariance of a table, token spaces:
-  from now on they are read from `folder`/prepared if an earlier program left
-  them there, and left there if not. Until this is called nothing is kept: the
-  scripts call it. A file is named by the hash of the weights or of the
-  tokenizer.json that it was made of, and made again where it is damaged.
+  Of a tokenizer, strings and masks; of a table, what a study goes over it for:
+  under-trained tokens, covariance, token space. From now on they are read from
+  `folder`/prepared if an earlier program left them there, and left there if
+  not. Until this is called nothing is kept: the scripts call it. A file is
+  named by the hash of the weights or of the tokenizer that it was made of, and
+  made again where it is damaged.
   Compiled programs are not among it: JAX keeps these where its setting
   `jax_compilation_cache_dir` says.
 

@@ -33,6 +33,14 @@ from tests.loopback_handlers import HubHandler
 from tests.loopback_handlers import RepositoryFile
 from tests.loopback_handlers import StoreHandler
 
+# To read one takes the client longer than to be answered.
+_CERTIFICATES = (
+    'SSL_CERT_FILE',
+    'SSL_CERT_DIR',
+    'REQUESTS_CA_BUNDLE',
+    'CURL_CA_BUNDLE',
+)
+
 
 @dataclasses.dataclass
 class _Repository:
@@ -236,7 +244,9 @@ class LoopbackHub:
     """Points the `huggingface_hub` of this process here.
 
     HF_ENDPOINT and HF_HOME are read when it is imported, so the constants are
-    what is changed. No token is sent but HF_TOKEN's.
+    what is changed. No token is sent but HF_TOKEN's; proxies and certificates
+    of this machine are not for the hub, nor is a registry of agents that the
+    client keeps in the user's home and asks the hub for, once a process.
     """
     template = self.url + '/{repo_id}/resolve/{revision}/{filename}'
     values = {
@@ -245,10 +255,16 @@ class LoopbackHub:
         'HF_HUB_CACHE': str(cache),
         'HF_TOKEN_PATH': str(cache / 'no token'),
         'HF_HUB_DISABLE_PROGRESS_BARS': True,
+        'HF_HUB_DISABLE_TELEMETRY': True,
         'HF_HUB_OFFLINE': False,
     }
-    others = {k: v for k, v in os.environ.items() if not k.startswith('HF_')}
-    others['NO_PROXY'] = '127.0.0.1'
+    others = {
+        k: v
+        for k, v in os.environ.items()
+        if not k.startswith('HF_')
+        and k not in _CERTIFICATES
+        and not k.lower().endswith('_proxy')
+    }
     huggingface_hub.close_session()
     with contextlib.ExitStack() as stack:
       for name, value in values.items():
