@@ -107,7 +107,7 @@ def _inverse_root(
     lower = scipy.linalg.cholesky(covariance, lower=True)
   except np.linalg.LinAlgError:
     return None
-  inverse = scipy.linalg.solve_triangular(lower, np.eye(size), lower=True)
+  inverse, _ = scipy.linalg.lapack.dtrtri(lower, lower=1)
   return np.asarray(inverse).T
 
 
