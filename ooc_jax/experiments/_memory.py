@@ -1,22 +1,25 @@
-"""Sizes that a setting asks for, compared with the memory that is there.
+"""What can be held: sizes that a setting asks for, and dictionaries together.
 
 An allocation that is too large need not fail: Linux grants it, and kills the
 process once it is filled. So what grows with a setting is computed first.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 import os
 import pathlib
 
 import jax
 
 from ooc_jax._errors import InputError
+from ooc_jax.dictionaries import Dictionary
 
 # Where Linux says how much memory a control group may take: version 2, and 1.
 _GROUPS = (
     '/sys/fs/cgroup/memory.max',
     '/sys/fs/cgroup/memory/memory.limit_in_bytes',
 )
+# Dictionaries that are held at a time, in bytes.
+_TOGETHER = 2**30
 
 
 def check_held(setting: str, count: int, bytes_each: float | int) -> None:
@@ -61,3 +64,20 @@ def memory_bytes() -> Mapping[str, float]:
   if 'bytes_limit' in stats:
     found['device'] = float(stats['bytes_limit'])
   return found
+
+
+def held_together(
+    layers: Sequence[int], dictionaries: Mapping[int, Dictionary]
+) -> Iterator[dict[int, Dictionary]]:
+  """Dictionaries one after the other, as many together as can be held."""
+  group: dict[int, Dictionary] = {}
+  held = 0
+  for layer in layers:
+    own = dictionaries[layer]
+    size = sum(x.nbytes for x in jax.tree.leaves(own))
+    if group and held + size > _TOGETHER:
+      yield group
+      group, held = {}, 0
+    group[layer] = own
+    held += size
+  yield group

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import dataclasses
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 import numpy as np
@@ -18,6 +17,7 @@ from ooc_jax.dictionaries import Dictionary
 from ooc_jax.experiments._agreement import heads_table
 from ooc_jax.experiments._clock import timed
 from ooc_jax.experiments._first import before_first
+from ooc_jax.experiments._memory import held_together
 from ooc_jax.experiments._preparation import Preparation
 from ooc_jax.experiments._settings import chosen_layers
 from ooc_jax.experiments.validation._config import Validation
@@ -28,9 +28,6 @@ from ooc_jax.experiments.validation._windows import windows_table
 from ooc_jax.model import Model
 from ooc_jax.model import random_weights
 from ooc_jax.results import tables
-
-# Dictionaries that are held for one pass over the text, in bytes.
-_HELD = 2**30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,7 +143,6 @@ class Validator:
       layers: Sequence[int],
       dictionaries: Mapping[int, Dictionary],
       progress: Callable[[Sequence[int]], Iterable[int]] = iter,
-      passing: Callable[[Sequence[int]], Iterable[int]] = iter,
   ) -> Iterator[tuple[int, LayerTables]]:
     """The tables of one layer after the other.
 
@@ -156,20 +152,15 @@ class Validator:
       layers: Which.
       dictionaries: By layer.
       progress: Goes through the layers.
-      passing: Goes through the batches of a pass over the text.
     """
-    groups = _groups(layers, dictionaries)
+    groups = held_together(layers, dictionaries)
     held: dict[int, Any] = {}
     for layer in progress(layers):
       if layer not in held:
-        held = self._read(next(groups), passing)
+        held = self._read(next(groups))
       yield layer, self._layer(layer, *held.pop(layer))
 
-  def _read(
-      self,
-      group: Mapping[int, Dictionary],
-      passing: Callable[[Sequence[int]], Iterable[int]],
-  ) -> dict[int, Any]:
+  def _read(self, group: Mapping[int, Dictionary]) -> dict[int, Any]:
     """Layer -> dictionary and random one, what they do, and how fast."""
     nulls = {x: self._null(x, own) for x, own in group.items()}
     # Random directions have the numbers below 0.
@@ -178,7 +169,6 @@ class Validator:
           self.model,
           {**group, **{-1 - x: own for x, own in nulls.items()}},
           self.windows,
-          progress=passing,
       )
     about = {
         'text_seconds': clock.seconds / len(group),
@@ -388,20 +378,3 @@ def _spread(
   whole = np.full((size, *values.shape[1:]), fill, values.dtype)
   whole[rows] = values
   return whole
-
-
-def _groups(
-    layers: Sequence[int], dictionaries: Mapping[int, Dictionary]
-) -> Iterator[dict[int, Dictionary]]:
-  """Dictionaries one after the other, as many together as can be held."""
-  group: dict[int, Dictionary] = {}
-  held = 0
-  for layer in layers:
-    own = dictionaries[layer]
-    size = sum(x.nbytes for x in jax.tree.leaves(own))
-    if group and held + size > _HELD:
-      yield group
-      group, held = {}, 0
-    group[layer] = own
-    held += size
-  yield group
