@@ -25,6 +25,7 @@ from ooc_jax._errors import InputError
 from ooc_jax._files import atomic_write
 from ooc_jax._files import temporaries
 from ooc_jax._folders import cache_root
+from ooc_jax._text import printable
 
 # Of all files together; those that were not read for longest go first. A
 # model of Gemma-2-2B's size takes 45 MB.
@@ -60,12 +61,22 @@ def set_cache_dir(folder: str | os.PathLike[str] | None = 'auto') -> None:
   Args:
     folder: Made when it is needed, and never larger than a gigabyte; 'auto' is
       that of the scripts, $OOC_JAX_CACHE (the empty text: none) or `ooc_jax` in
-      the user's cache folder. None keeps nothing.
+      the user's cache folder. None, or the empty text, keeps nothing.
+
+  Raises:
+    InputError: It is in the home of a user that is not known here.
   """
   root = cache_root() if folder == 'auto' else folder
   _Place.folder = None
-  if root is not None:
+  if root is None or not os.fspath(root):
+    return
+  try:
     _Place.folder = pathlib.Path(root).expanduser().absolute() / 'prepared'
+  except RuntimeError as error:
+    raise InputError(
+        f'{printable(str(root))} cannot be a cache folder ({error}): give a'
+        ' path without ~.'
+    ) from None
 
 
 def is_kept() -> bool:

@@ -149,6 +149,12 @@ class CacheTest(parameterized.TestCase):
     self.assertEqual(self._recall(), 5)
     self.assertEqual(self._recall(), 6)  # In whose place nothing is written.
 
+  def test_a_folder_that_is_none(self):
+    with self.assertRaisesRegex(ooc_jax.InputError, 'give a path without ~'):
+      ooc_jax.set_cache_dir('~of_nobody_here/x')
+    ooc_jax.set_cache_dir('')  # And not the folder that a program runs in.
+    self.assertFalse(_cache.is_kept())
+
   def test_a_folder_that_cannot_be_written(self):
     file = pathlib.Path(self.create_tempfile().full_path)
     for folder in (file, file / 'in', '/proc/nothing'):
