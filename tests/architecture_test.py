@@ -160,6 +160,16 @@ class ArchitectureTest(absltest.TestCase):
     for name in ooc_jax.__all__:
       self.assertTrue(hasattr(ooc_jax, name), name)
 
+  def test_no_mark_of_a_test_is_lost(self):
+    """Above `parameterized` it stays on what makes the tests."""
+    for path in (_ROOT / 'tests').rglob('*.py'):
+      for node in ast.walk(ast.parse(path.read_text())):
+        names = map(ast.unparse, getattr(node, 'decorator_list', ()))
+        kinds = [name.split('.')[0] for name in names]
+        if {'pytest', 'parameterized'} <= set(kinds):
+          last = len(kinds) - kinds[::-1].index('parameterized')
+          self.assertNotIn('pytest', kinds[:last], f'{path}:{node.lineno}')
+
   def test_import_computes_nothing(self):
     # A backend that was started would show in the list. Matplotlib is slow,
     # and fails where it is told of a backend that is not here.

@@ -113,9 +113,9 @@ class DamageTest(orbax_test.OrbaxTest):
     self.assertGreater(inside, 18)
     orbax_test.assert_same_bits(load_model(self.target).params, model.params)
 
+  @parameterized.parameters('manifest.ocdbt', '_METADATA')
   # Orbax leaves coroutines behind when it fails, and says so when they go.
   @pytest.mark.filterwarnings('ignore')
-  @parameterized.parameters('manifest.ocdbt', '_METADATA')
   def test_first_byte_changed(self, name):
     self.saved()
     file = next((self.target / 'params/embedding').rglob(name))

@@ -7,6 +7,7 @@ to each other.
 """
 
 import collections
+import dataclasses
 import functools
 import importlib.util
 import math
@@ -274,25 +275,32 @@ class AheadOfTimeTest(parameterized.TestCase):
         if target == 'h200'
         else mock.patch.object(_tpu_walk, '_VMEM', 2**22)
     )
+    # A tile is as large for any vocabulary, and this one is soon compiled.
+    config = dataclasses.replace(_CONFIG, vocab_size=8_192)
     with too_large:
       lowered = circuits.lower_lens(
-          _CONFIG, 2_048, mesh, k=3, precision='screened', kernel='pallas',
+          config, 2_048, mesh, k=3, precision='screened', kernel='pallas',
           dtype=jnp.bfloat16,
       )  # fmt: skip
     with self.assertRaisesRegex(jax.errors.JaxRuntimeError, 'EXHAUSTED'):
       _compiled(lowered, target)
 
-  @parameterized.parameters('v5e:2x4', 'v6e:2x4', 'h200')
-  def test_a_head(self, target):
+  @parameterized.parameters(
+      ('v5e:2x4', real_configs.GEMMA2_9B),
+      ('v6e:2x4', real_configs.GEMMA2_2B),
+      ('h200', real_configs.GEMMA2_2B),
+  )
+  def test_a_head(self, target, hf):
     mesh = self._use(target)
+    config = config_from_hf(hf)
     lowered = circuits.lower_attention(
-        _CONFIG, _F, mesh, offset=1, dtype=jnp.bfloat16
+        config, _F, mesh, offset=1, dtype=jnp.bfloat16
     )
     compiled = _compiled(lowered, target)
     text = compiled.as_text()
     # Scores are one tile at a time: nothing like [F, F], which is seven times
     # the dictionary.
-    _check(text, _F * _F // 32, _F * _D)
+    _check(text, _F * _F // 32, _F * config.embed_dim)
     products = _products(text)
     self.assertEqual({x.precision for x in products}, {'highest'})
     sent = sum(size for _, size in collectives(text).values())
@@ -301,7 +309,7 @@ class AheadOfTimeTest(parameterized.TestCase):
     else:
       # Keys and queries of the other chips, a head's 256 numbers a feature,
       # each once; beside them the best partners.
-      keys = _F * _CONFIG.head_dim * 4
+      keys = _F * config.head_dim * 4
       self.assertBetween(sent, 2 * keys, 2.2 * keys)
     memory = compiled.memory_analysis()
     self.assertLess(memory.temp_size_in_bytes, 0.3e9)

@@ -9,6 +9,7 @@ from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from ooc_jax import InputError
 from ooc_jax import circuits
@@ -61,6 +62,21 @@ def _turned(x, offset, rotary, base=10_000.0):
   return out
 
 
+class LengthTest(parameterized.TestCase):
+
+  @parameterized.product(length=(1e-24, 1e19), name=_MODELS)
+  def test_lens_of_any_length(self, length, name):
+    model = golden_files.load(name).model
+    dictionary = _dictionary(model)
+    scaled = dictionary.replace(decoder=dictionary.decoder * length)
+    lens, same = (
+        circuits.output_lens(model, x, k=5) for x in (scaled, dictionary)
+    )
+    np.testing.assert_array_equal(lens.top_ids, same.top_ids)
+    np.testing.assert_allclose(lens.std, same.std, rtol=1e-5)
+
+
+@pytest.mark.any_compiler
 class LayerNormTest(parameterized.TestCase):
 
   def case(self, name):
@@ -111,16 +127,6 @@ class LayerNormTest(parameterized.TestCase):
       plain = d / np.sqrt((d * d).mean(axis=1, keepdims=True)) * gain
       off = np.abs(plain @ table.T - logits).max() / np.abs(logits).max()
       self.assertGreater(off, 0.01)
-
-  @parameterized.product(length=(1e-24, 1e19), name=_MODELS)
-  def test_lens_of_any_length(self, length, name):
-    model, dictionary, _ = self.case(name)
-    scaled = dictionary.replace(decoder=dictionary.decoder * length)
-    lens, same = (
-        circuits.output_lens(model, x, k=5) for x in (scaled, dictionary)
-    )
-    np.testing.assert_array_equal(lens.top_ids, same.top_ids)
-    np.testing.assert_allclose(lens.std, same.std, rtol=1e-5)
 
   @parameterized.product(name=_MODELS, offset=(0, 3, 500))
   def test_scores(self, name, offset):

@@ -33,6 +33,9 @@ from ooc_jax.circuits.lens import _tpu_walk
 from ooc_jax.circuits.lens import _unembedding_lens
 from ooc_jax.circuits.numerics import Blocks
 
+# Nobody interprets a kernel but tests.
+pytestmark = pytest.mark.any_compiler
+
 # No multiple of a tile, a group or a block of features.
 _F, _V, _D, _K = 37, 1_403, 19, 9
 _IDS = ('top_ids', 'top_logits', 'bottom_ids', 'bottom_logits')
@@ -224,7 +227,6 @@ class WalkTest(parameterized.TestCase):
     _assert_sums(plain[0], fused[0])
     _assert_bounds(fused[1], *given)
 
-  @pytest.mark.slow
   @parameterized.parameters(
       ('tpu', 'a forgotten block'),
       ('tpu', 'a peak without rescaling'),
@@ -232,6 +234,7 @@ class WalkTest(parameterized.TestCase):
       ('gpu', 'a forgotten block'),
       ('gpu', 'a place beside the place'),
   )
+  @pytest.mark.slow
   def test_a_fault_is_seen(self, grid, fault):
     plain, fused, given = _walks(grid, False, fault=_fault(grid, fault))
     with self.assertRaises(AssertionError):

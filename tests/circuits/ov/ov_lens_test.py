@@ -7,6 +7,7 @@ from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import scipy.special
 import scipy.stats
 
@@ -53,6 +54,7 @@ def _assert_lens(lens, expected, rtol=1e-4):
       np.testing.assert_allclose(actual, value, atol=atol, err_msg=name)
 
 
+@pytest.mark.any_compiler
 class OvLensTest(parameterized.TestCase):
 
   @parameterized.product(

@@ -11,6 +11,7 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from ooc_jax import circuits
 from ooc_jax.circuits.ov import _ov_lens
@@ -20,6 +21,8 @@ from ooc_jax.circuits.qk import _rope_profile
 from ooc_jax.model import parameter
 from tests.circuits import attention_models
 from tests.circuits import qk_oracle
+
+pytestmark = pytest.mark.any_compiler
 
 _HEAD, _LAYER, _OFFSET, _K = 1, 1, 7, 5
 # What the comparison of a right implementation allows: weights are exp of

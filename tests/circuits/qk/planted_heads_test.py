@@ -5,10 +5,13 @@ from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from ooc_jax import circuits
 from tests.circuits import attention_models
 from tests.circuits import qk_oracle
+
+pytestmark = pytest.mark.any_compiler
 
 _LAYER, _HEAD, _READER, _READ = 1, 4, 7, 31
 _K = 5
