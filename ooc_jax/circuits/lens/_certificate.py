@@ -150,8 +150,8 @@ def join_shards(extremes: TopBottom, rows: int, axis: str | None) -> TopBottom:
 
 def first_rows(keep: Bool[Array, 'V'], k: int, ends: int) -> TopBottom:
   """Of a direction of zeros: all tie, so the first rows that count."""
-  # A count, as a search for the largest sorts a vocabulary on a TPU, and a sixth
-  # of the time that the lens takes to compile goes to that.
+  # A count, as a search for the largest sorts a vocabulary on a TPU, and of the
+  # time that the lens takes to compile a sixth goes to that.
   nth = jnp.arange(1, min(k, keep.size) + 1, dtype=jnp.int32)
   row = jnp.searchsorted(jnp.cumsum(keep, dtype=jnp.int32), nth)
   row = row.astype(jnp.int32)
