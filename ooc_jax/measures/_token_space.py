@@ -107,7 +107,8 @@ def _inverse_root(
     lower = scipy.linalg.cholesky(covariance, lower=True)
   except np.linalg.LinAlgError:
     return None
-  inverse, _ = scipy.linalg.lapack.dtrtri(lower, lower=1)
+  (invert,) = scipy.linalg.get_lapack_funcs(('trtri',), (lower,))
+  inverse, _ = invert(lower, lower=1)
   return np.asarray(inverse).T
 
 
