@@ -1,11 +1,13 @@
 """Scripts run as a user runs them, and what they leave."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import contextlib
 import io
 import os
 import pathlib
+import signal
 import subprocess
+import time
 from typing import Any
 from unittest import mock
 
@@ -32,6 +34,33 @@ def run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
       timeout=600,
       check=False,
   )
+
+
+def kill(
+    command: Sequence[str], reached: Callable[[], bool], delay: float
+) -> None:
+  """Kills a command once it got so far and a moment has passed.
+
+  Args:
+    command: Started anew.
+    reached: Whether it is at the place.
+    delay: Seconds after that.
+
+  Raises:
+    AssertionError: It ended before it could be killed.
+  """
+  with subprocess.Popen(
+      command,
+      stdout=subprocess.DEVNULL,
+      stderr=subprocess.DEVNULL,
+      env=environment(),
+  ) as process:
+    while process.poll() is None and not reached():
+      time.sleep(0.005)
+    time.sleep(delay)
+    process.kill()
+  if process.returncode != -signal.SIGKILL:
+    raise AssertionError(f'It ended by itself: {process.returncode}.')
 
 
 def run_here(
