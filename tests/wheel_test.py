@@ -11,6 +11,8 @@ import zipfile
 from absl.testing import absltest
 import pytest
 
+from tests.experiments import scripts
+
 _ROOT = pathlib.Path(__file__).parents[1]
 
 
@@ -71,7 +73,11 @@ class WheelTest(absltest.TestCase):
         cwd=work, env=environment,
     )  # fmt: skip
     self.assertStartsWith(place.stdout, str(site))
-    done = _run('-m', 'ooc_jax', 'output_prediction', cwd=work, env=environment)
+    # All layers and figures, of few random directions: `.ci/run` has them all.
+    done = _run(
+        '-m', 'ooc_jax', 'output_prediction', *scripts.SMALL,
+        cwd=work, env=environment,
+    )  # fmt: skip
     self.assertEqual(done.returncode, 0, done.stderr)
     self.assertIn('" said" " answered"', done.stdout)
     folder = work / 'results/output_prediction-tiny_gemma2-tiny-gemma2-res'
