@@ -176,6 +176,12 @@ def _run_lens(stages: _Stages, model: Model) -> None:
               readout, dictionary, 'top', (5, 10, 20, 50)
           )[0].entropy,
       )
+    stages.run(
+        'layer, nearest features',
+        lambda: circuits.nearest_directions(
+            dictionary.decoder, config.neighbours
+        ).ids,
+    )
 
 
 def _run_head(stages: _Stages) -> float:
