@@ -28,7 +28,8 @@ os.environ.setdefault('OOC_JAX_CACHE', '')
 # A program is compiled in one piece, not a piece for each of many cores. LLVM
 # optimises what runs for hours; these programs run for milliseconds and compile
 # in half the time without, and faster still without fusion emitters. `.ci/run`
-# runs circuits, slow tests and real weights as users compile them.
+# runs circuits, slow tests of large models and real weights as users compile
+# them.
 _xla_flags = '--xla_cpu_parallel_codegen_split_count=1'
 if not os.environ.get('OOC_JAX_TEST_OPTIMIZED'):
   _xla_flags += (
