@@ -17,6 +17,7 @@ dictionary and three nulls), whose seconds follow from those of smaller ones.
 
 from collections.abc import Callable
 import json
+import pathlib
 import resource
 import statistics
 import tempfile
@@ -131,9 +132,28 @@ def _model() -> Model:
   return Model(config, params, _tokenizer())
 
 
+def _run_tokenizer(stages: _Stages, tokenizer: Tokenizer | None) -> None:
+  """A tokenizer.json, parsed and read through; and what is kept of it."""
+
+  def start() -> int:
+    read = Tokenizer.from_file(path, vocab_size=_VOCAB.value)
+    return len(read.token_strings()) + read.mask().size
+
+  assert tokenizer is not None
+  with tempfile.TemporaryDirectory() as folder:
+    path = pathlib.Path(folder) / 'tokenizer.json'
+    tokenizer.save(path)
+    stages.run('tokenizer, nothing kept', start)
+    ooc_jax.set_cache_dir(folder)
+    stages.run('tokenizer, made and kept', start)
+    stages.run('tokenizer, the second time', start)
+    ooc_jax.set_cache_dir(None)
+
+
 def _run_parts(stages: _Stages, model: Model) -> None:
   """What a preparation is made of."""
   table = circuits.unembedding_table(model)
+  _run_tokenizer(stages, model.tokenizer)
   stages.run('strings', lambda: len(measures.model_strings(model)))
   mask = stages.run('mask', lambda: circuits.readable_mask(model))
   moments = stages.run('moments', lambda: circuits.table_moments(table, mask))
