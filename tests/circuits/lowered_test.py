@@ -91,7 +91,8 @@ class TpuTest(absltest.TestCase):
         _mesh(_tpu_devices()),
         offset=1,
     )
-    memory = lowered.compile().memory_analysis()
+    quickly = ahead_of_time_test.QUICKLY
+    memory = lowered.compile(compiler_options=quickly).memory_analysis()
     self.assertIn('TPU', str(_tpu_devices()[0].device_kind))
     held = sum(
         getattr(memory, f'{name}_size_in_bytes')
