@@ -286,15 +286,6 @@ def top_k(
     x: Float[Array, 'ends F n'], k: int
 ) -> tuple[Float[Array, 'ends F k'], Int[Array, 'ends F k']]:
   # XLA:CPU knows a quick search for matrices only, and runs it on one core,
-  # but two of them side by side. Elsewhere it is a sort, compiled for each.
-  def apart(x):
-    values, indices = zip(*(jax.lax.top_k(end, k) for end in x), strict=True)
-    return jnp.stack(values), jnp.stack(indices)
-
-  def joined(x):
-    values, indices = jax.lax.top_k(x.reshape(-1, x.shape[2]), k)
-    shape = *x.shape[:2], k
-    return values.reshape(shape), indices.reshape(shape)
-
-  values, indices = jax.lax.platform_dependent(x, cpu=apart, default=joined)
-  return values, indices
+  # but two of them side by side.
+  values, indices = zip(*(jax.lax.top_k(end, k) for end in x), strict=True)
+  return jnp.stack(values), jnp.stack(indices)

@@ -77,17 +77,9 @@ def _top_k(
     x: Float[Array, 'F V'], k: int
 ) -> tuple[Float[Array, 'F k'], Int[Array, 'F k']]:
   # XLA:CPU runs a top-k on one core, but two of them side by side.
-  def halves(x):
-    half = len(x) // 2
-    first, second = jax.lax.top_k(x[:half], k), jax.lax.top_k(x[half:], k)
-    return (
-        jnp.concatenate([first[0], second[0]]),
-        jnp.concatenate([first[1], second[1]]),
-    )
-
-  def whole(x):
-    values, index = jax.lax.top_k(x, k)
-    return values, index
-
-  values, index = jax.lax.platform_dependent(x, cpu=halves, default=whole)
-  return values, index
+  half = len(x) // 2
+  first, second = jax.lax.top_k(x[:half], k), jax.lax.top_k(x[half:], k)
+  return (
+      jnp.concatenate([first[0], second[0]]),
+      jnp.concatenate([first[1], second[1]]),
+  )
