@@ -41,10 +41,11 @@ _COMPILERS = {
     'v6e': ('tpu', 'libtpu'),
     'h200': ('cuda', 'jax_cuda13_plugin'),
 }
-# A compiler of TPUs that tries less takes half as long, and more memory: what
-# stays under a bound so does as users compile it, too. What is sorted and sent
-# and how products are made is ours, so plain programs for v6e are made so. Not
-# those for v5e: a compiler may find it quicker to hold a table in float32.
+# A compiler of TPUs that tries less takes half as long. Temporaries of a head
+# are then 0.14 GB, where a bound is 0.3, and of the largest dictionary 0.61
+# instead of 0.76, where it is 4. What is sorted and sent and how products are
+# made is ours, so plain programs for v6e are made so. Not those for v5e: a
+# compiler may find it quicker to hold a table in float32.
 QUICKLY = {
     'exec_time_optimization_effort': -1.0,
     'memory_fitting_effort': -1.0,
