@@ -93,10 +93,12 @@ def _inverse_root(
 ) -> Float[np.ndarray, 'D D'] | None:
   """By Cholesky, a tenth of an eigendecomposition; None where rank is lost."""
   size = len(covariance)
-  # By power iterations the largest variance is known to a few percent.
-  x, largest = np.sqrt(np.maximum(np.diagonal(covariance), 0.0)), 0.0
+  # By power iterations the largest variance is known to a few percent. In
+  # float32, which the moments were in too: a matrix that a cache holds.
+  single = covariance.astype(np.float32)
+  x, largest = np.sqrt(np.maximum(np.diagonal(single), 0.0)), 0.0
   for _ in range(64):
-    x = covariance @ x
+    x = single @ x
     largest = float(np.linalg.norm(x))
     x /= largest or 1.0
   try:
