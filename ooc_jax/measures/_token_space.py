@@ -92,26 +92,35 @@ def _inverse_root(
     covariance: Float[np.ndarray, 'D D'],
 ) -> Float[np.ndarray, 'D D'] | None:
   """By Cholesky, a tenth of an eigendecomposition; None where rank is lost."""
-  size = len(covariance)
-  # By power iterations the largest variance is known to a few percent. In
-  # float32, which the moments were in too: a matrix that a cache holds.
-  single = covariance.astype(np.float32)
-  x, largest = np.sqrt(np.maximum(np.diagonal(single), 0.0)), 0.0
-  for _ in range(64):
-    x = single @ x
-    largest = float(np.linalg.norm(x))
-    x /= largest or 1.0
-  try:
-    # There is a root of this exactly if all variances are over the floor. (In
-    # NumPy it takes five times as long.)
-    floor = _VARIANCE_FLOOR * largest * np.eye(size)
-    scipy.linalg.cholesky(covariance - floor, lower=True)
+  try:  # In NumPy it takes five times as long.
     lower = scipy.linalg.cholesky(covariance, lower=True)
   except np.linalg.LinAlgError:
     return None
   (invert,) = scipy.linalg.get_lapack_funcs(('trtri',), (lower,))
   inverse, _ = invert(lower, lower=1)
+  # The least variance is at least this, and the largest at most the norm. A
+  # trained table passes; else it is found out.
+  least = 1.0 / np.linalg.norm(inverse) ** 2
+  surely = least > _VARIANCE_FLOOR * np.linalg.norm(covariance)
+  if not surely and not _over_floor(covariance):
+    return None
   return np.asarray(inverse).T
+
+
+def _over_floor(covariance: Float[np.ndarray, 'D D']) -> bool:
+  """Whether all variances are over the floor: then there is this root."""
+  # By power iterations the largest variance is known to a few percent.
+  x, largest = np.sqrt(np.maximum(np.diagonal(covariance), 0.0)), 0.0
+  for _ in range(64):
+    x = covariance @ x
+    largest = float(np.linalg.norm(x))
+    x /= largest or 1.0
+  floor = _VARIANCE_FLOOR * largest * np.eye(len(covariance))
+  try:
+    scipy.linalg.cholesky(covariance - floor, lower=True)
+  except np.linalg.LinAlgError:
+    return False
+  return True
 
 
 def _parts(map_DE: Float[Array, 'D D'] | None) -> list[Array] | None:
