@@ -6,7 +6,7 @@ as not there. Nothing is kept until a program says where: the scripts do, by
 `set_cache_dir`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 import contextlib
 import hashlib
@@ -112,10 +112,17 @@ def digest(x: Any) -> str:
   return found.hexdigest()
 
 
-def versions() -> dict[str, str]:
-  """Of what computes: a later one may mend what this one gets wrong."""
-  names = ('jax', 'jaxlib', 'ooc_jax')
-  return {name: importlib.metadata.version(name) for name in names}
+def versions(
+    names: Sequence[str] = ('jax', 'jaxlib', 'ooc_jax'),
+) -> dict[str, str]:
+  """Of packages that compute: a later one may mend what this gets wrong."""
+  found = {}
+  for name in names:
+    try:
+      found[name] = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+      found[name] = 'not installed'  # Such as a clone that is on the path.
+  return found
 
 
 def recall(

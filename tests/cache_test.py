@@ -131,6 +131,15 @@ class CacheTest(parameterized.TestCase):
     ):
       self.assertEqual(self._recall(), 2)
 
+  def test_a_package_that_is_not_installed_has_a_version_too(self):
+    with mock.patch.object(
+        _cache.importlib.metadata,
+        'version',
+        side_effect=_cache.importlib.metadata.PackageNotFoundError('ooc_jax'),
+    ):
+      self._recall()
+      self.assertEqual(self._recall(), 1)
+
   def test_a_huge_file_a_pipe_or_a_link_is_not_read(self):
     self._recall()
     path = self._file()

@@ -4,7 +4,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 import hashlib
-import importlib.metadata
 import os
 import pathlib
 import platform
@@ -15,6 +14,7 @@ from jax.sharding import Mesh
 import numpy as np
 import pyarrow as pa
 
+from ooc_jax import _cache
 from ooc_jax import checkpoints
 from ooc_jax import circuits
 from ooc_jax import results
@@ -218,8 +218,7 @@ def file_hashes(files: Sequence[str]) -> Mapping[str, str]:
 
 def provenance() -> dict[str, str]:
   """Versions that the numbers depend on."""
-  versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
-  return {'python': platform.python_version(), **versions}
+  return {'python': platform.python_version(), **_cache.versions(_PACKAGES)}
 
 
 class SharedFolder:

@@ -129,7 +129,9 @@ class Tokenizer:
 
     def content() -> bytes:
       own = {k: v for k, v in metadata.items() if k.startswith('tokenizer.')}
-      return json.dumps(own, sort_keys=True, default=np.ndarray.tolist).encode()
+      return json.dumps(
+          own, sort_keys=True, default=lambda x: x.tolist()
+      ).encode()
 
     def parse() -> _Halves:
       read = _tokenizer_gguf.read_vocabulary(metadata)
@@ -151,6 +153,8 @@ class Tokenizer:
       parse: Decoder and encoder for `__init__`.
       vocab_size: V, or None.
     """
+    if vocab_size is not None:
+      vocab_size = int(vocab_size)  # It may be NumPy's, unknown to JSON.
     if not _cache.is_kept():
       return cls(*parse(), vocab_size)
     made: list[Tokenizer] = []
