@@ -1,5 +1,7 @@
 """A headless Chromium for tests of pages, and axe-core for what it shows."""
 
+import collections.abc
+import contextlib
 import importlib.util
 import json
 import pathlib
@@ -84,6 +86,33 @@ def serve(library: explore.Library) -> str:
   if not ready.wait(60):
     raise TimeoutError('No page is served after 60 s.')
   return address[0]
+
+
+def press(driver: Any, *keys: str) -> None:
+  """Presses keys one after the other, on what has the focus."""
+  from selenium.webdriver import ActionChains
+
+  for key in keys:
+    ActionChains(driver).send_keys(key).perform()
+
+
+@contextlib.contextmanager
+def another_page(driver: Any) -> collections.abc.Iterator[None]:
+  """Waits until another page is there whole; an error if none comes.
+
+  A key or a choice returns before the browser has begun to leave the page.
+  """
+  from selenium.webdriver.support import expected_conditions
+  from selenium.webdriver.support.ui import WebDriverWait
+
+  before = driver.find_element('css selector', 'html')
+  yield
+  wait = WebDriverWait(driver, 30, poll_frequency=0.05)
+  wait.until(expected_conditions.staleness_of(before))
+  wait.until(
+      lambda driver: driver.execute_script('return document.readyState')
+      == 'complete'
+  )
 
 
 def requests(driver: Any) -> list[str]:

@@ -46,10 +46,11 @@ class BrowserTest(absltest.TestCase):
     return self.driver.find_elements('css selector', css)
 
   def _press(self, *keys):
-    from selenium.webdriver import ActionChains
+    browser.press(self.driver, *keys)
 
-    for key in keys:
-      ActionChains(self.driver).send_keys(key).perform()
+  def _follow(self, key):
+    with browser.another_page(self.driver):
+      self._press(key)
 
   def test_no_errors_and_no_other_host(self):
     self.driver.get_log('browser'), self.driver.get_log('performance')
@@ -106,11 +107,12 @@ class BrowserTest(absltest.TestCase):
     rows = self._all('[data-row]')
     selected = [x.get_attribute('aria-selected') for x in rows]
     self.assertEqual(selected.index('true'), 1)
-    self._press('\ue007')  # Enter.
+    self._follow('\ue007')  # Enter.
     self.assertEndsWith(self.driver.current_url, '/feature/0/1')
-    self._press('\ue014')  # Right.
+    self._follow('\ue014')  # Right.
     self.assertEndsWith(self.driver.current_url, '/feature/0/2')
-    self._press('\ue012', '\ue012')  # Left.
+    self._follow('\ue012')  # Left.
+    self._follow('\ue012')
     self.assertEndsWith(self.driver.current_url, '/feature/0/0')
     self._press('?')
     self.assertTrue(self._one('#help').is_displayed())
@@ -118,18 +120,21 @@ class BrowserTest(absltest.TestCase):
   def test_search_from_anywhere(self):
     self._open('heads')
     self._press('/')
-    self._press(*'the', '\ue007')
+    self._press(*'the')
+    self._follow('\ue007')
     self.assertIn('/search?q=the', self.driver.current_url)
     self.assertIn('Promote it', self._one('main').text)
 
   def test_sort_filter_and_link(self):
     self._open('features')
-    self._one('th a[href*="sort=cosine"]').click()
+    with browser.another_page(self.driver):
+      self._one('th a[href*="sort=cosine"]').click()
     values = [float(x.text) for x in self._all('tbody td:nth-child(3)')]
     self.assertEqual(values, sorted(values, reverse=True))
     from selenium.webdriver.support.ui import Select
 
-    Select(self._one('select[name=layer]')).select_by_visible_text('1')
+    with browser.another_page(self.driver):
+      Select(self._one('select[name=layer]')).select_by_visible_text('1')
     self.assertIn('layer=1', self.driver.current_url)
     ids = [x.text for x in self._all('tbody .id')]
     self.assertLen(ids, 50)

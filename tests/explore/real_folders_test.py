@@ -72,10 +72,11 @@ class _Pages:
     return [x.text for x in self._all('tbody .id')]
 
   def _press(self, *keys):
-    from selenium.webdriver import ActionChains
+    browser.press(self.driver, *keys)
 
-    for key in keys:
-      ActionChains(self.driver).send_keys(key).perform()
+  def _follow(self, key):
+    with browser.another_page(self.driver):
+      self._press(key)
 
   def test_every_page(self):
     layer = self.layers[-1]
@@ -131,7 +132,8 @@ class _Pages:
   def test_sort_filter_and_keys(self):
     self.driver.set_window_size(1280, 900)
     self.driver.get(f'{self.base}features')
-    self._all('th a[href*="sort=cosine"]')[0].click()
+    with browser.another_page(self.driver):
+      self._all('th a[href*="sort=cosine"]')[0].click()
     values = [float(x.text) for x in self._all('tbody td:nth-child(4)')]
     self.assertEqual(values, sorted(values, reverse=True))
     layer = self.layers[-1]
@@ -144,10 +146,11 @@ class _Pages:
         if x['layer'] == layer and x['coherent']
     ]
     self.assertEqual(found, expected[:50])
-    self._press('j', 'j', '\ue007')  # Enter.
+    self._press('j', 'j')
+    self._follow('\ue007')  # Enter.
     self.assertEndsWith(self.driver.current_url, f'/feature/{expected[1]}')
     number = int(expected[1].split('/')[1])
-    self._press('\ue014')  # Right.
+    self._follow('\ue014')  # Right.
     self.assertEndsWith(self.driver.current_url, f'/{layer}/{number + 1}')
 
 
@@ -166,7 +169,8 @@ class TinyGemma2Test(_Pages, absltest.TestCase):
 
   def test_a_feature_shows_where_it_is_largest(self):
     self.driver.get(f'{self.base}features?fires=yes&sort=fires&way=down')
-    self._press('j', '\ue007')
+    self._press('j')
+    self._follow('\ue007')
     windows = self._all('.windows li')
     self.assertNotEmpty(windows)
     for window in windows:

@@ -88,21 +88,23 @@ class BrowserTest(absltest.TestCase):
     self.driver.get_log('browser')
 
   def test_from_page_to_page(self):
-    from selenium.webdriver import ActionChains
-
     self._open('index.html')
-    self._all('.places a')[1].click()
+    with browser.another_page(self.driver):
+      self._all('.places a')[1].click()
     self.assertEndsWith(self.driver.current_url, '/features.html')
     self.assertEqual([x.text for x in self._all('.places a')], [
         'Overview', 'Features',
     ])  # fmt: skip
-    for key in ('j', 'j', '\ue007'):  # Enter opens the second.
-      ActionChains(self.driver).send_keys(key).perform()
+    browser.press(self.driver, 'j', 'j')
+    with browser.another_page(self.driver):
+      browser.press(self.driver, '\ue007')  # Enter opens the second.
     self.assertEndsWith(self.driver.current_url, '/feature/1/7.html')
     for key, name in (('\ue014', '2/3'), ('\ue012', '1/7'), ('\ue012', '1/0')):
-      ActionChains(self.driver).send_keys(key).perform()
+      with browser.another_page(self.driver):
+        browser.press(self.driver, key)
       self.assertEndsWith(self.driver.current_url, f'/feature/{name}.html')
-    self._all('.brand')[0].click()
+    with browser.another_page(self.driver):
+      self._all('.brand')[0].click()
     self.assertEndsWith(self.driver.current_url, '/index.html')
 
 
