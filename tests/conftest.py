@@ -60,6 +60,22 @@ _new_context = mlir.make_ir_context
 _context_of_thread = functools.cache(lambda thread: _new_context())
 mlir.make_ir_context = lambda: _context_of_thread(threading.get_ident())
 
+# What `.ci/run` compiles as users do: circuits, and slow tests of large models,
+# of precision, and those that wait as a user does.
+_TESTS = pathlib.Path(__file__).resolve().parent
+_CIRCUITS = _TESTS / 'circuits'
+_OPTIMIZED = [
+    _TESTS / x
+    for x in (
+        'docs',
+        'validation',
+        'wheel_test.py',
+        'experiments/precision_test.py',
+        'experiments/semantic_attention',
+        'experiments/stages_test.py',
+        'experiments/output_prediction/calibration_test.py',
+    )
+]
 _MAPS = pathlib.Path('/proc/self/maps')
 _MOST_MAPS = 30_000  # No file adds more than a third of what is left.
 
@@ -71,6 +87,20 @@ def pytest_configure(config):
   jax.config.update('jax_num_cpu_devices', 8)
   jax.config.update('jax_numpy_rank_promotion', 'raise')
   jax.config.update('jax_numpy_dtype_promotion', 'strict')
+
+
+@pytest.hookimpl(tryfirst=True)  # Before what is selected by marks.
+def pytest_collection_modifyitems(items):
+  for item in items:
+    marks = {mark.name for mark in item.iter_markers()}
+    if item.path.is_relative_to(_CIRCUITS):
+      optimized = 'any_compiler' not in marks
+    else:
+      optimized = 'slow' in marks and any(
+          item.path.is_relative_to(path) for path in _OPTIMIZED
+      )
+    if optimized:
+      item.add_marker('optimized')
 
 
 @pytest.fixture(autouse=True, scope='session')

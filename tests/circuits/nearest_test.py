@@ -8,6 +8,7 @@ from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import ooc_jax
 from ooc_jax import circuits
@@ -78,6 +79,7 @@ class NearestTest(parameterized.TestCase):
     other = circuits.nearest_directions(np.float32(far))
     jax.tree.map(np.testing.assert_array_equal, one, other)
 
+  @pytest.mark.any_compiler
   def test_planted_rows(self):
     rows = _rows(80)
     rows[[7, 40, 61]] = rows[23]
@@ -114,6 +116,7 @@ class NearestTest(parameterized.TestCase):
         at = ids[own == value]
         self.assertEqual(at.tolist(), sorted(at))
 
+  @pytest.mark.any_compiler
   def test_of_some(self):
     rows = _rows(90)
     whole = circuits.nearest_directions(rows, 4)
@@ -123,10 +126,15 @@ class NearestTest(parameterized.TestCase):
         some.cosines, whole.cosines[np.array([17, 3, 89])]
     )
 
-  @parameterized.parameters(
-      {'feature': 8}, {'feature': 2, 'vocab': 4}, {'vocab': 2}
-  )
-  def test_devices_make_no_difference(self, **axes):
+  def test_devices_make_no_difference(self):
+    self._check_devices(feature=8)
+
+  @parameterized.parameters({'feature': 2, 'vocab': 4}, {'vocab': 2})
+  @pytest.mark.any_compiler
+  def test_other_axes_make_no_difference(self, **axes):
+    self._check_devices(**axes)
+
+  def _check_devices(self, **axes):
     count = int(np.prod(list(axes.values())))
     mesh = jax.make_mesh(
         tuple(axes.values()), tuple(axes), (_AUTO,) * len(axes),
@@ -169,6 +177,7 @@ class NearestTest(parameterized.TestCase):
       ({'of': [True, False, True, True, True]}, 'give some of their numbers'),
       ({'directions': np.full((5, 4), np.nan, np.float32)}, 'not finite'),
   )
+  @pytest.mark.any_compiler
   def test_refusals(self, given, message):
     rows = given.pop('directions', _rows(5))
     with self.assertRaisesRegex(ooc_jax.InputError, message):

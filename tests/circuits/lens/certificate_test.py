@@ -4,6 +4,7 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from ooc_jax import circuits
 from ooc_jax.circuits import numerics
@@ -210,6 +211,7 @@ class CertificateTest(parameterized.TestCase):
     self.assertIsNone(alone.cut(2).bottom_ids)
 
   @parameterized.parameters('exact', 'screened')
+  @pytest.mark.any_compiler
   def test_nearly_all_tokens(self, precision):
     rng = np.random.default_rng(8)
     table = jnp.asarray(rng.normal(size=(700, 9)), jnp.float32)
@@ -264,6 +266,7 @@ class CompensatedDotsTest(parameterized.TestCase):
         np.asarray(dots.value), terms.sum(axis=1).astype(np.float32), maxulp=1
     )
 
+  @pytest.mark.any_compiler
   def test_a_bound_that_is_reached_proves_nothing(self):
     extremes = _certificate.TopBottom(
         value=jnp.float32([[[3, 2]], [[5, 4]]]),

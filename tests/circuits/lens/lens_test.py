@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import jaxtyping
 import numpy as np
+import pytest
 import scipy.stats
 
 from ooc_jax import InputError
@@ -80,10 +81,19 @@ class UnembeddingLensTest(parameterized.TestCase):
   @parameterized.named_parameters(
       ('one_small_block', 7, 61, 13, 5, None),
       ('many_blocks', 530, 17_011, 37, 20, 3.0),
+  )
+  def test_matches_definition(self, F, V, D, k, cap):
+    self._check_definition(F, V, D, k, cap)
+
+  @parameterized.named_parameters(
       ('whole_blocks', 512, 16_384, 24, 20, 30.0),
       ('one_row_over', 513, 8_193, 11, 1, None),
   )
-  def test_matches_definition(self, F, V, D, k, cap):
+  @pytest.mark.any_compiler
+  def test_matches_definition_where_blocks_end(self, F, V, D, k, cap):
+    self._check_definition(F, V, D, k, cap)
+
+  def _check_definition(self, F, V, D, k, cap):
     directions, gain, table, keep = _draw(F, V, D)
     lens = circuits.unembedding_lens(
         jnp.asarray(directions),
@@ -111,6 +121,7 @@ class UnembeddingLensTest(parameterized.TestCase):
     ).T
     _assert_lens(lens, _oracle(logits, keep, 4))
 
+  @pytest.mark.any_compiler
   def test_no_masked_token_is_ever_found(self):
     directions, gain, table, keep = _draw(5, 100, 8)
     table[~keep] *= 50  # By far the largest logits, both ways.
@@ -227,6 +238,7 @@ class UnembeddingLensTest(parameterized.TestCase):
       ('gain', {'gain': jnp.ones(11)}, 'gain'),
       ('all_masked', {'mask': jnp.zeros(90, bool)}, '0 of 90'),
   )
+  @pytest.mark.any_compiler
   def test_refuses(self, change, message):
     names = ('directions', 'gain', 'unembedding', 'mask')
     kwargs = dict(zip(names, map(jnp.asarray, _draw(4, 90, 12)), strict=True))
@@ -262,6 +274,7 @@ class ModelLensTest(parameterized.TestCase):
       convention=('raw', 'folded', 'normed', 'cosine'),
       centered=(False, True),
   )
+  @pytest.mark.any_compiler
   def test_output_lens_matches_its_convention(
       self, family, convention, centered
   ):
@@ -291,6 +304,7 @@ class ModelLensTest(parameterized.TestCase):
   @parameterized.product(
       family=('llama', 'gemma2'), convention=('raw', 'normed', 'cosine')
   )
+  @pytest.mark.any_compiler
   def test_input_lens_and_active_share(self, family, convention):
     model, params, _, _ = self._float64(family)
     # As many as there are neurons, which the other tests here read.
@@ -320,6 +334,7 @@ class ModelLensTest(parameterized.TestCase):
         lens.active_share, active.mean(axis=1), atol=1e-6
     )
 
+  @pytest.mark.any_compiler
   def test_input_lens_refuses_what_does_not_read_the_stream(self):
     model = self.models['gemma2']
     dictionary = random_dictionary(model, 1, size=7)
@@ -367,6 +382,7 @@ class ModelLensTest(parameterized.TestCase):
           err_msg=name,
       )
 
+  @pytest.mark.any_compiler
   def test_readable_mask_drops_special_and_padding_tokens(self):
     model = self.models['gemma2']
     keep = np.asarray(circuits.readable_mask(model))
@@ -374,11 +390,13 @@ class ModelLensTest(parameterized.TestCase):
     self.assertFalse(keep[-3:].any())
     self.assertGreater(keep.sum(), 80)
 
+  @pytest.mark.any_compiler
   def test_unknown_convention_is_refused(self):
     model = self.models['llama']
     with self.assertRaisesRegex(InputError, "convention 'norm' is unknown"):
       circuits.output_lens(model, mlp_dictionary(model, 0), convention='norm')
 
+  @pytest.mark.any_compiler
   def test_missing_part_names_what_to_load(self):
     model = self.models['llama']
     params = {k: v for k, v in model.params.items() if k != 'unembedding'}

@@ -116,6 +116,7 @@ class ScreenedTest(parameterized.TestCase):
       ('bfloat16', 'ties'),
       ('bfloat16', 'cosine'),
   )
+  @pytest.mark.any_compiler  # All are slow, and compiled as users do.
   def test_statistics_are_those_of_float64(self, dtype, case):
     self.check_statistics(dtype, case)
 
@@ -178,6 +179,7 @@ class ScreenedTest(parameterized.TestCase):
       (('cpu', None), {'bfloat16'}, 'avx2 amx_bf16'),
       (('cpu', None), set(), 'avx2 avx512_bf16'),
   )
+  @pytest.mark.any_compiler
   def test_auto_is_what_is_faster(self, device, screened, flags=''):
     device = types.SimpleNamespace(
         platform=device[0], compute_capability=device[1]

@@ -79,6 +79,7 @@ class LensMeshTest(parameterized.TestCase):
       )
 
   @parameterized.parameters((8, 1), (1, 2))
+  @pytest.mark.any_compiler  # Three other ones are slow, and compiled so.
   def test_a_mesh_gives_the_same(self, feature, vocab):
     lens = _lens('screened', _mesh(feature, vocab))
     self._assert_same(lens, self.alone['screened'])
@@ -100,6 +101,7 @@ class LensMeshTest(parameterized.TestCase):
     self.assertFalse(np.asarray(alone.recomputed).all())
     self._assert_same(_lens('screened', _mesh(2, 4), arrays), alone)
 
+  @pytest.mark.any_compiler
   def test_arrays_bring_their_mesh(self):
     directions, gain, table, keep = _arrays()
     mesh = _mesh(2, 4)
@@ -113,21 +115,28 @@ class LensMeshTest(parameterized.TestCase):
     self._assert_same(lens, self.alone['screened'])
     self.assertEqual(lens.mask.shape, (_V + 1,))
 
-  def test_moments_over_a_mesh(self):
-    directions, gain, table, keep = _arrays()
-    whole = circuits.table_moments(jnp.asarray(table), keep)
-    centred = table[keep] - table[keep].mean(axis=0, dtype=np.float64)
-    covariance = centred.T @ centred / keep.sum()
+  def test_moments(self):
+    _, _, table, keep = _arrays()
+    whole, covariance = self._moments(table, keep)
     np.testing.assert_allclose(
         whole.covariance, covariance, rtol=1e-5, atol=1e-6
     )
+
+  def _moments(self, table, keep):
+    centred = table[keep] - table[keep].mean(axis=0, dtype=np.float64)
+    covariance = centred.T @ centred / keep.sum()
+    return circuits.table_moments(jnp.asarray(table), keep), covariance
+
+  @pytest.mark.any_compiler
+  def test_moments_over_a_mesh(self):
+    directions, _, table, keep = _arrays()
+    whole, covariance = self._moments(table, keep)
     mesh = _mesh(2, 4)
     parts = circuits.table_moments(jnp.asarray(table), keep, mesh=mesh)
     for name in ('mean', 'covariance', 'norms'):
       np.testing.assert_allclose(
           getattr(parts, name), getattr(whole, name), rtol=1e-5, atol=1e-6
       )
-    del gain
     for moments, where in ((whole, None), (parts, mesh)):
       for precision in ('exact', 'screened'):
         lens = _lens(precision, where, moments=moments)
@@ -138,6 +147,7 @@ class LensMeshTest(parameterized.TestCase):
             rtol=1e-5,
         )  # fmt: skip
 
+  @pytest.mark.any_compiler
   def test_logits_and_rows_stay_where_they_are(self):
     mesh = _mesh(2, 4)
     config = config_from_hf(CONFIGS['gemma2'] | {'vocab_size': 4_096})
@@ -150,6 +160,7 @@ class LensMeshTest(parameterized.TestCase):
     self.assertLessEqual(max(sizes), 2 * 32 * _K * 4)
     self.assertNotIn('all-to-all', text)
 
+  @pytest.mark.any_compiler
   def test_a_mesh_of_other_axes_is_refused(self):
     mesh = jax.make_mesh((2,), ('data',), axis_types=(AxisType.Auto,))
     with self.assertRaisesRegex(InputError, "none is 'feature' or 'vocab'"):

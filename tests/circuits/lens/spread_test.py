@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType
 import numpy as np
+import pytest
 import scipy.stats
 
 from ooc_jax import InputError
@@ -79,6 +80,7 @@ class SpreadTest(parameterized.TestCase):
     directions, table, keep = _arrays(scale)
     self._assert_is(_lens(directions, table, keep), *_arrays())
 
+  @pytest.mark.any_compiler
   def test_a_softcap_does_not_enter(self):
     arrays = _arrays()
     lens = _lens(*arrays, softcap=1.0)
@@ -100,6 +102,7 @@ class SpreadTest(parameterized.TestCase):
       np.testing.assert_array_equal(mirror.entropy, lens.bottom_entropy)
 
   @parameterized.parameters((2, 4), (8, 1))
+  @pytest.mark.any_compiler
   def test_over_a_mesh(self, feature, vocab):
     arrays = _arrays()
     mesh = jax.make_mesh(
@@ -132,6 +135,7 @@ class SpreadTest(parameterized.TestCase):
       np.testing.assert_allclose(entropy, np.log(keep.sum()), rtol=1e-6)
 
   @parameterized.parameters(0.0, -1.0, float('nan'), float('inf'))
+  @pytest.mark.any_compiler
   def test_no_spread_is_refused(self, spread):
     with self.assertRaisesRegex(InputError, 'over 0, or None'):
       _lens(*_arrays(), spread=spread)

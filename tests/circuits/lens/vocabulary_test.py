@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec
 import numpy as np
+import pytest
 
 from ooc_jax._errors import InputError
 from ooc_jax.circuits import undertrained_at
@@ -145,6 +146,7 @@ class UndertrainedTokensTest(parameterized.TestCase):
       # What is marked is there twice: a byte for each token and level.
       self.assertLess(temp, 8 * 4 * 256 * _D + 2 * 2 * 40_000)
 
+  @pytest.mark.any_compiler
   def test_row_that_is_not_finite(self):
     u, seeds, _ = _planted()
     u[17, 3] = np.nan
@@ -152,6 +154,7 @@ class UndertrainedTokensTest(parameterized.TestCase):
       undertrained_tokens(jnp.asarray(u), seeds)
 
   @parameterized.parameters(1.0, -0.1, 60.0, float('nan'))
+  @pytest.mark.any_compiler
   def test_cosine_out_of_range(self, cosine):
     u, seeds, _ = _planted()
     with self.assertRaisesRegex(InputError, 'from 0 to below 1'):

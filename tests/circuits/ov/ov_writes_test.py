@@ -5,6 +5,7 @@ from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from ooc_jax import InputError
 from ooc_jax import circuits
@@ -71,6 +72,7 @@ class OvWritesTest(parameterized.TestCase):
     falling = np.argsort(-x, axis=1, kind='stable')[:, :7]
     np.testing.assert_array_equal(found.top_ids, falling)
 
+  @pytest.mark.any_compiler
   def test_refusals(self):
     model = attention_models.tiny_model('llama')
     source = attention_models.dictionary(model, 1, size=37)
@@ -117,6 +119,7 @@ class OvCopyingTest(parameterized.TestCase):
     _assert_copying(copying, _all_writes(model, tokens, readers), 5)
 
   @parameterized.parameters('llama', 'gemma2')
+  @pytest.mark.any_compiler
   def test_planted_copying_head(self, family):
     # The head reads and writes the same 8 dimensions; the features lie there.
     model = attention_models.tiny_model(family)
@@ -158,6 +161,7 @@ class OvCopyingTest(parameterized.TestCase):
       self.assertLess(found[head].copy_score, 0.3)
       self.assertLess(abs(found[head].eigenvalue_score), 0.8)
 
+  @pytest.mark.any_compiler
   def test_tokens_need_their_own_rows(self):
     model = attention_models.tiny_model('llama')
     tokens = token_dictionary(model)

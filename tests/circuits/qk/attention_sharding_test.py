@@ -79,6 +79,7 @@ class AttentionShardingTest(absltest.TestCase):
     placed = jax.device_put(dictionary, jax.devices()[1])
     _assert_same(one, self._statistics(placed, **settings))
 
+  @pytest.mark.any_compiler
   def test_under_jit(self):
     model = attention_models.tiny_model('gemma2')
     dictionary = attention_models.dictionary(model, 1, size=_SIZE)
@@ -90,6 +91,7 @@ class AttentionShardingTest(absltest.TestCase):
     np.testing.assert_array_equal(one.key.top_ids, two.key.top_ids)
     np.testing.assert_allclose(one.received, two.received, rtol=1e-5)
 
+  @pytest.mark.any_compiler
   def test_mesh_without_features(self):
     # Nothing to spread over: as on one device.
     model = attention_models.tiny_model('gemma2')
@@ -98,6 +100,7 @@ class AttentionShardingTest(absltest.TestCase):
     found = self._statistics(jax.device_put(dictionary, whole))
     _assert_same(self._statistics(dictionary), found)
 
+  @pytest.mark.any_compiler
   def test_ov_over_all_devices(self):
     self._check_ov(8)
 

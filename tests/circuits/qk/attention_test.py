@@ -7,6 +7,7 @@ from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from ooc_jax import InputError
 from ooc_jax import circuits
@@ -147,6 +148,7 @@ class AttentionStatisticsTest(parameterized.TestCase):
     _assert_agrees(model, dictionary, 1, found)
 
 
+@pytest.mark.any_compiler
 class SiteTest(parameterized.TestCase):
 
   @parameterized.parameters(
@@ -178,6 +180,7 @@ class SiteTest(parameterized.TestCase):
       circuits.attention_statistics(model, dictionary, layer, k=_K)
 
 
+@pytest.mark.any_compiler
 class RefusalTest(parameterized.TestCase):
 
   @parameterized.named_parameters(

@@ -288,6 +288,7 @@ class BiasProfileTest(parameterized.TestCase):
     )
 
 
+@pytest.mark.any_compiler
 class RefusalsTest(parameterized.TestCase):
 
   @parameterized.parameters(

@@ -73,6 +73,7 @@ class QkStatisticsTest(parameterized.TestCase):
     # Weights are exp of float32 scores, whose last bit is 3e-5 here.
     qk_oracle.assert_agrees(statistics, expected, 1e-4)
 
+  @pytest.mark.any_compiler
   def test_many_searches_of_group_maxima(self):
     # Sixteen tiles, of which the maxima of two at once are searched.
     queries, keys, _ = _draw(500, 8)
@@ -146,6 +147,7 @@ class QkStatisticsTest(parameterized.TestCase):
       jax.tree.map(np.testing.assert_array_equal, found[1], found[n])
 
 
+@pytest.mark.any_compiler
 class LayoutTest(parameterized.TestCase):
 
   @parameterized.product(
@@ -189,6 +191,7 @@ class LayoutTest(parameterized.TestCase):
       )
 
 
+@pytest.mark.any_compiler
 class RefusalTest(parameterized.TestCase):
 
   @parameterized.named_parameters(

@@ -6,6 +6,7 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import jax
 import numpy as np
+import pytest
 
 from ooc_jax import InputError
 from ooc_jax import circuits
@@ -70,6 +71,7 @@ class RopeProfileTest(parameterized.TestCase):
     np.testing.assert_allclose(profile.mean, mean, atol=atol)
     self.assertEqual(profile.preferred, mean.argmax())
 
+  @pytest.mark.any_compiler
   def test_scaled_frequencies_matter_here(self):
     # Otherwise the test above would prove nothing about them.
     model = attention_models.tiny_model('llama3')
@@ -113,6 +115,7 @@ class RopeProfileTest(parameterized.TestCase):
       ('context', {'context': 0}, 'context of 0'),
       ('head', {'head': 6}, 'no head 6'),
   )
+  @pytest.mark.any_compiler
   def test_refusals(self, change, message):
     model = attention_models.tiny_model('llama')
     dictionary = attention_models.dictionary(model, 1)
@@ -150,6 +153,7 @@ class HeadProfilesTest(parameterized.TestCase):
       )
       self.assertEqual(one.preferred[n], alone.preferred)
 
+  @pytest.mark.any_compiler
   def test_fewer_features_than_pairs(self):
     model = attention_models.tiny_model('llama')
     dictionary = attention_models.dictionary(model, 1)
