@@ -24,12 +24,21 @@ from tests.tiny import make_checkpoint
 _STATISTICS = ('mean', 'std', 'skewness', 'kurtosis', 'entropy', 'top_mass')
 
 
+def _first(x, k):
+  """Where the `k` least of each row are, of equal ones those of lower ids."""
+  last = np.partition(x, k - 1, axis=1)[:, k - 1]
+  some = [np.flatnonzero(row <= end) for row, end in zip(x, last, strict=True)]
+  return np.stack([
+      ids[np.argsort(row[ids], kind='stable')][:k]
+      for row, ids in zip(x, some, strict=True)
+  ])
+
+
 def _oracle(logits, keep, k, cap=None):
   """All of a lens from whole float64 logits [F, V], from the definition."""
   ids = np.flatnonzero(keep)
   x = logits[:, keep]
-  falling = np.argsort(-x, axis=1, kind='stable')[:, :k]
-  rising = np.argsort(x, axis=1, kind='stable')[:, :k]
+  falling, rising = _first(-x, k), _first(x, k)
   y = x if cap is None else cap * np.tanh(x / cap)
   p = scipy.special.softmax(y, axis=1)
   top = np.take_along_axis(p, falling, axis=1)

@@ -1,5 +1,6 @@
 """Experiment 1 from weights to folder, as a user runs it."""
 
+import functools
 import json
 import pathlib
 import random
@@ -48,6 +49,26 @@ def _command(*args):
 
 def _run(*args):
   return scripts.run(_command(*args))
+
+
+def _hostile(folder):
+  """A model with text that turns the reading direction round."""
+  weights = make_checkpoint(folder)
+  tokenizer = json.loads((weights / 'tokenizer.json').read_text())
+  vocab = tokenizer['model']['vocab']
+  # As byte-level BPE spells it.
+  byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+  hostile = byte_level.pre_tokenize_str('\u202ecba')[0][0]
+  merged = [n for n in vocab if len(n) > 2 and '|' not in n][:40]
+  merges = tokenizer['model']['merges']
+  for i, name in enumerate(merged):
+    vocab[f'{hostile}{i}'] = vocab.pop(name)
+  tokenizer['model']['merges'] = [
+      m for m in merges if not set(m) & set(merged)
+      and ''.join(m) not in merged
+  ]  # fmt: skip
+  (weights / 'tokenizer.json').write_text(json.dumps(tokenizer))
+  return weights
 
 
 class RunTest(parameterized.TestCase):
@@ -275,18 +296,27 @@ class CommandTest(parameterized.TestCase):
     self.addCleanup(folder.cleanup)
     self.root = pathlib.Path(folder.name)
 
-  def test_prints_table_and_examples(self):
-    weights = make_checkpoint(self.root / 'model')
+  @classmethod
+  @functools.cache
+  def _printed(cls):
+    """What a run prints of hostile tokens, and the folder of its results."""
+    root = tempfile.TemporaryDirectory()
+    cls.addClassCleanup(root.cleanup)
+    weights, out = _hostile(pathlib.Path(root.name) / 'model'), root.name
     done = _run(
-        f'--weights={weights}', f'--out={self.root / "out"}', '--k=5',
-        '--examples=3', '--layers=0,2',
+        f'--weights={weights}', f'--out={out}/out', '--k=5', '--examples=30',
+        '--layers=0,2',
     )  # fmt: skip
+    return done, pathlib.Path(out) / 'out'
+
+  def test_prints_table_and_examples(self):
+    done, out = self._printed()
     self.assertEqual(done.returncode, 0, done.stderr)
     lines = done.stdout.splitlines()
     self.assertTrue(lines[2].split()[0] == '0' and lines[3].split()[0] == '2')
     self.assertTrue(lines[4].split()[0] == 'all')
-    self.assertLen([x for x in lines if ' feature ' in x], 3)
-    figures = self.root / 'out' / 'figures'
+    self.assertLen([x for x in lines if ' feature ' in x], 30)
+    figures = out / 'figures'
     self.assertTrue((figures / 'semantic_by_depth.png').is_file())
     self.assertFalse((figures / 'semantic_by_depth.pdf').exists())
     self.assertNotIn('Traceback', done.stderr)
@@ -346,27 +376,7 @@ class CommandTest(parameterized.TestCase):
     self.assertIn(str(out), done.stderr)
 
   def test_hostile_token_text_never_reaches_the_terminal_raw(self):
-    weights = make_checkpoint(self.root / 'model')
-    tokenizer = json.loads((weights / 'tokenizer.json').read_text())
-    vocab = tokenizer['model']['vocab']
-    # Text that turns the reading direction round, as byte-level BPE spells it.
-    byte_level = pre_tokenizers.ByteLevel(
-        add_prefix_space=False, use_regex=False
-    )
-    hostile = byte_level.pre_tokenize_str('\u202ecba')[0][0]
-    merged = [n for n in vocab if len(n) > 2 and '|' not in n][:40]
-    merges = tokenizer['model']['merges']
-    for i, name in enumerate(merged):
-      vocab[f'{hostile}{i}'] = vocab.pop(name)
-    tokenizer['model']['merges'] = [
-        m for m in merges if not set(m) & set(merged)
-        and ''.join(m) not in merged
-    ]  # fmt: skip
-    (weights / 'tokenizer.json').write_text(json.dumps(tokenizer))
-    done = _run(
-        f'--weights={weights}', f'--out={self.root / "out"}', '--k=5',
-        '--examples=30', '--nofigures',
-    )  # fmt: skip
+    done, _ = self._printed()
     self.assertEqual(done.returncode, 0, done.stderr)
     self.assertNotIn('\u202e', done.stdout + done.stderr)
     self.assertIn(r'\u202ecba', done.stdout)
