@@ -2,11 +2,12 @@
 
 jaxtyping's own decorator binds the arguments of every call and checks them
 twice, for better messages; in runs of the tests that was a third of the time.
-Here beartype checks a function once, with the axes of its arrays, if it has
-any, in a memo of jaxtyping's.
+Here beartype checks a function, and what makes a dataclass, once, with the axes
+of its arrays, if it has any, in a memo of jaxtyping's.
 """
 
 from collections.abc import Callable, Sequence
+import dataclasses
 import functools
 import inspect
 import typing
@@ -27,6 +28,11 @@ def _decorated(whole: Callable[..., Any], fn: Any = None, **how: Any) -> Any:
   """`jaxtyped`, or what checks the same in less time."""
   if fn is None:
     return functools.partial(_decorated, whole, **how)
+  if dataclasses.is_dataclass(fn):
+    # Unless it is inherited from a class that has been here.
+    if getattr(fn.__init__, '__globals__', {}).get('__name__') != __name__:
+      fn.__init__ = _decorated(whole, fn.__init__, **how)
+    return fn
   checked = _checked_by_beartype(fn) if inspect.isfunction(fn) else None
   if checked is None:
     return whole(fn, **how)

@@ -1,6 +1,7 @@
 """The package's types are checked in tests, with arrays and without."""
 
 from collections.abc import Callable, Iterator
+import dataclasses
 from typing import Any, Literal
 
 from absl.testing import absltest
@@ -30,6 +31,17 @@ def _rows(x: _Rows, y: list[_Rows] | None = None) -> Float[np.ndarray, 'D F']:
   return x if y else x.T
 
 
+@dataclasses.dataclass(frozen=True)
+class _Pair:
+  x: _Rows
+  y: _Rows
+  sizes: tuple[int, ...] = dataclasses.field(default_factory=tuple)
+
+
+class _Triple(_Pair):
+  """Takes how it is made from the class above."""
+
+
 def _decorated(fn):
   """As the import hook decorates the functions of the package."""
   return jaxtyping.jaxtyped(typechecker=beartype.beartype)(fn)
@@ -44,6 +56,9 @@ class TypeChecksTest(parameterized.TestCase):
       (_plain, (0,), {}),  # What it returns.
       (_counted, (1.5,), {}),
       (_rows, (np.ones(3),), {}),
+      (_Pair, (np.ones((2, 3)), np.ones((3, 2))), {}),
+      (_Pair, (np.ones((2, 3)), np.ones((2, 3))), {'sizes': ('2',)}),
+      (_Pair, (np.ones((2, 3)), np.ones((2, 3)), [2]), {}),
       (_rows, (np.ones((2, 3)), [np.ones((3, 2))]), {}),
       (_rows, (np.ones((2, 3)), [np.ones((2, 3))]), {}),  # What it returns.
   )
@@ -55,6 +70,10 @@ class TypeChecksTest(parameterized.TestCase):
     self.assertEqual(_decorated(_plain)(2, name='b'), 'bb')
     self.assertEqual(list(_decorated(_counted)(2)), [0, 1])
     self.assertEqual(_decorated(_rows)(np.ones((2, 3))).shape, (3, 2))
+    x = np.ones((2, 3))
+    self.assertEqual(_decorated(_Pair)(x, x).sizes, ())
+    once = _decorated(_Pair).__init__
+    self.assertIs(_decorated(_Triple).__init__, once)
 
   def test_nothing_is_checked_where_it_is_turned_off(self):
     jaxtyping.config.update('jaxtyping_disable', True)

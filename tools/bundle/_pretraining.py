@@ -100,9 +100,13 @@ def make_optimizer(recipe: Recipe) -> optax.GradientTransformation:
 def initial_state(config: ooc_jax.ModelConfig, recipe: Recipe) -> State:
   """The state before the first step."""
   tokens = jnp.zeros((1, 1), jnp.int32)
-  net = ooc_jax.Transformer(config)
-  params = jax.jit(net.init)(jax.random.key(recipe.seed), tokens)['params']
+  params = _jitted_init(config)(jax.random.key(recipe.seed), tokens)['params']
   return State(params, make_optimizer(recipe).init(params))
+
+
+@functools.lru_cache(maxsize=4)
+def _jitted_init(config: ooc_jax.ModelConfig) -> Callable[..., Any]:
+  return jax.jit(ooc_jax.Transformer(config).init)
 
 
 def next_token_loss(
@@ -117,6 +121,7 @@ def next_token_loss(
   return optax.softmax_cross_entropy_with_integer_labels(logits, rows[:, 1:])
 
 
+@functools.lru_cache(maxsize=4)
 def make_step(
     config: ooc_jax.ModelConfig, recipe: Recipe
 ) -> Callable[[State, Any], tuple[State, Float[Array, '']]]:
