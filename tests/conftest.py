@@ -31,8 +31,7 @@ os.environ.setdefault('OOC_JAX_CACHE', '')
 # A program is compiled in one piece, not a piece for each of many cores. LLVM
 # optimises what runs for hours; these programs run for milliseconds and compile
 # in half the time without, and faster still without fusion emitters. `.ci/run`
-# runs circuits, slow tests of large models and real weights as users compile
-# them.
+# runs what is marked `optimized` and real weights as users compile them.
 _xla_flags = '--xla_cpu_parallel_codegen_split_count=1'
 if not os.environ.get('OOC_JAX_TEST_OPTIMIZED'):
   _xla_flags += (
@@ -76,20 +75,16 @@ _new_context = mlir.make_ir_context
 _context_of_thread = functools.cache(lambda thread: _new_context())
 mlir.make_ir_context = lambda: _context_of_thread(threading.get_ident())
 
-# What `.ci/run` compiles as users do: circuits, and slow tests of large models,
-# of precision, and those that wait as a user does.
+# What `.ci/run` compiles as users do: circuits, and slow tests of either
+# precision, of nulls, and of how long a user waits.
 _TESTS = pathlib.Path(__file__).resolve().parent
 _CIRCUITS = _TESTS / 'circuits'
 _OPTIMIZED = [
-    _TESTS / x
+    _TESTS / 'experiments' / x
     for x in (
-        'docs',
-        'validation',
-        'wheel_test.py',
-        'experiments/precision_test.py',
-        'experiments/semantic_attention',
-        'experiments/stages_test.py',
-        'experiments/output_prediction/calibration_test.py',
+        'precision_test.py',
+        'stages_test.py',
+        'output_prediction/calibration_test.py',
     )
 ]
 _MAPS = pathlib.Path('/proc/self/maps')
