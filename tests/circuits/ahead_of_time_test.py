@@ -44,8 +44,8 @@ _COMPILERS = {
 # A compiler of TPUs that tries less takes half as long. Temporaries of a head
 # are then 0.14 GB, where a bound is 0.3, and of the largest dictionary 0.61
 # instead of 0.76, where it is 4. What is sorted and sent and how products are
-# made is ours, so plain programs for v6e are made so. Not those for v5e: a
-# compiler may find it quicker to hold a table in float32.
+# made is ours, so programs for v6e are made so. Not those for v5e: a compiler
+# may find it quicker to hold a table in float32.
 QUICKLY = {
     'exec_time_optimization_effort': -1.0,
     'memory_fitting_effort': -1.0,
@@ -160,12 +160,9 @@ def _mesh(target):
   )
 
 
-def _plain(lowered, target):
-  quickly = QUICKLY if target.startswith('v6e') else {}
-  return _compiled(lowered, target, **quickly)
-
-
 def _compiled(lowered, target, **options):
+  if target.startswith('v6e'):
+    options |= QUICKLY
   if target == 'h200':
     # Autotuning would run candidates on a GPU.
     options['xla_gpu_autotune_level'] = 0
@@ -213,7 +210,7 @@ class AheadOfTimeTest(parameterized.TestCase):
     lowered = circuits.lower_lens(
         _CONFIG, _F, mesh, precision=precision, dtype=jnp.bfloat16
     )
-    compiled = _plain(lowered, target)
+    compiled = _compiled(lowered, target)
     text = compiled.as_text()
     # Nothing like [F, V] of 2,048 features, which are looked at together, and
     # no copy of the table in float32.
@@ -310,7 +307,7 @@ class AheadOfTimeTest(parameterized.TestCase):
     lowered = circuits.lower_attention(
         config, _F, mesh, offset=1, dtype=jnp.bfloat16
     )
-    compiled = _plain(lowered, target)
+    compiled = _compiled(lowered, target)
     text = compiled.as_text()
     # Scores are one tile at a time: nothing like [F, F], which is seven times
     # the dictionary.
