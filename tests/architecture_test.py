@@ -9,6 +9,7 @@ import sys
 from absl.testing import absltest
 
 import ooc_jax
+from tests import conftest
 
 _PACKAGE = pathlib.Path(ooc_jax.__file__).parent
 _ROOT = _PACKAGE.parent
@@ -169,6 +170,15 @@ class ArchitectureTest(absltest.TestCase):
         if {'pytest', 'parameterized'} <= set(kinds):
           last = len(kinds) - kinds[::-1].index('parameterized')
           self.assertNotIn('pytest', kinds[:last], f'{path}:{node.lineno}')
+
+  def test_no_optimized_test_is_lost(self):
+    """What the step without optimisation leaves out is in the one with it."""
+    (step,) = re.findall(
+        r'-m optimized \\\n(.*?)\|', (_ROOT / '.ci/run').read_text(), re.S
+    )
+    for path in conftest.OPTIMIZED:
+      self.assertTrue(path.exists(), path)
+      self.assertIn(f' {path.relative_to(_ROOT)} ', step)
 
   def test_import_computes_nothing(self):
     # A backend that was started would show in the list. Matplotlib is slow,

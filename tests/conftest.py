@@ -79,14 +79,12 @@ mlir.make_ir_context = lambda: _context_of_thread(threading.get_ident())
 # precision, of nulls, and of how long a user waits.
 _TESTS = pathlib.Path(__file__).resolve().parent
 _CIRCUITS = _TESTS / 'circuits'
-_OPTIMIZED = [
-    _TESTS / 'experiments' / x
-    for x in (
-        'precision_test.py',
-        'stages_test.py',
-        'output_prediction/calibration_test.py',
-    )
-]
+OPTIMIZED = (
+    _CIRCUITS,
+    _TESTS / 'experiments/output_prediction/calibration_test.py',
+    _TESTS / 'experiments/precision_test.py',
+    _TESTS / 'experiments/stages_test.py',
+)
 _MAPS = pathlib.Path('/proc/self/maps')
 _MOST_MAPS = 45_000  # No file adds more than half of what is left.
 
@@ -108,7 +106,7 @@ def pytest_collection_modifyitems(items):
       optimized = 'any_compiler' not in marks
     else:
       optimized = 'slow' in marks and any(
-          item.path.is_relative_to(path) for path in _OPTIMIZED
+          item.path.is_relative_to(path) for path in OPTIMIZED
       )
     if optimized:
       item.add_marker('optimized')
