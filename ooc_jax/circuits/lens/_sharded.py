@@ -6,7 +6,6 @@ goes from device to device.
 """
 
 from collections.abc import Callable
-from concurrent import futures
 import dataclasses
 import functools
 from typing import Any
@@ -30,6 +29,7 @@ from ooc_jax.circuits.numerics import Blocks
 from ooc_jax.circuits.numerics import axis_of
 from ooc_jax.circuits.numerics import platform_of
 from ooc_jax.circuits.numerics import shard_rows
+from ooc_jax.circuits.numerics import side_by_side
 
 
 def find_moments(
@@ -75,16 +75,13 @@ def find_lens(
 
   def part(first: int) -> Lens:
     rows, level = _some_rows((directions, threshold), first, size)
-    return jax.block_until_ready(
-        _find_lens(rows, table, mask, moments, level, spec, None)
-    )
+    return _find_lens(rows, table, mask, moments, level, spec, None)
 
-  parts = [part(0)]  # Compiled once.
-  # XLA:CPU runs searches and gathers on one core, and blocks of a small table
-  # have too little for two: meanwhile the other core has another part.
-  workers = 2 if spec.platform == 'cpu' else 1
-  with futures.ThreadPoolExecutor(workers) as pool:
-    parts += pool.map(part, range(size, F, size))
+  parts = side_by_side(
+      (functools.partial(part, first) for first in range(0, F, size)),
+      table,
+      None,
+  )
   return _joined(parts, F)
 
 

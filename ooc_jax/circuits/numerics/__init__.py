@@ -10,10 +10,12 @@ maxima first, because sorting all entries is what costs. `_mesh` finds the mesh
 that arrays lie on and puts them over its axes 'feature' and 'vocab'.
 """
 
+from ooc_jax.circuits.numerics._blocks import FOLD
 from ooc_jax.circuits.numerics._blocks import Blocks
 from ooc_jax.circuits.numerics._blocks import RowBlocks
 from ooc_jax.circuits.numerics._blocks import fold_last
 from ooc_jax.circuits.numerics._blocks import fold_reduce
+from ooc_jax.circuits.numerics._blocks import side_by_side
 from ooc_jax.circuits.numerics._blocks import triangle
 from ooc_jax.circuits.numerics._float32 import Dot
 from ooc_jax.circuits.numerics._float32 import bfloat16_pieces

@@ -5,18 +5,55 @@ matrix, which may be sharded. In both the last block reaches back to be whole,
 and what it repeats does not count.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent import futures
+import contextlib
 import itertools
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 # Entries that one step of a reduction folds. XLA:CPU unrolls so few and then
 # vectorises over the lanes: sums of powers take 0.2 ns an entry and core so,
 # and 1 to 5 ns folded all at once.
 FOLD = 8
+_T = TypeVar('_T')
+
+
+def side_by_side(
+    runs: Iterable[Callable[[], _T]], on: Array, mesh: Mesh | None
+) -> list[_T]:
+  """What the runs return: on a CPU two at a time, else one after the other.
+
+  XLA:CPU searches, gathers and sorts on one core; meanwhile the other core has
+  another run. Each is waited for, so that no more than two take memory.
+
+  Args:
+    runs: What has no arguments left.
+    on: An array of theirs; under `jit` they run one after the other.
+    mesh: Theirs. Programs of two threads on the same devices would wait for
+      each other.
+  """
+  alone = mesh is not None or isinstance(on, jax.core.Tracer)
+  if alone or [x.platform for x in on.devices()] != ['cpu']:
+    return [jax.block_until_ready(run()) for run in runs]
+  # What was set by `with` is a thread's own.
+  settings = [
+      (getattr(jax, name), getattr(jax.config, f'jax_{name}'))
+      for name in ('enable_x64', 'default_device')
+  ]
+
+  def one(run: Callable[[], _T]) -> _T:
+    with contextlib.ExitStack() as stack:
+      for setting, value in settings:
+        stack.enter_context(setting(value))
+      return jax.block_until_ready(run())
+
+  with futures.ThreadPoolExecutor(2) as pool:
+    return list(pool.map(one, runs))
 
 
 def triangle(width: int) -> list[tuple[int, int]]:

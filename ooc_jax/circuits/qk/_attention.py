@@ -1,6 +1,7 @@
 """How features attend to each other, for all heads of a layer."""
 
 from collections.abc import Sequence
+import functools
 from typing import Any
 
 import flax
@@ -12,6 +13,7 @@ import numpy as np
 
 from ooc_jax._errors import InputError
 from ooc_jax.circuits.numerics import feature_mesh
+from ooc_jax.circuits.numerics import side_by_side
 from ooc_jax.circuits.qk._head_vectors import check_attention_input
 from ooc_jax.circuits.qk._head_vectors import head_keys
 from ooc_jax.circuits.qk._head_vectors import head_queries
@@ -98,7 +100,10 @@ def attention_statistics(
   heads = tuple(range(model.config.num_heads) if heads is None else heads)
   if not heads:
     raise InputError(f'No head of layer {layer} was asked for: name one.')
-  if counts is not None and counts.ndim == 2 and len(counts) != len(heads):
+  of_heads: list[Any] = [counts] * len(heads)
+  if counts is not None and counts.ndim == 2:
+    of_heads = list(counts)
+  if counts is not None and len(of_heads) != len(heads):
     raise InputError(
         f'counts has shape {counts.shape} for {len(heads)} heads: give a row'
         ' for each, or one for all.'
@@ -108,28 +113,33 @@ def attention_statistics(
   if bias is not None and length is not None:
     rows = on_bias(model, rows, bias, length)
   found, with_bias, keys, kv_head = [], [], jnp.zeros(0, jnp.float32), None
-  for i, head in enumerate(heads):
-    queries = head_queries(
-        model, rows, layer, head, offset=offset, biases=biases
-    )
-    if kv_head != head // model.config.group_size:
-      kv_head = head // model.config.group_size
-      keys = head_keys(model, rows, layer, head, biases=biases)
-    statistics = qk_statistics(
-        queries,
-        keys,
-        scale=model.config.attention_scale,
-        softcap=model.config.attention_softcap,
-        k=k,
-        counts=counts if counts is None or counts.ndim == 1 else counts[i],
-        mesh=mesh,
-    )
-    if bias is not None:
-      with_bias.append(
-          bias_scores(model, bias, layer, head, queries, keys, offset=offset)
+  # Two heads in memory, however many there are.
+  for first in range(0, len(heads), 2):
+    runs = []
+    for i, head in enumerate(heads[first : first + 2], first):
+      queries = head_queries(
+          model, rows, layer, head, offset=offset, biases=biases
       )
-    # One head after the other: their blocks do not add up in memory.
-    found.append(jax.block_until_ready(statistics))
+      if kv_head != head // model.config.group_size:
+        kv_head = head // model.config.group_size
+        keys = head_keys(model, rows, layer, head, biases=biases)
+      runs.append(
+          functools.partial(
+              qk_statistics,
+              queries,
+              keys,
+              scale=model.config.attention_scale,
+              softcap=model.config.attention_softcap,
+              k=k,
+              counts=of_heads[i],
+              mesh=mesh,
+          )
+      )
+      if bias is not None:
+        with_bias.append(
+            bias_scores(model, bias, layer, head, queries, keys, offset=offset)
+        )
+    found += side_by_side(runs, keys, mesh)
   stacked = jax.tree.map(lambda *x: jnp.stack(x), *found)
   return AttentionStatistics(
       **vars(stacked),

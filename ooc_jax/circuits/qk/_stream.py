@@ -29,8 +29,8 @@ from ooc_jax.circuits.qk._tile import Keys
 from ooc_jax.circuits.qk._tile import Rows
 from ooc_jax.circuits.qk._tile import barrier
 from ooc_jax.circuits.qk._tile import best_queries
+from ooc_jax.circuits.qk._tile import in_units
 from ooc_jax.circuits.qk._tile import reduce_tile
-from ooc_jax.model import softcap as apply_softcap
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -136,7 +136,7 @@ def _one_head(
   groups = merge_groups(best, layout.groups, spec.axis)
   found = best_queries(my_keys, groups, all_queries, all_real, spec.k)
   mean = centre = my_part(keys.centre, spec.axis)
-  if sums.total is None or sums.second is None:  # Without a softcap.
+  if spec.softcap is None or sums.total is None or sums.second is None:
     std = score_std(
         my_keys,
         all_queries,
@@ -152,7 +152,8 @@ def _one_head(
     mean = sum_in_order(sums.total) / layout.queries
     variance = sum_in_order(sums.second) / layout.queries
     variance -= jnp.square(mean - centre)
-    std = jnp.sqrt(jnp.maximum(variance, 0.0))
+    std = spec.softcap * jnp.sqrt(jnp.maximum(variance, 0.0))
+    mean *= spec.softcap
   columns = KeyRole(
       top=(found[0], layout.ids(found[1])),
       mean=mean,
@@ -179,7 +180,7 @@ def _keys(
       number=number,
       mean_row=_sum_rows(seen) / number,
       mean_query=mean_query,
-      centre=barrier(apply_softcap(centre, spec.softcap)),
+      centre=barrier(in_units(centre, spec.softcap)),
   )
 
 

@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from ooc_jax.circuits.numerics import FOLD
+from ooc_jax.circuits.numerics import fold_reduce
 from ooc_jax.circuits.numerics import grouped_topk
-from ooc_jax.model import softcap as apply_softcap
 
 # Queries per group in the key role: of the best groups all scores are made
 # again, so few are wasted, and an eighth of the scores is searched.
@@ -23,6 +24,8 @@ GROUP = 8
 _KEY_GROUP = 32
 # Keys come in a multiple of this.
 LANES = 128
+# Keys that are folded side by side; the widest of them that divides.
+_KEY_LANES = (LANES // FOLD, 64, 512)
 # Keys searched at once: the rows of their queries fit in a core's cache.
 _KEYS_AT_ONCE = 32
 _HIGHEST = jax.lax.Precision.HIGHEST
@@ -37,7 +40,8 @@ class Keys(NamedTuple):
     number: How many those are.
     mean_row: [H] of the keys that count.
     mean_query: [H] of all queries.
-    centre: [K] mean score of each key; with a softcap, near enough.
+    centre: [K] mean score of each key; with a softcap, near enough, and in
+      units of it.
   """
 
   rows: Float[Array, 'keys H']
@@ -62,8 +66,9 @@ class Rows(NamedTuple):
 class Columns(NamedTuple):
   """The key role of a tile: what its queries add to each key."""
 
-  total: Float[Array, 'keys'] | None  # Σ y, or None without a softcap.
-  second: Float[Array, 'keys'] | None  # Σ (y - centre)², or None without one.
+  # In units of the softcap, or None without one.
+  total: Float[Array, 'keys'] | None  # Σ t
+  second: Float[Array, 'keys'] | None  # Σ (t - centre)²
   received: Float[Array, 'keys']
   largest: Float[Array, 'keys']
 
@@ -94,8 +99,8 @@ def reduce_tile(
   scores = barrier(
       jnp.einsum('fh,kh->fk', queries, keys.rows, precision=_HIGHEST)
   )
-  y = scores if softcap is None else barrier(apply_softcap(scores, softcap))
-  rows, weights = _query_role(queries, scores, y, keys, k, softcap)
+  t = scores if softcap is None else barrier(in_units(scores, softcap))
+  rows, weights = _query_role(queries, scores, t, keys, k, softcap)
   share, masked = 1.0 / rows.partition, scores
   one = jnp.ones_like(share)
   if real is not None:
@@ -104,25 +109,31 @@ def reduce_tile(
     masked = jnp.where(real[:, None], scores, -jnp.inf)
   total = second = None
   if softcap is not None:
-    away = jnp.square(y - keys.centre[None, :])
+    away = jnp.square(t - keys.centre[None, :])
     if real is not None:
       away *= one[:, None]
-    total, second = _dot('f,fk->k', one, y), away.sum(axis=0)
-  columns = Columns(
-      total=total,
-      second=second,
-      received=_dot('f,fk->k', share, weights),
-      largest=(weights * share[:, None]).max(axis=0),
-  )
+    total, second = _over_queries((t * one[:, None], away), 'ss')
+  weights *= share[:, None]
+  received, largest = _over_queries((weights, weights), 'sM')
   f, K = scores.shape
   maxima = masked.reshape(f // GROUP, GROUP, K).max(axis=1)
-  return barrier((rows, columns, maxima))
+  return barrier((rows, Columns(total, second, received, largest), maxima))
+
+
+def in_units(
+    scores: Float[Array, '*n'], softcap: float | None
+) -> Float[Array, '*n']:
+  """Scores after the softcap, in units of it: c·tanh(x/c) / c.
+
+  In tiles the factor comes last: to multiply every score by it is another pass.
+  """
+  return scores if softcap is None else jnp.tanh(scores / softcap)
 
 
 def _query_role(
     queries: Float[Array, 'rows H'],
     scores: Float[Array, 'rows keys'],
-    y: Float[Array, 'rows keys'],
+    t: Float[Array, 'rows keys'],
     keys: Keys,
     k: int,
     softcap: float | None,
@@ -135,29 +146,66 @@ def _query_role(
   top = grouped_topk(seen, k, _KEY_GROUP)
   # The cap is monotone: the largest score stays the largest. Not top[0][:, 0]:
   # with that XLA:CPU no longer sees a top-k and sorts, six times as slow.
-  peak = apply_softcap(top[0].max(axis=1), softcap)
-  below = y - peak[:, None]
+  peak = barrier(in_units(top[0].max(axis=1), softcap))
+  unit = 1.0 if softcap is None else softcap
+  below = t - peak[:, None]
+  kept = below
   if keys.counts is not None:
-    below = jnp.where(keys.counts[None, :], below, -jnp.inf)
-  weights = barrier(jnp.exp(below))
+    kept = jnp.where(keys.counts[None, :], below, -jnp.inf)
+  weights = barrier(jnp.exp(unit * kept))
   mean, std = _dot('fh,h->f', queries, keys.mean_row), None
   if softcap is not None:
-    centre = apply_softcap(mean, softcap)
-    away = jnp.square(y - centre[:, None]) * one[None, :]
-    mean = _dot('fk,k->f', y, one) / keys.number
-    variance = away.sum(axis=1) / keys.number - jnp.square(mean - centre)
-    std = jnp.sqrt(jnp.maximum(variance, 0.0))
+    centre = in_units(mean, softcap)
+    away = jnp.square(t - centre[:, None])
+    if keys.counts is not None:
+      away *= one[None, :]
+    total, second = _over_keys((t * one[None, :], away))
+    mean = total / keys.number
+    variance = second / keys.number - jnp.square(mean - centre)
+    std = unit * jnp.sqrt(jnp.maximum(variance, 0.0))
+    mean *= unit
+  partition, weighted = _over_keys((weights, weights * below))
   return (
       Rows(
           top=top,
           mean=mean,
           std=std,
-          peak=peak,
-          partition=_dot('fk,k->f', weights, one),
-          weighted=(weights * (y - barrier(peak)[:, None])).sum(axis=1),
+          peak=unit * peak,
+          partition=partition,
+          weighted=unit * weighted,
       ),
       weights,
   )
+
+
+def _over_queries(
+    xs: tuple[Float[Array, 'rows keys'], ...], kinds: str
+) -> tuple[Float[Array, 'keys'], ...]:
+  """Each of `xs` reduced over the queries of a tile, in one pass for all.
+
+  `kinds` as in `fold_reduce`.
+  """
+  f, K = xs[0].shape
+  # The barrier: reduced in two steps, which is faster than XLA's one.
+  parts = barrier(
+      fold_reduce([x.reshape(1, f // FOLD, FOLD, K) for x in xs], kinds)
+  )
+  return tuple(
+      x[0].sum(axis=0) if kind == 's' else x[0].max(axis=0)
+      for x, kind in zip(parts, kinds, strict=True)
+  )
+
+
+def _over_keys(
+    xs: tuple[Float[Array, 'rows keys'], ...],
+) -> tuple[Float[Array, 'rows'], ...]:
+  """The sum over the keys of each of `xs`, in one pass for all."""
+  f, K = xs[0].shape
+  lanes = max(x for x in _KEY_LANES if not K % (FOLD * x))
+  parts = fold_reduce(
+      [x.reshape(f, -1, FOLD, lanes) for x in xs], 's' * len(xs)
+  )
+  return tuple(x.sum(axis=(1, 2)) for x in barrier(parts))
 
 
 def best_queries(

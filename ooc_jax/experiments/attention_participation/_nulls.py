@@ -1,6 +1,7 @@
 """What stands for chance in experiment 2, sent through the same heads."""
 
 import dataclasses
+import functools
 
 import jax.numpy as jnp
 from jax.sharding import Mesh
@@ -11,6 +12,7 @@ import pyarrow as pa
 from ooc_jax import circuits
 from ooc_jax import dictionaries
 from ooc_jax import measures
+from ooc_jax.circuits.numerics import side_by_side
 from ooc_jax.dictionaries import Dictionary
 from ooc_jax.experiments.attention_participation._config import (
     AttentionParticipation,
@@ -141,26 +143,29 @@ def _permuted(
   on_mean = mean.length is not None
   if on_mean:
     rows = circuits.on_bias(model, rows, **mean.arguments)
-  for head in range(model.config.num_heads):
-    queries = circuits.head_queries(
-        model, rows, layer, head, offset=config.offset, biases=on_mean
-    )
-    keys = circuits.to_host(
-        circuits.head_keys(model, rows, layer, head, biases=on_mean)
-    )
-    # The same keys for all heads that share them.
-    group = head // model.config.group_size
-    rng = np.random.default_rng((config.seed, layer, group))
-    heads.append(
-        measures.participation_statistics(
-            circuits.qk_statistics(
-                queries,
-                rng.permuted(keys, axis=0),
-                scale=model.config.attention_scale,
-                softcap=model.config.attention_softcap,
-                k=config.partners,
-                mesh=mesh,
-            )
-        )
-    )
+  for first in range(0, model.config.num_heads, 2):
+    runs = []
+    for head in range(first, min(first + 2, model.config.num_heads)):
+      queries = circuits.head_queries(
+          model, rows, layer, head, offset=config.offset, biases=on_mean
+      )
+      keys = circuits.to_host(
+          circuits.head_keys(model, rows, layer, head, biases=on_mean)
+      )
+      # The same keys for all heads that share them.
+      group = head // model.config.group_size
+      rng = np.random.default_rng((config.seed, layer, group))
+      runs.append(
+          functools.partial(
+              circuits.qk_statistics,
+              queries,
+              rng.permuted(keys, axis=0),
+              scale=model.config.attention_scale,
+              softcap=model.config.attention_softcap,
+              k=config.partners,
+              mesh=mesh,
+          )
+      )
+    found = side_by_side(runs, queries, mesh)
+    heads += map(measures.participation_statistics, found)
   return {x: np.stack([one[x] for one in heads]) for x in measures.CONTEXTS}
