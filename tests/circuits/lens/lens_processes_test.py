@@ -21,6 +21,7 @@ _VOCAB = 160
 _SECONDS = 240
 
 
+@pytest.mark.any_compiler  # Of who reads what.
 @pytest.mark.slow
 class LensProcessesTest(absltest.TestCase):
 

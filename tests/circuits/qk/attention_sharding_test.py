@@ -104,6 +104,7 @@ class AttentionShardingTest(absltest.TestCase):
   def test_ov_over_all_devices(self):
     self._check_ov(8)
 
+  @pytest.mark.any_compiler
   @pytest.mark.slow
   def test_ov_over_two_devices(self):
     self._check_ov(2)
