@@ -10,12 +10,13 @@ seconds, its processor seconds (of all threads: they say more on a busy
 machine), the peak of resident memory and by how much that is above what was
 resident before the stage, table included. 'bare' is [V, D] x [D, D] in float32
 and nothing else, in this process, before the stages and after: 'ratio' is
-seconds over that. A layer's readouts, the null and a head are given over their
-own bare products too, [V, D] x [D, F] and four times [F, H] x [H, F] (the
-dictionary and three nulls), whose seconds follow from those of smaller ones.
+seconds over that. A layer's readouts, the null and the heads are given over
+their own bare products too, [V, D] x [D, F], and [F, H] x [H, F] of each head
+for the dictionary and three nulls, whose seconds follow from smaller ones.
 """
 
 from collections.abc import Callable
+import functools
 import json
 import pathlib
 import resource
@@ -204,25 +205,30 @@ def _run_lens(stages: _Stages, model: Model) -> None:
     )
 
 
-def _run_head(stages: _Stages) -> float:
-  """A head with three nulls; and the seconds of its four bare products."""
-  shape = (_FEATURES.value, _HEAD_WIDTH)
+def _run_heads(stages: _Stages, model: Model) -> float:
+  """All heads for four dictionaries; and the seconds of their bare products.
+
+  The features and three nulls. Products are those of scores, whose seconds are
+  measured, and those that make queries and keys, which follow from their size.
+  """
+  F, heads = _FEATURES.value, model.config.num_heads
   vectors = [
-      _lens_cases.random_rows(seed, shape, jnp.float32, 2.0)
-      for seed in range(8)
+      _lens_cases.random_rows(seed, (F, _HEAD_WIDTH), jnp.float32, 2.0)
+      for seed in range(2)
   ]
-  softcap = _attention_cases.SOFTCAP
-  rows = min(_HEAD_ROWS, _FEATURES.value)
+  rows = min(_HEAD_ROWS, F)
   bare = _attention_cases.row_maxima(vectors[0][:rows], vectors[1])
-  seconds = _lens_cases.measure({'': bare}, 3)['']['seconds']
+  seconds = _lens_cases.measure({'': bare}, 3)['']['seconds'] * F / rows
+  read = functools.partial(circuits.attention_statistics, model, layer=0)
   stages.run(
-      'head with nulls',
+      'heads with nulls',
       lambda: [
-          _attention_cases.statistics(*pair, 10, softcap)()
-          for pair in zip(vectors[::2], vectors[1::2], strict=True)
+          read(random_dictionary(model, 0, size=F, seed=seed), offset=1).entropy
+          for seed in range(4)
       ],
   )
-  return 4 * seconds * _FEATURES.value / rows
+  made = heads + model.config.num_kv_heads
+  return 4 * seconds * (heads + made * _WIDTH.value / F)
 
 
 def main(argv: list[str]) -> None:
@@ -254,7 +260,7 @@ def main(argv: list[str]) -> None:
       'layer, input readout': seconds * _FEATURES.value / _WIDTH.value,
   }
   if 'head' in _STAGES.value:
-    own['head with nulls'] = _run_head(stages)
+    own['heads with nulls'] = _run_heads(stages, model)
   for name, stage in stages.found.items():
     stage['ratio'] = round(stage['seconds'] / seconds, 3)
     stage['cpu_ratio'] = round(
