@@ -112,7 +112,8 @@ def reduce_tile(
     away = jnp.square(t - keys.centre[None, :])
     if real is not None:
       away *= one[:, None]
-    total, second = _over_queries((t * one[:, None], away), 'ss')
+    # Queries of padding are zeros, and so are their scores.
+    total, second = _over_queries((t, away), 'ss')
   weights *= share[:, None]
   received, largest = _over_queries((weights, weights), 'sM')
   f, K = scores.shape
