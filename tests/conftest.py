@@ -1,6 +1,8 @@
 """Makes every silent mistake loud, for the whole test run."""
 
 import atexit
+import contextlib
+import fcntl
 import functools
 import gc
 import os
@@ -48,9 +50,14 @@ if (
     and os.access(_MEMORY, os.W_OK)
     and shutil.disk_usage(_MEMORY).free > 2**31
 ):
-  os.environ['TMPDIR'] = tempfile.mkdtemp(prefix='ooc_jax-', dir=_MEMORY)
-  tempfile.tempdir = None  # What it found before.
-  atexit.register(shutil.rmtree, os.environ['TMPDIR'], ignore_errors=True)
+  for _left in _MEMORY.glob('ooc_jax-tests-*'):  # By a run that was killed?
+    with contextlib.suppress(OSError):  # Whoever lives holds a lock.
+      fcntl.flock(os.open(_left, os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
+      shutil.rmtree(_left)
+  _folder = tempfile.mkdtemp(prefix='ooc_jax-tests-', dir=_MEMORY)
+  fcntl.flock(os.open(_folder, os.O_RDONLY), fcntl.LOCK_EX)
+  atexit.register(shutil.rmtree, _folder, ignore_errors=True)
+  os.environ['TMPDIR'], tempfile.tempdir = _folder, None
 
 # Bytecode is kept whatever the environment says: without it, each process of
 # pytest and each script of a test compiles every module anew.
