@@ -4,6 +4,8 @@ import functools
 import json
 import os
 import pathlib
+import subprocess
+import sys
 import tempfile
 import unittest
 
@@ -20,6 +22,7 @@ from ooc_jax.experiments import OutputPrediction
 from ooc_jax.experiments import output_prediction
 from tests.experiments import same_tables
 
+_ROOT = pathlib.Path(__file__).parents[2]
 _SENTENCE = (
     'The capital of France is Paris. The Eiffel Tower is in Paris, and the'
     ' capital of Germany is'
@@ -123,6 +126,24 @@ class SmolLM2Test(absltest.TestCase):
             exact, screened, null_size=4096, features=1536, ranks=4, digits=1e-5
         )
     )
+
+  def test_memory_of_a_layer(self):
+    """Of a few directions, compiled before by the run that left the folder."""
+    with tempfile.TemporaryDirectory() as out:
+      subprocess.run(
+          [
+              sys.executable, _ROOT / 'tests/real/peak.py', f'{out}/held.json',
+              _ROOT / 'experiments/output_prediction.py', '--model=smollm2',
+              '--layers=0', '--null_size=500', '--layer_null_size=800',
+              '--nofigures', f'--out={out}/run',
+          ],
+          check=True,
+          capture_output=True,
+      )  # fmt: skip
+      held = json.loads(pathlib.Path(f'{out}/held.json').read_text())
+    # 0.96e9 with the weights, 1.09e9 where a copy of the table is held too.
+    print(f'peak RSS {held["layer=00.parquet"] / 1e6:.0f} MB')
+    self.assertLess(held['layer=00.parquet'], 1.05e9)
 
   def test_memory_of_the_experiment(self):
     """Of the run that left the folder, which began with nothing compiled."""
