@@ -139,6 +139,8 @@ class SmolLM2Test(absltest.TestCase):
           ],
           check=True,
           capture_output=True,
+          # Where it is installed, libtpu would be loaded: 160 MB.
+          env=os.environ | {'JAX_PLATFORMS': 'cpu'},
       )  # fmt: skip
       held = json.loads(pathlib.Path(f'{out}/held.json').read_text())
     # 0.96e9 with the weights, 1.09e9 where a copy of the table is held too.
@@ -158,10 +160,11 @@ class SmolLM2Test(absltest.TestCase):
         f' {three / 1e6:.0f} MB, all layers and directions {null / 1e6:.0f} MB,'
         f' labels and figures {held[""] / 1e6:.0f} MB'
     )
-    # Up to 1.03e9 and 1.06e9 were seen, of which compiling is up to 0.4e9; one
-    # [2048, V] more is 0.4e9.
+    # 0.91e9 to 1.03e9 were seen, 0.3e9 of it compiling, and Matplotlib takes up
+    # to 0.2e9 more; one [2048, V] is 0.4e9.
     self.assertLess(three - loaded, 1.15e9)
-    self.assertLess(held[''] - loaded, 1.25e9)
+    self.assertLess(null - loaded, 1.15e9)
+    self.assertLess(held[''] - loaded, 1.35e9)
 
 
 @unittest.skipUnless(

@@ -77,8 +77,9 @@ def find_lens(
     rows, level = _some_rows((directions, threshold), first, size)
     return _find_lens(rows, table, mask, moments, level, spec, None)
 
-  parts = side_by_side(
-      (functools.partial(part, first) for first in range(0, F, size)),
+  parts = [part(0)]  # Compilers take more memory than the lens.
+  parts += side_by_side(
+      (functools.partial(part, first) for first in range(size, F, size)),
       table,
       None,
   )
