@@ -77,7 +77,8 @@ def find_lens(
     rows, level = _some_rows((directions, threshold), first, size)
     return _find_lens(rows, table, mask, moments, level, spec, None)
 
-  parts = [part(0)]  # Compilers take more memory than the lens.
+  # Alone: compilers take more memory than the lens.
+  parts = [jax.block_until_ready(part(0))]
   parts += side_by_side(
       (functools.partial(part, first) for first in range(size, F, size)),
       table,

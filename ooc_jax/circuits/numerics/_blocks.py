@@ -2,7 +2,7 @@
 
 `Blocks` is for the pass of a lens, `RowBlocks` for passes over the rows of one
 matrix, which may be sharded. In both the last block reaches back to be whole,
-and what it repeats does not count.
+and what it repeats does not count. `side_by_side` runs blocks, or heads.
 """
 
 from collections.abc import Callable, Iterable
