@@ -19,56 +19,10 @@ from ooc_jax.checkpoints import load_model
 from ooc_jax.dictionaries import DictionarySite
 from ooc_jax.dictionaries import mlp_dictionary
 from ooc_jax.dictionaries import random_dictionary
+from tests.circuits import lens_oracle
 from tests.tiny import make_checkpoint
 
 _STATISTICS = ('mean', 'std', 'skewness', 'kurtosis', 'entropy', 'top_mass')
-
-
-def _first(x, k):
-  """Where the `k` least of each row are, of equal ones those of lower ids."""
-  last = np.partition(x, k - 1, axis=1)[:, k - 1]
-  some = [np.flatnonzero(row <= end) for row, end in zip(x, last, strict=True)]
-  return np.stack([
-      ids[np.argsort(row[ids], kind='stable')][:k]
-      for row, ids in zip(x, some, strict=True)
-  ])
-
-
-def _oracle(logits, keep, k, cap=None):
-  """All of a lens from whole float64 logits [F, V], from the definition."""
-  ids = np.flatnonzero(keep)
-  x = logits[:, keep]
-  falling, rising = _first(-x, k), _first(x, k)
-  y = x if cap is None else cap * np.tanh(x / cap)
-  p = scipy.special.softmax(y, axis=1)
-  top = np.take_along_axis(p, falling, axis=1)
-  return {
-      'top_ids': ids[falling],
-      'top_logits': np.take_along_axis(x, falling, axis=1),
-      'bottom_ids': ids[rising],
-      'bottom_logits': np.take_along_axis(x, rising, axis=1),
-      'mean': x.mean(axis=1),
-      'std': x.std(axis=1),
-      'skewness': scipy.stats.skew(x, axis=1),
-      'kurtosis': scipy.stats.kurtosis(x, axis=1),
-      'entropy': scipy.stats.entropy(p, axis=1),
-      'top_mass': top.sum(axis=1),
-      'top_entropy': scipy.stats.entropy(top, axis=1),
-  }
-
-
-def _assert_lens(lens, expected, rtol=1e-5):
-  """Ids equal; numbers to `rtol` of the scale of their own kind."""
-  for name, value in expected.items():
-    actual = np.asarray(getattr(lens, name))
-    if name.endswith('_ids'):
-      np.testing.assert_array_equal(actual, value, err_msg=name)
-    else:
-      # A centred mean is zero: its scale is that of the logits.
-      scale = np.abs(expected['std' if name == 'mean' else name]).max()
-      np.testing.assert_allclose(
-          actual, value, rtol=rtol, atol=rtol * scale, err_msg=name
-      )
 
 
 # One program for all tests that leave the sizes open.
@@ -115,7 +69,7 @@ class UnembeddingLensTest(parameterized.TestCase):
     )
     read = directions.astype(np.float64) * gain
     logits = read @ table.astype(np.float64).T
-    _assert_lens(lens, _oracle(logits, keep, k, cap))
+    lens_oracle.assert_lens(lens, lens_oracle.lens_of(logits, keep, k, cap))
 
   def test_bfloat16_table_is_read_exactly(self):
     directions, gain, table, keep = _draw(9, 300, 17)
@@ -128,7 +82,7 @@ class UnembeddingLensTest(parameterized.TestCase):
     logits = (directions.astype(np.float64) * gain) @ np.asarray(
         rounded, np.float64
     ).T
-    _assert_lens(lens, _oracle(logits, keep, 4))
+    lens_oracle.assert_lens(lens, lens_oracle.lens_of(logits, keep, 4))
 
   @pytest.mark.any_compiler
   def test_no_masked_token_is_ever_found(self):
@@ -159,7 +113,7 @@ class UnembeddingLensTest(parameterized.TestCase):
         precision='exact',
     )
     logits = directions.astype(np.float64) @ table.T
-    expected = _oracle(logits, keep, 30)
+    expected = lens_oracle.lens_of(logits, keep, 30)
     np.testing.assert_array_equal(lens.top_ids, expected['top_ids'])
     np.testing.assert_array_equal(lens.bottom_ids, expected['bottom_ids'])
 
@@ -173,8 +127,10 @@ class UnembeddingLensTest(parameterized.TestCase):
         precision='exact',
     )
     logits = (directions.astype(np.float64) * gain) @ table.astype(float).T
-    expected = _oracle(logits, keep, _K)
-    _assert_lens(lens, {n: expected[n] for n in (*_STATISTICS, 'top_ids')})
+    expected = lens_oracle.lens_of(logits, keep, _K)
+    lens_oracle.assert_lens(
+        lens, {n: expected[n] for n in (*_STATISTICS, 'top_ids')}
+    )
 
   def test_permuting_features_permutes_rows(self):
     directions, gain, table, keep = _draw(600, 3_000, 16)
@@ -307,7 +263,7 @@ class ModelLensTest(parameterized.TestCase):
     lens = circuits.output_lens(
         model, dictionary, k=6, convention=convention, centered=centered
     )
-    _assert_lens(lens, _oracle(read @ u.T, keep, 6, cap))
+    lens_oracle.assert_lens(lens, lens_oracle.lens_of(read @ u.T, keep, 6, cap))
     self.assertIsNone(lens.active_share)
 
   @parameterized.product(
@@ -332,7 +288,7 @@ class ModelLensTest(parameterized.TestCase):
     if convention == 'cosine':
       table = u / np.linalg.norm(u, axis=1, keepdims=True)
     lens = circuits.input_lens(model, dictionary, k=6, convention=convention)
-    _assert_lens(lens, _oracle(read @ table.T, keep, 6))
+    lens_oracle.assert_lens(lens, lens_oracle.lens_of(read @ table.T, keep, 6))
     if convention == 'cosine':
       self.assertIsNone(lens.active_share)
       return
