@@ -1,6 +1,7 @@
 """A lens in float64 NumPy, from whole logits [F, V] and the definition."""
 
 import numpy as np
+import scipy.special
 import scipy.stats
 
 
@@ -20,13 +21,19 @@ def lens_of(logits, keep, k, cap=None):
   x = logits[:, keep]
   falling, rising = _first(-x, k), _first(x, k)
   y = x if cap is None else cap * np.tanh(x / cap)
-  p = scipy.special.softmax(y, axis=1)
-  top = np.take_along_axis(p, falling, axis=1)
   return {
       'top_ids': ids[falling],
       'top_logits': np.take_along_axis(x, falling, axis=1),
       'bottom_ids': ids[rising],
       'bottom_logits': np.take_along_axis(x, rising, axis=1),
+  } | statistics_of(x, y, k)
+
+
+def statistics_of(x, y, k):
+  """Of logits [F, kept], and of the softmax of y, what a cap makes of them."""
+  p = scipy.special.softmax(y, axis=1)
+  top = -np.sort(np.partition(-p, k - 1, axis=1)[:, :k], axis=1)
+  return {
       'mean': x.mean(axis=1),
       'std': x.std(axis=1),
       'skewness': scipy.stats.skew(x, axis=1),

@@ -17,6 +17,7 @@ from ooc_jax.circuits import numerics
 from ooc_jax.circuits.lens import _lens
 from ooc_jax.circuits.lens import _scan
 from ooc_jax.circuits.lens import _unembedding_lens
+from tests.circuits import lens_oracle
 
 _F, _V, _D, _K = 40, 6_011, 48, 20
 _CASES = {
@@ -52,17 +53,7 @@ def _oracle(x, softcap=None, spread=None, both_ends=False):
   y = x if softcap is None else softcap * np.tanh(x / softcap)
   if spread is not None:
     y = spread * x / x.std(axis=1, keepdims=True)
-  p = scipy.special.softmax(y, axis=1)
-  top = -np.sort(-p, axis=1)[:, :_K]
-  found = {
-      'mean': x.mean(axis=1),
-      'std': x.std(axis=1),
-      'skewness': scipy.stats.skew(x, axis=1),
-      'kurtosis': scipy.stats.kurtosis(x, axis=1),
-      'entropy': scipy.stats.entropy(p, axis=1),
-      'top_mass': top.sum(axis=1),
-      'top_entropy': scipy.stats.entropy(top, axis=1),
-  }
+  found = lens_oracle.statistics_of(x, y, _K)
   if both_ends:
     other = scipy.special.softmax(-y, axis=1)
     found['bottom_entropy'] = scipy.stats.entropy(other, axis=1)

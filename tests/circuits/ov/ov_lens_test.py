@@ -8,50 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import scipy.special
-import scipy.stats
 
 from ooc_jax import InputError
 from ooc_jax import circuits
 from ooc_jax.circuits.ov import _ov_lens
 from tests.circuits import attention_models
+from tests.circuits import lens_oracle
 from tests.circuits import qk_oracle
 
 _K = 6
-
-
-def _lens(logits, keep, k, softcap):
-  """A lens from whole float64 logits [F, V], from the definition."""
-  ids = np.flatnonzero(keep)
-  x = logits[:, keep]
-  falling = np.argsort(-x, axis=1, kind='stable')[:, :k]
-  rising = np.argsort(x, axis=1, kind='stable')[:, :k]
-  y = x if softcap is None else softcap * np.tanh(x / softcap)
-  p = scipy.special.softmax(y, axis=1)
-  return {
-      'top_ids': ids[falling],
-      'top_logits': np.take_along_axis(x, falling, axis=1),
-      'bottom_ids': ids[rising],
-      'bottom_logits': np.take_along_axis(x, rising, axis=1),
-      'mean': x.mean(axis=1),
-      'std': x.std(axis=1),
-      'skewness': scipy.stats.skew(x, axis=1),
-      'kurtosis': scipy.stats.kurtosis(x, axis=1),
-      'entropy': scipy.stats.entropy(p, axis=1),
-      'top_mass': np.take_along_axis(p, falling, axis=1).sum(axis=1),
-  }
-
-
-def _assert_lens(lens, expected, rtol=1e-4):
-  for name, value in expected.items():
-    actual = np.asarray(getattr(lens, name))
-    if name.endswith('_ids'):
-      np.testing.assert_array_equal(actual, value, err_msg=name)
-    else:
-      # A centred mean is zero: its scale is that of the logits.
-      like = {'mean': 'std', 'skewness': 'kurtosis'}.get(name, name)
-      atol = rtol * np.abs(expected[like]).max()
-      np.testing.assert_allclose(actual, value, atol=atol, err_msg=name)
 
 
 @pytest.mark.any_compiler
@@ -88,7 +53,8 @@ class OvLensTest(parameterized.TestCase):
         model, dictionary, 1, head, k=_K, convention=convention,
         centered=centered,
     )  # fmt: skip
-    _assert_lens(lens, _lens(read @ u.T, keep, _K, cap))
+    expected = lens_oracle.lens_of(read @ u.T, keep, _K, cap)
+    lens_oracle.assert_lens(lens, expected, rtol=5e-5)
 
   def test_every_head_is_its_own(self):
     model = attention_models.tiny_model('llama')
@@ -101,7 +67,7 @@ class OvLensTest(parameterized.TestCase):
       lens = circuits.ov_lens(
           model, dictionary, 2, head, k=_K, convention='folded'
       )
-      expected = _lens(w @ table.T, keep, _K, None)
+      expected = lens_oracle.lens_of(w @ table.T, keep, _K, None)
       np.testing.assert_array_equal(lens.top_ids, expected['top_ids'])
 
   @parameterized.parameters('normed', 'cosine')
