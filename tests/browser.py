@@ -115,6 +115,15 @@ def another_page(driver: Any) -> collections.abc.Iterator[None]:
   )
 
 
+def visit(driver: Any, address: str) -> None:
+  """Opens another page, whole.
+
+  On a busy machine `driver.get` may return with the page before.
+  """
+  with another_page(driver):
+    driver.get(address)
+
+
 def requests(driver: Any) -> list[str]:
   """Addresses that were asked for since this was called last."""
   found = []

@@ -37,7 +37,7 @@ class BrowserTest(absltest.TestCase):
     cls.addClassCleanup(cls.driver.quit)
 
   def _open(self, page):
-    self.driver.get(self.base + page)
+    browser.visit(self.driver, self.base + page)
 
   def _one(self, css):
     return self.driver.find_element('css selector', css)
@@ -76,15 +76,15 @@ class BrowserTest(absltest.TestCase):
 
   @browser.axe_needed
   def test_no_grave_violation_of_accessibility(self):
-    for theme in ('light', 'dark'):
+    # A theme is colours and a width is places: each page in each of both.
+    for theme, width in (('light', 400), ('dark', 1200)):
+      self.driver.set_window_size(width, 900)
       for page in (*_PAGES, 'like/1/7?list=input_top', 'features?sort=cosine'):
-        for width in (400, 1200):
-          self.driver.set_window_size(width, 900)
-          self._open(page)
-          script = 'document.documentElement.dataset.theme = arguments[0]'
-          self.driver.execute_script(script, theme)
-          found = browser.violations(self.driver)
-          self.assertEqual(found, [], f'{page}, {theme}, {width}')
+        self._open(page)
+        script = 'document.documentElement.dataset.theme = arguments[0]'
+        self.driver.execute_script(script, theme)
+        found = browser.violations(self.driver)
+        self.assertEqual(found, [], f'{page}, {theme}, {width}')
     self.driver.set_window_size(1200, 900)
     # What a planted fault looks like.
     self.driver.execute_script(
@@ -139,7 +139,7 @@ class BrowserTest(absltest.TestCase):
     ids = [x.text for x in self._all('tbody .id')]
     self.assertLen(ids, 50)
     self.assertTrue(all(x.startswith('1/') for x in ids))
-    self.driver.get(self.driver.current_url)  # As a link.
+    browser.visit(self.driver, self.driver.current_url)  # As a link.
     self.assertEqual([x.text for x in self._all('tbody .id')], ids)
 
   def test_the_mouse_and_the_theme(self):

@@ -23,8 +23,8 @@ _REAL = os.environ.get('OOC_JAX_RESULTS')
 _NULL = {'null_size': 1000, 'layer_null_size': 200}
 
 
-def _runs(model, folder):
-  """Small runs of the three kinds, each with what the next one reads."""
+def _runs(model, folder, validated):
+  """Small runs, each with what the next one reads."""
   shared = {'model': model, 'dictionary': f'{model}-res/layer_{{layer}}'}
   experiments.output_prediction.run(
       experiments.OutputPrediction(**shared, **_NULL, layers='2,5'),
@@ -36,6 +36,8 @@ def _runs(model, folder):
       out=folder / 'attention',
       figures=False,
   )
+  if not validated:
+    return
   experiments.validation.run(
       experiments.Validation(
           **shared,
@@ -85,12 +87,12 @@ class _Pages:
     if self.study.attention is not None:
       attention = max(self.study.attention.layer_files())
       pages.append(f'head/{attention}/1')
-    self.driver.get(self.base)
+    browser.visit(self.driver, self.base)
     self.driver.get_log('browser'), self.driver.get_log('performance')
     for page in pages:
       for width in (400, 1280, 2560):
         self.driver.set_window_size(width, 900)
-        self.driver.get(self.base + page)
+        browser.visit(self.driver, self.base + page)
         wide = self.driver.execute_script(
             'return document.documentElement.scrollWidth - innerWidth'
         )
@@ -106,7 +108,7 @@ class _Pages:
     layer = self.layers[-1]
     for page in ('', 'features', f'feature/{layer}/1', 'search?q=the', 'heads'):
       for theme in ('light', 'dark'):
-        self.driver.get(self.base + page)
+        browser.visit(self.driver, self.base + page)
         script = 'document.documentElement.dataset.theme = arguments[0]'
         self.driver.execute_script(script, theme)
         self.assertEqual(browser.violations(self.driver), [], f'{page} {theme}')
@@ -123,7 +125,7 @@ class _Pages:
     few = {x: own for x, own in having.items() if 2 <= len(own) <= 10}
     self.assertNotEmpty(few)
     for text in sorted(few)[:: max(len(few) // 3, 1)]:
-      self.driver.get(f'{self.base}search?q={text}')
+      browser.visit(self.driver, f'{self.base}search?q={text}')
       section = self._all('main section')[0]
       self.assertIn('Promote it', section.text)
       shown = section.find_elements('css selector', 'tbody .id')
@@ -131,13 +133,13 @@ class _Pages:
 
   def test_sort_filter_and_keys(self):
     self.driver.set_window_size(1280, 900)
-    self.driver.get(f'{self.base}features')
+    browser.visit(self.driver, f'{self.base}features')
     with browser.another_page(self.driver):
       self._all('th a[href*="sort=cosine"]')[0].click()
     values = [float(x.text) for x in self._all('tbody td:nth-child(4)')]
     self.assertEqual(values, sorted(values, reverse=True))
     layer = self.layers[-1]
-    self.driver.get(f'{self.base}features?layer={layer}&coherent=yes')
+    browser.visit(self.driver, f'{self.base}features?layer={layer}&coherent=yes')
     found = self._features()
     labels = pq.read_table(self.study.output.file('labels')).to_pylist()
     expected = [
@@ -154,21 +156,29 @@ class _Pages:
     self.assertEndsWith(self.driver.current_url, f'/{layer}/{number + 1}')
 
 
-@pytest.mark.browser
-@pytest.mark.slow
-@browser.needed
-class TinyGemma2Test(_Pages, absltest.TestCase):
-  MODEL = 'tiny-gemma2'
+class _TinyPages(_Pages):
+  """Those of a model that comes along."""
+
+  MODEL = ''
+  VALIDATED = False
 
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
     root = pathlib.Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
-    _runs(cls.MODEL, root / 'runs')
+    _runs(cls.MODEL, root / 'runs', cls.VALIDATED)
     cls._serve(root / 'runs', root)
 
+
+@pytest.mark.browser
+@pytest.mark.slow
+@browser.needed
+class TinyGemma2Test(_TinyPages, absltest.TestCase):
+  MODEL = 'tiny-gemma2'
+  VALIDATED = True
+
   def test_a_feature_shows_where_it_is_largest(self):
-    self.driver.get(f'{self.base}features?fires=yes&sort=fires&way=down')
+    browser.visit(self.driver, f'{self.base}features?fires=yes&sort=fires&way=down')
     self._press('j')
     self._follow('\ue007')
     windows = self._all('.windows li')
@@ -177,7 +187,10 @@ class TinyGemma2Test(_Pages, absltest.TestCase):
       self.assertLen(window.find_elements('css selector', 'mark'), 1)
 
 
-class TinyLlama3Test(TinyGemma2Test):
+@pytest.mark.browser
+@pytest.mark.slow
+@browser.needed
+class TinyLlama3Test(_TinyPages, absltest.TestCase):
   MODEL = 'tiny-llama3'
 
 

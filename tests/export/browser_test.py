@@ -34,7 +34,7 @@ class BrowserTest(absltest.TestCase):
     cls.addClassCleanup(cls.driver.quit)
 
   def _open(self, name):
-    self.driver.get((self.site / name).as_uri())
+    browser.visit(self.driver, (self.site / name).as_uri())
 
   def _all(self, css):
     return self.driver.find_elements('css selector', css)

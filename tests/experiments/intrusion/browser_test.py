@@ -39,7 +39,7 @@ class BrowserTest(absltest.TestCase):
     own = {'weights': items_test.lists(size=4, hostile=True)}
     items = intrusion.draw_items(own, 40)
     (self.folder / 'intrusion.html').write_text(intrusion.page(items))
-    self.driver.get((self.folder / 'intrusion.html').as_uri())
+    browser.visit(self.driver, (self.folder / 'intrusion.html').as_uri())
     title = self.driver.title
     self._one('#save').click()
     self.assertIn('name or a code', self._one('#said').text)
@@ -102,7 +102,7 @@ class BrowserTest(absltest.TestCase):
     )
     path = self.folder / 'changed.html'
     path.write_text(changed)
-    self.driver.get(path.as_uri())
+    browser.visit(self.driver, path.as_uri())
     self.assertNotEqual(self.driver.title, 'ran')
     stopped = [x['message'] for x in self.driver.get_log('browser')]
     self.assertTrue(any('script' in x and 'Content Sec' in x for x in stopped))
