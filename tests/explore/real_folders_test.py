@@ -67,6 +67,9 @@ class _Pages:
     cls.addClassCleanup(cls.driver.quit)
     cls.layers = list(cls.study.output.layer_files())
 
+  def _open(self, page):
+    browser.visit(self.driver, self.base + page)
+
   def _all(self, css):
     return self.driver.find_elements('css selector', css)
 
@@ -87,12 +90,12 @@ class _Pages:
     if self.study.attention is not None:
       attention = max(self.study.attention.layer_files())
       pages.append(f'head/{attention}/1')
-    browser.visit(self.driver, self.base)
+    self._open('')
     self.driver.get_log('browser'), self.driver.get_log('performance')
     for page in pages:
       for width in (400, 1280, 2560):
         self.driver.set_window_size(width, 900)
-        browser.visit(self.driver, self.base + page)
+        self._open(page)
         wide = self.driver.execute_script(
             'return document.documentElement.scrollWidth - innerWidth'
         )
@@ -108,7 +111,7 @@ class _Pages:
     layer = self.layers[-1]
     for page in ('', 'features', f'feature/{layer}/1', 'search?q=the', 'heads'):
       for theme in ('light', 'dark'):
-        browser.visit(self.driver, self.base + page)
+        self._open(page)
         script = 'document.documentElement.dataset.theme = arguments[0]'
         self.driver.execute_script(script, theme)
         self.assertEqual(browser.violations(self.driver), [], f'{page} {theme}')
@@ -125,7 +128,7 @@ class _Pages:
     few = {x: own for x, own in having.items() if 2 <= len(own) <= 10}
     self.assertNotEmpty(few)
     for text in sorted(few)[:: max(len(few) // 3, 1)]:
-      browser.visit(self.driver, f'{self.base}search?q={text}')
+      self._open(f'search?q={text}')
       section = self._all('main section')[0]
       self.assertIn('Promote it', section.text)
       shown = section.find_elements('css selector', 'tbody .id')
@@ -133,13 +136,13 @@ class _Pages:
 
   def test_sort_filter_and_keys(self):
     self.driver.set_window_size(1280, 900)
-    browser.visit(self.driver, f'{self.base}features')
+    self._open('features')
     with browser.another_page(self.driver):
       self._all('th a[href*="sort=cosine"]')[0].click()
     values = [float(x.text) for x in self._all('tbody td:nth-child(4)')]
     self.assertEqual(values, sorted(values, reverse=True))
     layer = self.layers[-1]
-    browser.visit(self.driver, f'{self.base}features?layer={layer}&coherent=yes')
+    self._open(f'features?layer={layer}&coherent=yes')
     found = self._features()
     labels = pq.read_table(self.study.output.file('labels')).to_pylist()
     expected = [
@@ -178,7 +181,7 @@ class TinyGemma2Test(_TinyPages, absltest.TestCase):
   VALIDATED = True
 
   def test_a_feature_shows_where_it_is_largest(self):
-    browser.visit(self.driver, f'{self.base}features?fires=yes&sort=fires&way=down')
+    self._open('features?fires=yes&sort=fires&way=down')
     self._press('j')
     self._follow('\ue007')
     windows = self._all('.windows li')
