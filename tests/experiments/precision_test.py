@@ -81,10 +81,12 @@ class PrecisionTest(parameterized.TestCase):
       ):
         run(precision='screened')
 
-  @parameterized.parameters('tiny-gemma2', 'tiny-llama3')
+  @parameterized.parameters(
+      ('tiny-gemma2', OutputPrediction().null_size), ('tiny-llama3', 4096)
+  )
   @pytest.mark.slow
-  def test_whole_experiments(self, name):
-    """Experiments 1 and 3, at their defaults; 2 multiplies no vocabulary."""
+  def test_whole_experiments(self, name, null_size):
+    """Experiments 1 and 3, one at its defaults; 2 multiplies no vocabulary."""
     with tempfile.TemporaryDirectory() as root:
       root = pathlib.Path(root)
       attention = experiments.attention_participation.run(
@@ -98,7 +100,9 @@ class PrecisionTest(parameterized.TestCase):
 
       def run(precision, out):
         return output_prediction.run(
-            OutputPrediction(model=name, precision=precision),
+            OutputPrediction(
+                model=name, precision=precision, null_size=null_size
+            ),
             out=out,
             figures=False,
         ).folder
@@ -130,7 +134,7 @@ class PrecisionTest(parameterized.TestCase):
           same_tables.check(
               found['auto'],
               found[other],
-              null_size=OutputPrediction().null_size,
+              null_size=null_size,
               features=384,
               ranks=12,
           ),
@@ -154,7 +158,7 @@ class PrecisionTest(parameterized.TestCase):
             [
                 sys.executable, str(_SCRIPT), f'--weights={model}',
                 f'--out={out}', f'--mesh={mesh}', '--dictionary=mlp', '--k=4',
-                '--null_size=300', *(['--nofigures'] if mesh != 'auto' else []),
+                '--null_size=300', '--nofigures',
             ],
             env=scripts.environment() | {'JAX_NUM_CPU_DEVICES': str(devices),
                                          'XLA_FLAGS': _XLA_FLAGS},

@@ -100,7 +100,7 @@ def gather(x: Array, axis: str | None) -> Array:
 
 
 def to_key_owners(x: Array, axis: str | None) -> Array:
-  """[segments, keys, ...] of each device -> those of all, for its own keys."""
+  """[segments, keys] of each device -> those of all, for its own keys."""
   if axis is None:
     return x
   return jax.lax.all_to_all(x, axis, split_axis=1, concat_axis=0, tiled=True)
@@ -137,11 +137,10 @@ def merge_groups(
   if axis is not None:
     n = values.shape[1]
     own = groups // jax.lax.axis_size(axis)
-    values = to_key_owners(values[None], axis)
-    ids = to_key_owners(ids[None] + jax.lax.axis_index(axis) * own, axis)
-    # Devices in order, so equal maxima go to the lower group.
-    values = jnp.moveaxis(values, 0, 1).reshape(values.shape[1], -1)
-    ids = jnp.moveaxis(ids, 0, 1).reshape(values.shape)
+    ids += jax.lax.axis_index(axis) * own
+    # Devices in order, so equal maxima go to the lower group. Keys last: a TPU's
+    # compiler takes 45 s to send [131072, 10] by its rows.
+    values, ids = (to_key_owners(x.T, axis).T for x in (values, ids))
     values, index = jax.lax.top_k(values, n)
     ids = jnp.take_along_axis(ids, index, axis=1)
   return jnp.where(values > -jnp.inf, ids, groups)
