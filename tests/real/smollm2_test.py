@@ -111,7 +111,7 @@ class SmolLM2Test(absltest.TestCase):
                   OutputPrediction(
                       model='smollm2',
                       layers='0,15',
-                      null_size=4096,
+                      null_size=1536,
                       precision=precision,
                   ),
                   out=pathlib.Path(root) / precision,
@@ -123,7 +123,7 @@ class SmolLM2Test(absltest.TestCase):
       exact, screened = map(same_tables.tables, found.values())
     print(
         same_tables.check(
-            exact, screened, null_size=4096, features=1536, ranks=4, digits=1e-5
+            exact, screened, null_size=1536, features=1536, ranks=4, digits=1e-5
         )
     )
 

@@ -138,8 +138,8 @@ def merge_groups(
     n = values.shape[1]
     own = groups // jax.lax.axis_size(axis)
     ids += jax.lax.axis_index(axis) * own
-    # Devices in order, so equal maxima go to the lower group. Keys last: a TPU's
-    # compiler takes 45 s to send [131072, 10] by its rows.
+    # Devices in order, so equal maxima go to the lower group. Keys last, for a
+    # TPU's compiler takes 45 s to send [131072, 10] by its rows.
     values, ids = (to_key_owners(x.T, axis).T for x in (values, ids))
     values, index = jax.lax.top_k(values, n)
     ids = jnp.take_along_axis(ids, index, axis=1)
