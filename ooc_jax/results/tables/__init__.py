@@ -62,7 +62,6 @@ from ooc_jax.results.tables._output_prediction import name_of
 from ooc_jax.results.tables._output_prediction import output_features
 from ooc_jax.results.tables._output_prediction import prefix_of
 from ooc_jax.results.tables._output_prediction import size_column
-from ooc_jax.results.tables._validation import ALL_HEADS
 from ooc_jax.results.tables._validation import LENS_EDGES
 from ooc_jax.results.tables._validation import RISE_EDGES
 from ooc_jax.results.tables._validation import SCORES

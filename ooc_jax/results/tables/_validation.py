@@ -19,7 +19,6 @@ from ooc_jax.results._table_schema import columns
 from ooc_jax.results._table_schema import with_metadata
 
 VALIDATION_HEADS_NAME = 'validation_heads'
-ALL_HEADS = -1  # The head of a row that stands for the mean of all.
 
 _HEALTH = b'ooc_jax.health'
 

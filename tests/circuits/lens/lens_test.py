@@ -174,6 +174,7 @@ class UnembeddingLensTest(parameterized.TestCase):
       a, b = np.asarray(getattr(plain, name)), np.asarray(getattr(turned, name))
       np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * np.abs(a).max())
 
+  @pytest.mark.any_compiler
   def test_works_under_jit(self):
     args = [jnp.asarray(x) for x in _draw()]
     core = lambda *a: circuits.unembedding_lens(*a, k=_K, precision='exact')  # noqa: E731
@@ -313,6 +314,7 @@ class ModelLensTest(parameterized.TestCase):
     )
     self.assertIsNone(circuits.input_lens(model, transcoder).active_share)
 
+  @pytest.mark.any_compiler
   def test_normed_forgets_the_norm_and_raw_does_not(self):
     model = self.models['llama']
     dictionary = mlp_dictionary(model, 0)

@@ -88,6 +88,7 @@ class SpreadTest(parameterized.TestCase):
     raw = _lens(*arrays, softcap=1.0, spread=None)
     self.assertGreater(float(jnp.abs(raw.entropy - lens.entropy).min()), 0.1)
 
+  @pytest.mark.any_compiler
   def test_the_bottom_is_the_top_of_minus_the_direction(self):
     directions, table, keep = _arrays()
     for kwargs in ({}, {'spread': None}, {'spread': None, 'softcap': 3.0}):
@@ -113,6 +114,7 @@ class SpreadTest(parameterized.TestCase):
     )
     self._assert_is(_lens(*arrays, mesh=mesh), *arrays)
 
+  @pytest.mark.any_compiler
   def test_of_cosines(self):
     """Rows of length 1 have a covariance of their own."""
     folder = pathlib.Path(self.create_tempdir().full_path)
@@ -128,6 +130,7 @@ class SpreadTest(parameterized.TestCase):
     expected = _oracle(np.asarray(dictionary.decoder) * gain, table, keep)
     np.testing.assert_allclose(lens.entropy, expected['entropy'], rtol=2e-5)
 
+  @pytest.mark.any_compiler
   def test_a_direction_without_spread_is_uniform(self):
     _, table, keep = _arrays()
     lens = _lens(jnp.zeros((3, _D)), table, keep)

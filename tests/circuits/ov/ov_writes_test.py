@@ -99,6 +99,7 @@ class OvCopyingTest(parameterized.TestCase):
     _assert_copying(copying, x, 5)
 
   @parameterized.parameters('llama', 'gemma2')
+  @pytest.mark.any_compiler
   def test_tokens_are_read_by_the_unembedding(self, family):
     model = attention_models.tiny_model(family)
     tokens = token_dictionary(model)

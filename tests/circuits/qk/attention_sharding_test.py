@@ -57,6 +57,7 @@ class AttentionShardingTest(absltest.TestCase):
       self.assertLen(found.query.top_ids.devices(), devices)
       _assert_same(one, found)
 
+  @pytest.mark.any_compiler
   def test_mesh_by_name_and_features_that_do_not_divide(self):
     model = attention_models.tiny_model('gemma2')
     dictionary = attention_models.dictionary(model, 1)
@@ -68,6 +69,7 @@ class AttentionShardingTest(absltest.TestCase):
     placed = jax.device_put(dictionary, jax.devices()[1])
     _assert_same(one, self._statistics(placed, counts=counts, mesh=_mesh(8)))
 
+  @pytest.mark.any_compiler
   def test_on_the_mean_of_the_stream(self):
     model = attention_models.tiny_model('gemma2')
     dictionary = attention_models.dictionary(model, 1, size=_SIZE)
@@ -128,6 +130,7 @@ class AttentionShardingTest(absltest.TestCase):
           two,
       )  # fmt: skip
 
+  @pytest.mark.any_compiler
   def test_keys_stay_keys_on_a_mesh(self):
     # Fewer queries than keys, neither a multiple of anything.
     rng = np.random.default_rng(0)

@@ -137,6 +137,7 @@ class AttentionStatisticsTest(parameterized.TestCase):
     )
     _assert_agrees(model, dictionary, 1, found)
 
+  @pytest.mark.any_compiler
   def test_under_jit(self):
     model = attention_models.tiny_model('llama')
     dictionary = attention_models.dictionary(model, 1)

@@ -118,6 +118,7 @@ class QkStatisticsTest(parameterized.TestCase):
     scores = _scores(np.asarray(queries), np.asarray(keys), 0.7)
     qk_oracle.assert_agrees(statistics, qk_oracle.head_statistics(scores, 9))
 
+  @pytest.mark.any_compiler
   def test_under_jit(self):
     queries, keys, _ = _draw(200, 8)
     fn = lambda q, k: circuits.qk_statistics(q, k, scale=0.5, k=4)  # noqa: E731

@@ -319,7 +319,7 @@ class FuzzTest(absltest.TestCase):
 
 @pytest.mark.slow
 class LongFuzzTest(FuzzTest):
-  examples = 1000
+  examples = 400
 
 
 if __name__ == '__main__':
