@@ -148,7 +148,7 @@ class SmolLM2Test(absltest.TestCase):
                'OOC_JAX_CACHE': kept or f'{out}/cache'},
         )  # fmt: skip
       held = json.loads(pathlib.Path(f'{out}/held.json').read_text())
-    # 0.95e9 to 0.98e9 with the weights, 1.09e9 where a copy of the table is held.
+    # 0.95e9 to 0.98e9 with the weights, 1.09e9 with a copy of the table too.
     print(f'peak RSS {held["layer=00.parquet"] / 1e6:.0f} MB')
     self.assertLess(held['layer=00.parquet'], 1.05e9)
 
