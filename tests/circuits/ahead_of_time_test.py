@@ -42,8 +42,8 @@ _COMPILERS = {
     'h200': ('cuda', 'jax_cuda13_plugin'),
 }
 # A compiler of TPUs that tries less takes half as long. Temporaries of a head
-# are then 0.14 GB, where a bound is 0.3, and of the largest dictionary 0.61
-# instead of 0.76, where it is 1. What is sorted and sent and how products are
+# are then 0.13 GB, where a bound is 0.3, and of the largest dictionary 0.78,
+# where it is 1. What is sorted and sent and how products are
 # made is ours, so all programs are made so but the plain lens for v5e: a
 # compiler may find it quicker to hold a table in float32.
 QUICKLY = {
@@ -324,9 +324,9 @@ class AheadOfTimeTest(parameterized.TestCase):
       self.assertEqual(sent, 0)
     else:
       # Keys and queries of the other chips, a head's numbers of each feature,
-      # each once; beside them the best partners.
+      # each once; beside them the best partners, 51 numbers a feature at most.
       keys = features * config.head_dim * 4
-      self.assertBetween(sent, 2 * keys, 2.5 * keys)
+      self.assertBetween(sent, 2 * keys, 2 * keys + features * 51 * 4)
     memory = compiled.memory_analysis()
     self.assertLess(memory.temp_size_in_bytes, temporaries)
     held = sum(
